@@ -1,0 +1,30 @@
+# Two commands do everything on a fresh machine: `make score VIDEO=clip.mp4` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: install score test test-all style
+
+install: $(INSTALLED)
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[data,dev]'
+	touch $@
+
+score: $(INSTALLED)
+	@$(BIN)/lmmvqa score "$(VIDEO)"
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+
+test-all: $(INSTALLED)
+	$(BIN)/pytest -m 'slow or not slow'
+
+style: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
