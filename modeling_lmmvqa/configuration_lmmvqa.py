@@ -1,0 +1,185 @@
+# Copyright 2026 The LMM-VQA authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Configurations of the two towers: SlowFast (motion) and EfficientNet-Lite (key frames)."""
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import auto_docstring
+
+
+@auto_docstring
+@strict
+class LmmVqaSlowFastConfig(PreTrainedConfig):
+    r"""
+    slow_stem_channels (`int`, *optional*, defaults to 64):
+        Channels of the slow pathway after its stem. Stage `s` has `slow_stem_channels * 2**s` inner channels.
+    fast_stem_channels (`int`, *optional*, defaults to 8):
+        The same for the fast pathway; the reference network has an eighth of the slow pathway's.
+    depths (`list[int]`, *optional*, defaults to `(3, 4, 6, 3)`):
+        Residual blocks of each stage (res2 to res5), the same in both pathways.
+    bottleneck_expansion (`int`, *optional*, defaults to 4):
+        Output channels of a residual block over its inner channels.
+    spatial_strides (`list[int]`, *optional*, defaults to `(1, 2, 2, 2)`):
+        Spatial stride of the first block of each stage. No block strides in time.
+    slow_temporal_kernel_sizes (`list[int]`, *optional*, defaults to `(1, 1, 3, 3)`):
+        Temporal kernel of the first convolution of the slow pathway's blocks, for each stage; odd.
+    fast_temporal_kernel_sizes (`list[int]`, *optional*, defaults to `(3, 3, 3, 3)`):
+        The same for the fast pathway.
+    stem_kernel_size (`int`, *optional*, defaults to 7):
+        Spatial kernel of both stems; odd.
+    slow_stem_temporal_kernel_size (`int`, *optional*, defaults to 1):
+        Temporal kernel of the slow pathway's stem; odd.
+    fast_stem_temporal_kernel_size (`int`, *optional*, defaults to 5):
+        Temporal kernel of the fast pathway's stem; odd.
+    alpha (`int`, *optional*, defaults to 4):
+        Frames of the fast pathway over frames of the slow pathway.
+    fusion_ratio (`int`, *optional*, defaults to 2):
+        Channels that a lateral connection hands to the slow pathway over the fast pathway's channels it reads.
+    fusion_kernel_size (`int`, *optional*, defaults to 7):
+        Temporal kernel of the lateral connections; odd.
+    pathway (`str`, *optional*, defaults to `"both"`):
+        What the pooled features hold: `"both"` (slow, then fast), `"slow"` or `"fast"`. The parameters are the same
+        for all three; with `"fast"` the slow pathway is not run.
+    batch_norm_eps (`float`, *optional*, defaults to 1e-5):
+        Added to the variance in every batch normalisation.
+    batch_norm_momentum (`float`, *optional*, defaults to 0.1):
+        Weight of the new batch in the running statistics (PyTorch's meaning).
+
+    The defaults are SlowFast 8x8 R50 ([Feichtenhofer et al., 2019](https://huggingface.co/papers/1812.03982)) without
+    its classification head.
+    """
+
+    model_type = "lmmvqa_slowfast"
+
+    num_channels: int = 3
+    slow_stem_channels: int = 64
+    fast_stem_channels: int = 8
+    depths: list[int] | tuple[int, ...] = (3, 4, 6, 3)
+    bottleneck_expansion: int = 4
+    spatial_strides: list[int] | tuple[int, ...] = (1, 2, 2, 2)
+    slow_temporal_kernel_sizes: list[int] | tuple[int, ...] = (1, 1, 3, 3)
+    fast_temporal_kernel_sizes: list[int] | tuple[int, ...] = (3, 3, 3, 3)
+    stem_kernel_size: int = 7
+    slow_stem_temporal_kernel_size: int = 1
+    fast_stem_temporal_kernel_size: int = 5
+    alpha: int = 4
+    fusion_ratio: int = 2
+    fusion_kernel_size: int = 7
+    pathway: str = "both"
+    batch_norm_eps: float = 1e-5
+    batch_norm_momentum: float = 0.1
+
+    @property
+    def feature_size(self) -> int:
+        """Length of the pooled feature vector of one clip: 2304, or 2048 (slow) or 256 (fast), by default."""
+        widths = {"slow": self.slow_stem_channels, "fast": self.fast_stem_channels}
+        stems = sum(widths.values()) if self.pathway == "both" else widths[self.pathway]
+        return stems * 2 ** (len(self.depths) - 1) * self.bottleneck_expansion
+
+    def validate_pathway(self):
+        """Only the three pathways of the paper exist."""
+        if self.pathway not in ("both", "slow", "fast"):
+            raise ValueError(f"`pathway` must be 'both', 'slow' or 'fast', got {self.pathway!r}.")
+
+    def validate_stages(self):
+        """Every per-stage list has one entry for each stage."""
+        for name in ("spatial_strides", "slow_temporal_kernel_sizes", "fast_temporal_kernel_sizes"):
+            if len(getattr(self, name)) != len(self.depths):
+                raise ValueError(
+                    f"`{name}` must have one entry for each of the {len(self.depths)} stages in `depths`, "
+                    f"got {len(getattr(self, name))}: {getattr(self, name)}."
+                )
+
+
+@auto_docstring
+@strict
+class LmmVqaEfficientNetLiteConfig(PreTrainedConfig):
+    r"""
+    stem_channels (`int`, *optional*, defaults to 32):
+        Channels after the stem.
+    stem_kernel_size (`int`, *optional*, defaults to 3):
+        Kernel of the stem's convolution.
+    stem_stride (`int`, *optional*, defaults to 2):
+        Stride of the stem's convolution.
+    expand_ratios (`list[int]`, *optional*, defaults to `(1, 6, 6, 6, 6, 6, 6)`):
+        Inner channels over input channels of the blocks of each stage; 1 leaves the expansion out.
+    kernel_sizes (`list[int]`, *optional*, defaults to `(3, 3, 5, 3, 5, 5, 3)`):
+        Kernel of the depthwise convolutions of each stage; odd.
+    strides (`list[int]`, *optional*, defaults to `(1, 2, 2, 2, 1, 2, 1)`):
+        Stride of the first block of each stage.
+    out_channels (`list[int]`, *optional*, defaults to `(16, 24, 40, 80, 112, 192, 320)`):
+        Channels after each stage.
+    num_block_repeats (`list[int]`, *optional*, defaults to `(1, 2, 2, 3, 3, 4, 1)`):
+        Blocks of each stage.
+    out_blocks (`list[int]`, *optional*, defaults to `(2, 4, 10, 15)`):
+        Blocks, counted from 0 through all stages, whose output maps are pooled into tokens. Blocks after the last of
+        them are not built.
+    grid_size (`int`, *optional*, defaults to 4):
+        Side of the square grid of cells over the picture; each cell gives one token.
+    batch_norm_eps (`float`, *optional*, defaults to 1e-3):
+        Added to the variance in every batch normalisation.
+    batch_norm_momentum (`float`, *optional*, defaults to 0.01):
+        Weight of the new batch in the running statistics (PyTorch's meaning).
+
+    The defaults are EfficientNet-Lite0 ([Tan and Le, 2019](https://huggingface.co/papers/1905.11946), without
+    squeeze-and-excitation and with ReLU6) up to its last block.
+    """
+
+    model_type = "lmmvqa_efficientnet_lite"
+
+    num_channels: int = 3
+    stem_channels: int = 32
+    stem_kernel_size: int = 3
+    stem_stride: int = 2
+    expand_ratios: list[int] | tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
+    kernel_sizes: list[int] | tuple[int, ...] = (3, 3, 5, 3, 5, 5, 3)
+    strides: list[int] | tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
+    out_channels: list[int] | tuple[int, ...] = (16, 24, 40, 80, 112, 192, 320)
+    num_block_repeats: list[int] | tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)
+    out_blocks: list[int] | tuple[int, ...] = (2, 4, 10, 15)
+    grid_size: int = 4
+    batch_norm_eps: float = 1e-3
+    batch_norm_momentum: float = 0.01
+
+    @property
+    def block_channels(self) -> list[int]:
+        """Output channels of every block, counted through all stages."""
+        return [
+            channels
+            for channels, repeats in zip(self.out_channels, self.num_block_repeats, strict=True)
+            for _ in range(repeats)
+        ]
+
+    @property
+    def hidden_size(self) -> int:
+        """Length of one token: a mean and a standard deviation per channel of each block in `out_blocks`; 992."""
+        return 2 * sum(self.block_channels[block] for block in self.out_blocks)
+
+    def validate_stages(self):
+        """Every per-stage list has one entry for each stage."""
+        for name in ("expand_ratios", "kernel_sizes", "strides", "num_block_repeats"):
+            if len(getattr(self, name)) != len(self.out_channels):
+                raise ValueError(
+                    f"`{name}` must have one entry for each of the {len(self.out_channels)} stages in "
+                    f"`out_channels`, got {len(getattr(self, name))}: {getattr(self, name)}."
+                )
+
+    def validate_out_blocks(self):
+        """`out_blocks` names existing blocks in rising order."""
+        blocks, total = list(self.out_blocks), sum(self.num_block_repeats)
+        if not blocks or blocks != sorted(set(blocks)) or blocks[0] < 0 or blocks[-1] >= total:
+            raise ValueError(f"`out_blocks` must be rising block indices from 0 to {total - 1}, got {blocks}.")
+
+
+__all__ = ["LmmVqaEfficientNetLiteConfig", "LmmVqaSlowFastConfig"]
