@@ -11,10 +11,13 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Configurations of the two towers: SlowFast (motion) and EfficientNet-Lite (key frames)."""
+"""Configurations: SlowFast (motion), EfficientNet-Lite (compact key-frame tower), and LMM-VQA around them."""
+
+from typing import Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
+from transformers import AutoConfig
+from transformers.configuration_utils import PreTrainedConfig, SubConfigSpec
 from transformers.utils import auto_docstring
 
 
@@ -182,4 +185,88 @@ class LmmVqaEfficientNetLiteConfig(PreTrainedConfig):
             raise ValueError(f"`out_blocks` must be rising block indices from 0 to {total - 1}, got {blocks}.")
 
 
-__all__ = ["LmmVqaEfficientNetLiteConfig", "LmmVqaSlowFastConfig"]
+# A checkpoint with the compact tower names it in its config.json, and as remote code nobody else could tell AutoConfig
+AutoConfig.register(LmmVqaEfficientNetLiteConfig.model_type, LmmVqaEfficientNetLiteConfig, exist_ok=True)
+
+
+@auto_docstring
+@strict
+class LmmVqaConfig(PreTrainedConfig):
+    r"""
+    Configuration of LMM-VQA (arXiv 2408.14008): a vision tower for key frames, a temporal tower for chunks of
+    consecutive frames, one projector each, and a decoder. The defaults are the paper's full-size model.
+
+    vision_config (`PreTrainedConfig` or `dict`, *optional*):
+        Any vision model of `AutoModel` that yields (num_frames, tokens, channels); CLIP ViT-L/14 by default.
+    temporal_config (`LmmVqaSlowFastConfig` or `dict`, *optional*):
+        SlowFast R50 by default; its `pathway` (slow, fast, both) chooses what the temporal tokens see.
+    text_config (`PreTrainedConfig` or `dict`, *optional*):
+        Any decoder of `AutoModelForCausalLM`; Llama by default.
+    image_token_id (`int`): Placeholder of one key-frame token in `input_ids`.
+    video_token_id (`int`): Placeholder of one temporal token in `input_ids`.
+    vision_feature_layer (`int`): Hidden state of the vision tower that is used, as in LLaVA.
+    vision_feature_select_strategy (`str`):
+        `"default"` drops the first (CLS) token, `"full"` keeps every token, as in LLaVA.
+    spatial_projector_type (`str`):
+        `"vit"` (Eq. 6: one ViT layer + linear), `"mlp"` or `"perceiver"` (Table VIII a).
+    spatial_projector_num_attention_heads (`int`): Heads of the ViT layer or of the perceiver.
+    spatial_projector_intermediate_size (`int`): Hidden width of the ViT layer's MLP or of the mlp projector.
+    projector_dropout (`float`): Dropout on the inputs of the projectors and inside the ViT layer.
+    spatial_grid_size (`int`):
+        Side of the grid to which each key frame's tokens are pooled: 16, 8, 4 or 2 for CLIP (N_t = 256 ... 4).
+    spatial_reduction (`str`):
+        `"none"` keeps the tokens of every key frame (Eq. 4), `"mean"` averages over key frames (Algorithm 1).
+    temporal_reduction (`str`):
+        `"mean"` gives one temporal token a video (Eq. 7), `"none"` one a chunk (section IV-D).
+    temporal_fusion (`str`):
+        `"decoder"` joins temporal tokens in the decoder's width (Eq. 8), `"vision"` puts each chunk's token beside
+        its key frame's tokens before the ViT layer.
+    use_temporal_tokens (`bool`): False gives the model without temporal tower (ablation "wo temporal").
+    """
+
+    model_type = "lmmvqa"
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="clip_vision_model",
+            init_kwargs={
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 24,
+                "num_attention_heads": 16,
+                "patch_size": 14,
+                "image_size": 224,
+                "projection_dim": 768,
+            },
+        ),
+        "temporal_config": LmmVqaSlowFastConfig,
+        "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
+    }
+    # Trainer must not gather what evaluation never reads
+    keys_to_ignore_at_inference = ["past_key_values", "image_hidden_states", "video_hidden_states"]
+
+    vision_config: dict | PreTrainedConfig | None = None
+    temporal_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    image_token_id: int = 128002
+    video_token_id: int = 128003
+    vision_feature_layer: int = -2
+    vision_feature_select_strategy: Literal["default", "full"] = "default"
+    spatial_projector_type: Literal["vit", "mlp", "perceiver"] = "vit"
+    spatial_projector_num_attention_heads: int = 16
+    spatial_projector_intermediate_size: int = 4096
+    projector_dropout: float = 0.0
+    spatial_grid_size: int = 16
+    spatial_reduction: Literal["none", "mean"] = "none"
+    temporal_reduction: Literal["mean", "none"] = "mean"
+    temporal_fusion: Literal["decoder", "vision"] = "decoder"
+    use_temporal_tokens: bool = True
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        # The decoder decides: `tie_weights` reads the flag of the composite configuration only
+        self.tie_word_embeddings = self.text_config.tie_word_embeddings
+
+
+__all__ = ["LmmVqaConfig", "LmmVqaEfficientNetLiteConfig", "LmmVqaSlowFastConfig"]

@@ -1,0 +1,525 @@
+# Copyright 2026 The LMM-VQA authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""LMM-VQA: key frames and chunks of a video become tokens beside a question, and a decoder answers (Fig. 2)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import AutoModel, GenerationMixin, PreTrainedModel, ViTConfig
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.models.vit.modeling_vit import ViTLayer
+from transformers.processing_utils import Unpack
+from transformers.utils import TransformersKwargs, auto_docstring
+from transformers.utils.generic import can_return_tuple
+
+from .answer_tree_lmmvqa import AnswerTree
+from .configuration_lmmvqa import LmmVqaConfig
+from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
+from .modeling_slowfast import LmmVqaSlowFastModel
+
+
+# The towers see at most so many one-second chunks at a time, so that memory does not grow with the video
+TOWER_BATCH_SIZE = 16
+
+
+@auto_docstring(custom_intro="Base class for LMM-VQA outputs, with hidden states and attentions.")
+@dataclass
+class LmmVqaModelOutputWithPast(BaseModelOutputWithPast):
+    r"""
+    image_hidden_states (`torch.Tensor` of shape `(key-frame tokens of the batch, hidden_size)`, *optional*):
+        Key-frame tokens in the decoder's width.
+    video_hidden_states (`torch.Tensor` of shape `(temporal tokens of the batch, hidden_size)`, *optional*):
+        Temporal tokens in the decoder's width.
+    """
+
+    image_hidden_states: torch.Tensor | None = None
+    video_hidden_states: torch.Tensor | None = None
+
+
+@auto_docstring(custom_intro="Base class for LMM-VQA causal language model outputs.")
+@dataclass
+class LmmVqaCausalLMOutputWithPast(ModelOutput):
+    r"""
+    loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
+        Cross-entropy on the answer tokens (Eq. 10).
+    logits (`torch.Tensor` of shape `(batch_size, sequence_length, vocab_size)`):
+        Prediction scores of the language modeling head.
+    past_key_values (`Cache`, *optional*):
+        Keys and values of the self-attention blocks, to speed up decoding.
+    image_hidden_states (`torch.Tensor` of shape `(key-frame tokens of the batch, hidden_size)`, *optional*):
+        Key-frame tokens in the decoder's width.
+    video_hidden_states (`torch.Tensor` of shape `(temporal tokens of the batch, hidden_size)`, *optional*):
+        Temporal tokens in the decoder's width.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor] | None = None
+    attentions: tuple[torch.Tensor] | None = None
+    image_hidden_states: torch.Tensor | None = None
+    video_hidden_states: torch.Tensor | None = None
+
+
+class LmmVqaVitProjector(nn.Module):
+    """One ViT layer and one linear layer (Eq. 6)."""
+
+    def __init__(self, config: LmmVqaConfig):
+        super().__init__()
+        vit_config = ViTConfig(
+            hidden_size=config.vision_config.hidden_size,
+            num_attention_heads=config.spatial_projector_num_attention_heads,
+            intermediate_size=config.spatial_projector_intermediate_size,
+            hidden_dropout_prob=config.projector_dropout,
+            attn_implementation=config._attn_implementation,
+        )
+        self.layer = ViTLayer(vit_config)
+        self.linear = nn.Linear(config.vision_config.hidden_size, config.text_config.hidden_size)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
+        return self.linear(self.layer(features))  # (frames, tokens, hidden_size)
+
+
+class LmmVqaMlpProjector(nn.Module):
+    """Two linear layers with a GELU between them, as in LLaVA-1.5 (Table VIII a)."""
+
+    def __init__(self, config: LmmVqaConfig):
+        super().__init__()
+        self.linear_1 = nn.Linear(config.vision_config.hidden_size, config.spatial_projector_intermediate_size)
+        self.act = nn.GELU()
+        self.linear_2 = nn.Linear(config.spatial_projector_intermediate_size, config.text_config.hidden_size)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
+        return self.linear_2(self.act(self.linear_1(features)))  # (frames, tokens, hidden_size)
+
+
+class LmmVqaPerceiverProjector(nn.Module):
+    """Learned queries, as many as there are tokens, attend to a frame's tokens; then one linear layer (Table VIII a)."""
+
+    def __init__(self, config: LmmVqaConfig):
+        super().__init__()
+        width = config.vision_config.hidden_size
+        num_queries = config.spatial_grid_size**2 + (config.use_temporal_tokens and config.temporal_fusion == "vision")
+        self.queries = nn.Parameter(torch.zeros(num_queries, width))
+        self.norm = nn.LayerNorm(width)
+        self.attention = nn.MultiheadAttention(width, config.spatial_projector_num_attention_heads, batch_first=True)
+        self.linear = nn.Linear(width, config.text_config.hidden_size)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
+        queries = self.queries.expand(features.shape[0], -1, -1)  # (frames, queries, vision_size)
+        features = self.norm(features)
+        attended, _ = self.attention(queries, features, features, need_weights=False)
+        return self.linear(queries + attended)  # (frames, queries, hidden_size)
+
+
+SPATIAL_PROJECTORS = {"vit": LmmVqaVitProjector, "mlp": LmmVqaMlpProjector, "perceiver": LmmVqaPerceiverProjector}
+
+
+@auto_docstring
+class LmmVqaPreTrainedModel(PreTrainedModel):
+    config: LmmVqaConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "video", "text")
+    supports_gradient_checkpointing = True
+    _skip_keys_device_placement = ["past_key_values"]
+
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, LmmVqaPerceiverProjector):
+            init.normal_(module.queries, std=self.config.get_text_config().initializer_range)
+
+
+@auto_docstring(custom_intro="The two towers, their projectors and the decoder, without language modeling head.")
+class LmmVqaModel(LmmVqaPreTrainedModel):
+    def __init__(self, config: LmmVqaConfig):
+        super().__init__(config)
+        # By name: as remote code our config classes exist once per entry file, so no Auto class can know them
+        if config.vision_config.model_type == "lmmvqa_efficientnet_lite":
+            self.vision_tower = LmmVqaEfficientNetLiteModel._from_config(config.vision_config)
+        else:
+            self.vision_tower = AutoModel.from_config(config.vision_config)
+        self.spatial_projector = SPATIAL_PROJECTORS[config.spatial_projector_type](config)
+        if config.use_temporal_tokens:
+            self.temporal_tower = LmmVqaSlowFastModel._from_config(config.temporal_config)
+            joins_vision = config.temporal_fusion == "vision"
+            width = config.vision_config.hidden_size if joins_vision else config.text_config.hidden_size
+            self.temporal_projector = nn.Linear(config.temporal_config.feature_size, width)
+        self.dropout = nn.Dropout(config.projector_dropout)
+        self.language_model = AutoModel.from_config(config.text_config)
+        self.post_init()
+
+    def train(self, mode: bool = True):
+        """As `nn.Module.train`, but a frozen tower stays in eval mode: its BatchNorm statistics must never move."""
+        super().train(mode)
+        for name, tower in self.named_children():
+            if name.endswith("_tower") and not any(parameter.requires_grad for parameter in tower.parameters()):
+                tower.eval()
+        return self
+
+    def encode_key_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """
+        Features of the vision tower before the projector: what a feature cache stores.
+
+        Args:
+            pixel_values: (key frames, channels, height, width).
+
+        Returns:
+            (key frames, spatial_grid_size**2, vision hidden_size); every token for the perceiver, which pools itself.
+        """
+        features = torch.cat(
+            [
+                self.vision_tower(frames, output_hidden_states=True).hidden_states[self.config.vision_feature_layer]
+                for frames in pixel_values.split(TOWER_BATCH_SIZE)
+            ]
+        )  # (frames, tokens, vision_size)
+        if self.config.vision_feature_select_strategy == "default":
+            features = features[:, 1:]
+        if self.config.spatial_projector_type == "perceiver":
+            return features
+        side = round(features.shape[1] ** 0.5)
+        if side**2 != features.shape[1] or side % self.config.spatial_grid_size:
+            raise ValueError(
+                f"got {features.shape[1]} tokens a key frame from the vision tower, expected a square grid whose side "
+                f"is a multiple of spatial_grid_size={self.config.spatial_grid_size}; change spatial_grid_size or "
+                "vision_feature_select_strategy"
+            )
+        grid = features.transpose(1, 2).unflatten(2, (side, side))  # (frames, vision_size, side, side)
+        grid = nn.functional.avg_pool2d(grid, side // self.config.spatial_grid_size)
+        return grid.flatten(2).transpose(1, 2)  # (frames, spatial_grid_size**2, vision_size)
+
+    def encode_chunks(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+        """
+        Features of the temporal tower before the projector: what a feature cache stores.
+
+        Args:
+            pixel_values_videos: (chunks, frames, channels, height, width).
+
+        Returns:
+            (chunks, temporal feature_size).
+        """
+        return torch.cat(
+            [self.temporal_tower(chunks).pooler_output for chunks in pixel_values_videos.split(TOWER_BATCH_SIZE)]
+        )
+
+    @can_return_tuple
+    @auto_docstring(custom_intro="Key frames to tokens in the decoder's width (Eq. 4 and 6).")
+    def get_image_features(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        num_chunks: torch.LongTensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        vision_features: torch.Tensor | None = None,
+        temporal_features: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPooling:
+        r"""
+        pixel_values (`torch.Tensor` of shape `(chunks of the batch, channels, height, width)`):
+            Key frames, the first frame of each chunk, video after video.
+        num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
+            How many chunks each video has.
+        pixel_values_videos (`torch.Tensor` of shape `(chunks of the batch, frames, channels, height, width)`):
+            Chunks; used here with `temporal_fusion="vision"` only.
+        vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`):
+            What `encode_key_frames` gives, instead of `pixel_values`.
+        temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`):
+            What `encode_chunks` gives, instead of `pixel_values_videos`.
+        """
+        if vision_features is None:
+            vision_features = self.encode_key_frames(pixel_values)
+        tokens = self.dropout(vision_features.to(self.dtype))  # (chunks, tokens, vision_size)
+        if self.config.use_temporal_tokens and self.config.temporal_fusion == "vision":
+            if temporal_features is None:
+                temporal_features = self.encode_chunks(pixel_values_videos)
+            temporal_tokens = self.temporal_projector(self.dropout(temporal_features.to(self.dtype)))
+            tokens = torch.cat([tokens, temporal_tokens.unsqueeze(1)], dim=1)
+        tokens = self.spatial_projector(tokens)  # (chunks, tokens, hidden_size)
+        videos = tokens.split(num_chunks.tolist())
+        if self.config.spatial_reduction == "mean":
+            videos = [frames.mean(0, keepdim=True) for frames in videos]
+        return BaseModelOutputWithPooling(
+            last_hidden_state=vision_features, pooler_output=[frames.flatten(0, 1) for frames in videos]
+        )
+
+    @can_return_tuple
+    @auto_docstring(custom_intro="Chunks to temporal tokens in the decoder's width (Eq. 5 and 7).")
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.Tensor | None = None,
+        num_chunks: torch.LongTensor | None = None,
+        temporal_features: torch.Tensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | BaseModelOutputWithPooling | None:
+        r"""
+        pixel_values_videos (`torch.Tensor` of shape `(chunks of the batch, frames, channels, height, width)`):
+            Chunks of consecutive frames, video after video.
+        num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
+            How many chunks each video has.
+        temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`):
+            What `encode_chunks` gives, instead of `pixel_values_videos`.
+        """
+        if not self.config.use_temporal_tokens or self.config.temporal_fusion == "vision":
+            return None  # no temporal tokens, or they are among the key-frame tokens already
+        if temporal_features is None:
+            temporal_features = self.encode_chunks(pixel_values_videos)
+        tokens = self.temporal_projector(self.dropout(temporal_features.to(self.dtype)))  # (chunks, hidden_size)
+        videos = tokens.split(num_chunks.tolist())
+        if self.config.temporal_reduction == "mean":
+            videos = [chunks.mean(0, keepdim=True) for chunks in videos]
+        return BaseModelOutputWithPooling(last_hidden_state=temporal_features, pooler_output=list(videos))
+
+    def get_placeholder_mask(
+        self,
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.Tensor,
+        features: torch.Tensor | None,
+        token_id: int,
+    ) -> torch.Tensor:
+        """
+        Where the placeholders of one modality are.
+
+        Args:
+            input_ids: (batch, sequence), or None where only `inputs_embeds` (batch, sequence, hidden_size) is known.
+            features: (tokens of the batch, hidden_size) that will take the places, None for none.
+            token_id: the modality's placeholder.
+
+        Returns:
+            (batch, sequence, 1) bool.
+
+        Raises:
+            ValueError: the number of placeholders and of features differ.
+        """
+        if input_ids is None:
+            embedding = self.get_input_embeddings()(torch.tensor(token_id, device=inputs_embeds.device))
+            mask = (inputs_embeds == embedding).all(-1)
+        else:
+            mask = input_ids == token_id
+        expected = 0 if features is None else features.shape[0]
+        if mask.sum() != expected:
+            raise ValueError(
+                f"got {int(mask.sum())} placeholders with token id {token_id} in the prompts for {expected} visual "
+                "tokens, expected equal numbers; build the prompts with LmmVqaProcessor under the model's own settings"
+            )
+        return mask.unsqueeze(-1)
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        num_chunks: torch.LongTensor | None = None,
+        vision_features: torch.Tensor | None = None,
+        temporal_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | LmmVqaModelOutputWithPast:
+        r"""
+        pixel_values (`torch.Tensor` of shape `(chunks of the batch, channels, height, width)`):
+            Key frames, the first frame of each chunk, video after video.
+        pixel_values_videos (`torch.Tensor` of shape `(chunks of the batch, frames, channels, height, width)`):
+            Chunks of consecutive frames, video after video.
+        num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
+            How many chunks each video has.
+        vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`, *optional*):
+            What `encode_key_frames` gives, instead of `pixel_values`.
+        temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`, *optional*):
+            What `encode_chunks` gives, instead of `pixel_values_videos`.
+        mm_encoder_outputs (`dict`, *optional*):
+            Outputs of `get_image_features` ("image") and `get_video_features` ("video"), as `generate` prepares them.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("got both or none of input_ids and inputs_embeds, expected exactly one of them")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)  # (batch, sequence, hidden_size)
+
+        visual = dict(mm_encoder_outputs or {})
+        if pixel_values is not None or vision_features is not None:
+            visual["image"] = self.get_image_features(
+                pixel_values, num_chunks, pixel_values_videos, vision_features, temporal_features, return_dict=True
+            )
+        if pixel_values_videos is not None or temporal_features is not None:
+            visual["video"] = self.get_video_features(
+                pixel_values_videos, num_chunks, temporal_features, return_dict=True
+            )
+
+        placed = {"image": None, "video": None}
+        is_prefill = past_key_values is None or past_key_values.get_seq_length() == 0
+        for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
+            if visual.get(modality) is not None:
+                placed[modality] = torch.cat(list(visual[modality].pooler_output)).to(inputs_embeds)
+            if placed[modality] is not None or is_prefill:
+                mask = self.get_placeholder_mask(input_ids, inputs_embeds, placed[modality], token_id)
+            if placed[modality] is not None:
+                inputs_embeds = inputs_embeds.masked_scatter(mask, placed[modality])
+
+        outputs = self.language_model(
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        return LmmVqaModelOutputWithPast(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=placed["image"],
+            video_hidden_states=placed["video"],
+        )
+
+
+@auto_docstring(custom_intro="LMM-VQA with a language modeling head: answers questions on the quality of a video.")
+class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+
+    def __init__(self, config: LmmVqaConfig):
+        super().__init__(config)
+        self.model = LmmVqaModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
+        num_chunks: torch.LongTensor | None = None,
+        vision_features: torch.Tensor | None = None,
+        temporal_features: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple | LmmVqaCausalLMOutputWithPast:
+        r"""
+        pixel_values (`torch.Tensor` of shape `(chunks of the batch, channels, height, width)`):
+            Key frames, the first frame of each chunk, video after video.
+        pixel_values_videos (`torch.Tensor` of shape `(chunks of the batch, frames, channels, height, width)`):
+            Chunks of consecutive frames, video after video.
+        num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
+            How many chunks each video has.
+        vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`, *optional*):
+            What `LmmVqaModel.encode_key_frames` gives, instead of `pixel_values`.
+        temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`, *optional*):
+            What `LmmVqaModel.encode_chunks` gives, instead of `pixel_values_videos`.
+        mm_encoder_outputs (`dict`, *optional*):
+            Outputs of `get_image_features` ("image") and `get_video_features` ("video"), as `generate` prepares them.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            pixel_values_videos=pixel_values_videos,
+            num_chunks=num_chunks,
+            vision_features=vision_features,
+            temporal_features=temporal_features,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **kwargs,
+        )
+        hidden_states = slice_logits_to_keep(outputs[0], logits_to_keep)
+        logits = self.lm_head(hidden_states)
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
+            )
+        return LmmVqaCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+            video_hidden_states=outputs.video_hidden_states,
+        )
+
+    @torch.no_grad()
+    def answer_log_probabilities(
+        self, answer_ids: list[list[int]], input_ids: torch.LongTensor, attention_mask: torch.Tensor, **inputs
+    ) -> torch.Tensor:
+        """
+        The model's own distribution over the given answers: deterministic, and at most one short forward pass beyond
+        the prefill, none where every answer is one token.
+
+        Args:
+            answer_ids: token ids of each answer in its context, without end-of-turn token; see
+                `LmmVqaProcessor.score_answer_ids` and `LmmVqaProcessor.level_answer_ids`.
+            input_ids: (batch, sequence) prompts, padded on the left.
+            attention_mask: (batch, sequence), 0 on padding.
+            **inputs: the processor's other outputs, passed to `forward`.
+
+        Returns:
+            (batch, number of answers) float32 log probabilities, normalised over the answers.
+
+        Raises:
+            ValueError: the prompts are padded on the right.
+        """
+        if not attention_mask[:, -1].all():
+            raise ValueError("got prompts padded on the right, expected the left; set tokenizer.padding_side='left'")
+        tree = AnswerTree(answer_ids)
+        outputs = self(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=bool(tree.token_ids),
+            logits_to_keep=1,
+            **inputs,
+        )
+        logits = outputs.logits  # (batch, 1, vocabulary)
+        if tree.token_ids:
+            batch_size, device = len(input_ids), input_ids.device
+            lengths = attention_mask.sum(-1, keepdim=True)  # (batch, 1)
+            visible = torch.tensor(tree.visible, device=device).expand(batch_size, -1, -1)  # (batch, nodes, nodes)
+            prompt = attention_mask.bool()[:, None].expand(-1, len(tree.token_ids), -1)  # (batch, nodes, sequence)
+            hidden = ~torch.cat([prompt, visible], dim=-1)[:, None]  # (batch, 1, nodes, sequence + nodes)
+            mask = torch.zeros_like(hidden, dtype=logits.dtype).masked_fill(hidden, torch.finfo(logits.dtype).min)
+            nodes = self(
+                input_ids=torch.tensor(tree.token_ids, device=device).expand(batch_size, -1),
+                attention_mask=mask,
+                position_ids=lengths + torch.tensor(tree.depths, device=device) - 1,
+                past_key_values=outputs.past_key_values,
+            )
+            logits = torch.cat([logits, nodes.logits], dim=1)  # (batch, 1 + nodes, vocabulary)
+        return tree.log_probabilities(logits)
+
+
+__all__ = ["LmmVqaForConditionalGeneration", "LmmVqaModel", "LmmVqaPreTrainedModel"]

@@ -1,0 +1,271 @@
+# Copyright 2026 The LMM-VQA authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A question about a video to the model's inputs, and the model's answer to a score and a level."""
+
+import re
+from dataclasses import dataclass
+
+import torch
+from transformers.image_processing_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .video_processing_lmmvqa import make_video_list
+
+
+# The answers whose probabilities make the score and the level (section III-A)
+SCORE_ANSWERS = [str(score) for score in range(101)]
+LEVELS = ["poor", "fair", "good"]
+
+# What the processor must know of the model's configuration to count visual tokens, under the same names
+TOKEN_LAYOUT = (
+    "spatial_grid_size",
+    "spatial_reduction",
+    "temporal_reduction",
+    "temporal_fusion",
+    "use_temporal_tokens",
+)
+
+
+class AnswerParsingError(ValueError):
+    """A generated answer that holds no score or level; the message quotes it."""
+
+
+@dataclass
+class QualityResult:
+    """Perceived quality of one video.
+
+    Attributes:
+        score: 0 (worst) to 100 (best).
+        score_std: standard deviation of the model's own distribution over scores; None where the answer was generated.
+        level: "poor", "fair" or "good", the score against the processor's `level_thresholds`.
+        level_probabilities: mass of the distribution over scores between the thresholds; None where generated.
+        answer: the generated text, or the most probable answer.
+    """
+
+    score: float
+    score_std: float | None
+    level: str
+    level_probabilities: dict[str, float] | None
+    answer: str
+
+
+class LmmVqaProcessor(ProcessorMixin):
+    r"""
+    Puts questions about videos into the decoder's chat template, with as many placeholders as there will be visual
+    tokens, and reads scores and levels from answers.
+
+    video_processor (`LmmVqaVideoProcessor`): Decodes and scales videos.
+    tokenizer (`PreTrainedTokenizerFast`): The decoder's, with both placeholder tokens, padding on the left.
+    chat_template (`str`, *optional*): The decoder's, unless given.
+    key_frame_token (`str`): Placeholder of one key-frame token; its id is the model's `image_token_id`.
+    video_token (`str`): Stands for a video in a prompt, and for one temporal token once expanded (`video_token_id`).
+    spatial_grid_size, spatial_reduction, temporal_reduction, temporal_fusion, use_temporal_tokens:
+        As in `LmmVqaConfig`.
+    system_prompt, score_question, level_question (`str`): What is asked unless the caller asks something else.
+    level_thresholds (`tuple[float, float]`):
+        Scores from which a video is fair and good. 40 and 60 are the borders of "fair" on the five-point scale
+        bad - poor - fair - good - excellent stretched over 0-100.
+    level_answer_thresholds (`tuple[float, float]`, *optional*):
+        The thirds of the training set (section III-B) that the answer to the level question refers to.
+    """
+
+    # Chats are rendered with every special token already
+    text_kwargs = {"padding": True, "return_tensors": "pt", "add_special_tokens": False}
+    videos_kwargs = {"return_tensors": "pt"}
+
+    def __init__(
+        self,
+        video_processor=None,
+        tokenizer=None,
+        chat_template=None,
+        key_frame_token="<|key_frame|>",
+        video_token="<|video|>",
+        spatial_grid_size=16,
+        spatial_reduction="none",
+        temporal_reduction="mean",
+        temporal_fusion="decoder",
+        use_temporal_tokens=True,
+        system_prompt="You are an expert in video quality assessment.",
+        score_question="How good is the visual quality of this video? Answer with a whole number from 0 (worst) to 100 (best).",
+        level_question="How good is the visual quality of this video? Answer with one word: poor, fair or good.",
+        level_thresholds=(40.0, 60.0),
+        level_answer_thresholds=None,
+    ):
+        self.key_frame_token = key_frame_token
+        self.video_token = video_token
+        self.video_token_id = tokenizer.convert_tokens_to_ids(video_token)
+        self.image_token_ids = [tokenizer.convert_tokens_to_ids(key_frame_token)]
+        self.spatial_grid_size = spatial_grid_size
+        self.spatial_reduction = spatial_reduction
+        self.temporal_reduction = temporal_reduction
+        self.temporal_fusion = temporal_fusion
+        self.use_temporal_tokens = use_temporal_tokens
+        self.system_prompt = system_prompt
+        self.score_question = score_question
+        self.level_question = level_question
+        self.level_thresholds = tuple(level_thresholds)
+        self.level_answer_thresholds = level_answer_thresholds
+        super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
+
+    def check_argument_for_proper_class(self, argument_name, argument):
+        # The base class finds VideoProcessorMixin only where torchvision is installed
+        if argument_name != "video_processor":
+            return super().check_argument_for_proper_class(argument_name, argument)
+        if not isinstance(argument, VideoProcessorMixin):
+            raise TypeError(
+                f"got a video_processor of type {type(argument).__name__}, expected a LmmVqaVideoProcessor"
+            )
+        return VideoProcessorMixin
+
+    def prompt(self, question: str | None = None, answer: str | None = None) -> str:
+        """
+        The chat of one video and one question, placeholders not expanded yet.
+
+        Args:
+            question: `score_question` by default.
+            answer: the assistant's turn; without it the text ends where the answer begins.
+        """
+        messages = [
+            {"role": "system", "content": self.system_prompt},
+            {"role": "user", "content": f"{self.video_token}\n{question or self.score_question}"},
+        ]
+        if answer is not None:
+            messages.append({"role": "assistant", "content": answer})
+        return self.tokenizer.apply_chat_template(
+            messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=answer is None
+        )
+
+    def __call__(self, videos=None, text: str | list[str] | None = None, **kwargs) -> BatchFeature:
+        """
+        Args:
+            videos: one video or a list, in any form of `VideoSource`.
+            text: one chat a video, made by `prompt` or `apply_chat_template`; by default the score question to each.
+            **kwargs: `video_metadata`, `return_tensors` and the tokenizer's options.
+
+        Returns:
+            `input_ids` and `attention_mask` (num_videos, sequence), and the outputs of `LmmVqaVideoProcessor`.
+
+        Raises:
+            VideoDecodingError: a video of which no frame can be read.
+            ValueError: as many `video_token` in the chats as videos are expected.
+        """
+        if videos is not None:
+            videos = make_video_list(videos)
+            text = [self.prompt()] * len(videos) if text is None else text
+        return super().__call__(text=text, videos=videos, **kwargs)
+
+    def validate_inputs(self, images=None, text=None, videos=None, audio=None, **kwargs):
+        in_text = sum(chat.count(self.video_token) for chat in text or [])
+        if in_text != len(videos or []):
+            raise ValueError(
+                f"got {in_text} {self.video_token} in the chats for {len(videos or [])} videos, expected equal "
+                "numbers; write each chat with `prompt`"
+            )
+
+    def _process_videos(self, videos, **kwargs):
+        video_inputs = self.video_processor(videos, **kwargs)
+        return video_inputs, [self.replace_video_token(video_inputs, index) for index in range(len(videos))]
+
+    def replace_video_token(self, video_inputs: dict, video_idx: int, **kwargs) -> str:
+        num_chunks = int(video_inputs["num_chunks"][video_idx])
+        joins_vision = self.use_temporal_tokens and self.temporal_fusion == "vision"
+        key_frame_tokens = self.spatial_grid_size**2 + joins_vision
+        if self.spatial_reduction == "none":
+            key_frame_tokens *= num_chunks
+        temporal_tokens = 0
+        if self.use_temporal_tokens and not joins_vision:
+            temporal_tokens = num_chunks if self.temporal_reduction == "none" else 1
+        return self.key_frame_token * key_frame_tokens + self.video_token * temporal_tokens
+
+    def answer_token_ids(self, question: str, answer: str) -> list[int]:
+        """
+        Token ids of an answer in its place after the question, end-of-turn token included: tokenised alone, an answer
+        may merge otherwise.
+
+        Raises:
+            ValueError: the chat template gives the question other tokens when an answer follows.
+        """
+        prompt = self.tokenizer(self.prompt(question), add_special_tokens=False)["input_ids"]
+        chat = self.tokenizer(self.prompt(question, answer), add_special_tokens=False)["input_ids"]
+        end = len(chat) - chat[::-1].index(self.tokenizer.eos_token_id) if self.tokenizer.eos_token_id in chat else 0
+        if chat[: len(prompt)] != prompt or end <= len(prompt) + 1:
+            raise ValueError(
+                f"got the chat {self.tokenizer.decode(chat)!r}, expected the prompt {self.tokenizer.decode(prompt)!r}, "
+                f"then an answer and {self.tokenizer.eos_token!r}; use a chat template that keeps the prompt and ends "
+                "turns with the tokenizer's eos_token"
+            )
+        return chat[len(prompt) : end]
+
+    @property
+    def score_answer_ids(self) -> list[list[int]]:
+        """Token ids of the answers 0 to 100 to the score question, without end-of-turn token."""
+        return [self.answer_token_ids(self.score_question, answer)[:-1] for answer in SCORE_ANSWERS]
+
+    @property
+    def level_answer_ids(self) -> list[list[int]]:
+        """Token ids of the answers poor, fair and good to the level question, without end-of-turn token."""
+        return [self.answer_token_ids(self.level_question, answer)[:-1] for answer in LEVELS]
+
+    def level(self, score: float) -> str:
+        """The level of a score (0-100) under `level_thresholds`."""
+        return LEVELS[sum(score >= threshold for threshold in self.level_thresholds)]
+
+    def post_process_scores(self, score_log_probabilities: torch.Tensor) -> list[QualityResult]:
+        """
+        Expected value and standard deviation of the score under the model's distribution over the answers 0 to 100.
+
+        Args:
+            score_log_probabilities: (batch, 101), see `answer_log_probabilities` with `score_answer_ids`.
+        """
+        probabilities = score_log_probabilities.double().cpu().exp()  # (batch, 101)
+        scores = torch.arange(101, dtype=torch.float64)
+        means = probabilities @ scores
+        stds = ((scores - means[:, None]) ** 2 * probabilities).sum(-1).sqrt()
+        level_of_score = [self.level(score) for score in range(101)]
+        results = []
+        for row, mean, std in zip(probabilities, means.tolist(), stds.tolist(), strict=True):
+            level_probabilities = dict.fromkeys(LEVELS, 0.0)
+            for probability, level in zip(row.tolist(), level_of_score, strict=True):
+                level_probabilities[level] += probability
+            answer = SCORE_ANSWERS[int(row.argmax())]
+            results.append(QualityResult(mean, std, self.level(mean), level_probabilities, answer))
+        return results
+
+    def post_process_answer(self, answer: str) -> QualityResult:
+        """
+        The score that a generated answer to the score question states.
+
+        Raises:
+            AnswerParsingError: the answer does not state exactly one number from 0 to 100.
+        """
+        numbers = [float(number) for number in re.findall(r"(?<![\d.])\d+(?:\.\d+)?", answer)]
+        if len(numbers) != 1 or numbers[0] > 100:
+            raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one number from 0 to 100")
+        return QualityResult(numbers[0], None, self.level(numbers[0]), None, answer)
+
+    def post_process_level_answer(self, answer: str) -> str:
+        """
+        The level that a generated answer to the level question states.
+
+        Raises:
+            AnswerParsingError: the answer does not name exactly one level.
+        """
+        levels = [level for level in LEVELS if re.search(rf"\b{level}\b", answer.lower())]
+        if len(levels) != 1:
+            raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one of {', '.join(LEVELS)}")
+        return levels[0]
+
+
+__all__ = ["LmmVqaProcessor", "QualityResult"]

@@ -1,0 +1,241 @@
+# Copyright 2026 The LMM-VQA authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A video in any form to key frames and chunks, in one streaming pass (section III-C, Eq. 2-3)."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+from transformers.utils import logging
+
+
+logger = logging.get_logger(__name__)
+
+# One path, one file object, one array (frames, height, width, 3) or (frames, 3, height, width), one picture, or a list
+# of pictures in order
+VideoSource = str | os.PathLike | BinaryIO | np.ndarray | torch.Tensor | Image.Image | list[Image.Image]
+
+DEFAULT_ARRAY_FPS = 30.0
+
+
+class VideoDecodingError(ValueError):
+    """A source of which no frame can be read; the message names it and the reason."""
+
+
+@dataclass
+class DecodedVideo:
+    """What both towers need of one video, and nothing of full resolution.
+
+    Attributes:
+        key_frames: (chunks, key_frame_size, key_frame_size, 3) uint8 RGB, the first frame of each one-second chunk.
+        chunks: (chunks, chunk_frames, chunk_size, chunk_size, 3) uint8 RGB, consecutive frames from the key frame on.
+        duration: seconds, from the first frame's time stamp to the end of the last frame.
+        num_frames: frames decoded.
+    """
+
+    key_frames: np.ndarray
+    chunks: np.ndarray
+    duration: float
+    num_frames: int
+
+
+class FrameScaler:
+    """Scales frames to a square of RGB pixels while they are decoded, upright, whatever their size and format."""
+
+    def __init__(self, size: int):
+        self.size = size
+        self._layout = None
+
+    def _configure(self, frame: av.VideoFrame) -> None:
+        self._graph = av.filter.Graph()
+        source = self._graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+        )
+        scale = self._graph.add("scale", f"{self.size}:{self.size}:flags=bicubic")
+        pixel_format = self._graph.add("format", "rgb24")
+        self._graph.link_nodes(source, scale, pixel_format, self._graph.add("buffersink")).configure()
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:  # (size, size, 3) uint8
+        layout = (frame.width, frame.height, frame.format.name)
+        if layout != self._layout:  # some streams change their size on the way
+            self._configure(frame)
+            self._layout = layout
+        self._graph.push(frame)
+        picture = self._graph.pull().to_ndarray()
+        # The picture is square, so turning it after scaling is the same as before, and cheap
+        return np.ascontiguousarray(np.rot90(picture, k=round(frame.rotation / 90)))
+
+
+def decode_video(
+    source: VideoSource, key_frame_size: int, chunk_size: int, chunk_frames: int, fps: float | None = None
+) -> DecodedVideo:
+    """Reads a video once and keeps what the towers need.
+
+    Chunk k starts with the first frame at or after second k of the stream's own time stamps and holds `chunk_frames`
+    consecutive frames (at low frame rates they run into the next second, as in the SlowFast features of SimpleVQA and
+    its kin); the last frame is repeated where the video ends. A last second that is not complete gives no chunk
+    (K = floor(N / tau)), unless it is the only one. A second in which no frame starts gives none either.
+
+    Args:
+        source: see `VideoSource`; a picture is a video of one frame.
+        key_frame_size: side of the key frames in pixels.
+        chunk_size: side of the chunks' frames in pixels.
+        chunk_frames: frames a chunk.
+        fps: frame rate of an array or a list of pictures; files carry their own time stamps.
+
+    Raises:
+        VideoDecodingError: no frame can be read.
+        FileNotFoundError: the path does not exist.
+    """
+    scale_key_frame = FrameScaler(key_frame_size)
+    scale_chunk_frame = scale_key_frame if chunk_size == key_frame_size else FrameScaler(chunk_size)
+    key_frames, chunks, seconds = [], [], []
+    start = end = num_frames = 0
+    for time, duration, frame in _read_frames(source, fps):
+        if not num_frames:
+            start = time
+        num_frames += 1
+        end = max(end, time - start + duration)
+        second = math.floor(time - start + 1e-6)
+        picture = None
+        if not seconds or second > seconds[-1]:
+            picture = scale_key_frame(frame)
+            key_frames.append(picture)
+            chunks.append([])
+            seconds.append(second)
+        growing = [chunk for chunk in chunks if len(chunk) < chunk_frames]
+        if growing:
+            if picture is None or chunk_size != key_frame_size:
+                picture = scale_chunk_frame(frame)
+            for chunk in growing:
+                chunk.append(picture)
+    if not num_frames:
+        raise VideoDecodingError(f"Could not read {_name(source)}: it holds no frame; check that the file is complete")
+    half_a_frame = end / num_frames / 2
+    if len(seconds) > 1 and end < seconds[-1] + 1 - half_a_frame:
+        key_frames.pop()
+        chunks.pop()
+    chunks = [chunk + [chunk[-1]] * (chunk_frames - len(chunk)) for chunk in chunks]
+    return DecodedVideo(np.stack(key_frames), np.stack([np.stack(chunk) for chunk in chunks]), float(end), num_frames)
+
+
+def _name(source: VideoSource) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    return getattr(source, "name", None) or f"the given {type(source).__name__}"
+
+
+def _read_frames(source: VideoSource, fps: float | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Yields (time in seconds, duration in seconds, frame)."""
+    if isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None)):
+        yield from _read_file(source)
+    else:
+        if fps is None:
+            fps = DEFAULT_ARRAY_FPS
+            logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
+        for index, picture in enumerate(_pictures(source)):
+            yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+
+
+def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    if isinstance(source, str | os.PathLike):
+        if not os.path.exists(source):
+            raise FileNotFoundError(f"Could not read {_name(source)}: no such file; check the path")
+        # The prefix keeps FFmpeg from reading a name with a colon as an address
+        target = f"file:{os.fspath(source)}"
+    else:
+        target = source
+    try:
+        container = av.open(target, metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        reason = error.strerror or error
+        raise VideoDecodingError(
+            f"Could not read {_name(source)}: {reason}; expected a video or picture that FFmpeg can open"
+        ) from error
+    num_frames = broken_packets = corrupt_frames = 0
+    with container:
+        if not container.streams.video:
+            raise VideoDecodingError(f"Could not read {_name(source)}: it has no video stream; check the file")
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        frame_duration = 1 / float(stream.average_rate or stream.guessed_rate or DEFAULT_ARRAY_FPS)
+        time = -frame_duration  # of the frame before the first, for streams without time stamps
+        first_time = 0.0
+        packets = container.demux(stream)
+        while True:
+            # A broken packet costs its own frames only: what decodes is scored, and the loss is said below
+            try:
+                frames = next(packets).decode()
+            except StopIteration:
+                break
+            except av.FFmpegError as error:
+                broken_packets += 1
+                reason = error.strerror
+                if not isinstance(error, av.InvalidDataError):
+                    break
+                continue
+            for frame in frames:
+                num_frames += 1
+                corrupt_frames += frame.is_corrupt
+                time = time + frame_duration if frame.time is None else frame.time
+                first_time = time if num_frames == 1 else first_time
+                duration = float(frame.duration * frame.time_base) if frame.duration else frame_duration
+                yield time, duration, frame
+    if broken_packets and not num_frames:
+        raise VideoDecodingError(f"Could not read {_name(source)}: no frame decodes ({reason}); check the file")
+    if broken_packets or corrupt_frames:
+        logger.warning(
+            f"{_name(source)}: {broken_packets} packets do not decode and {corrupt_frames} of {num_frames} frames are "
+            "damaged; the score is of what can be seen."
+        )
+    announced = float((stream.duration or 0) * stream.time_base)
+    if num_frames and announced > time - first_time + 1:
+        logger.warning(
+            f"{_name(source)}: the file announces {announced:.1f} s and holds {time - first_time:.1f} s; the score is of "
+            "what can be seen."
+        )
+
+
+def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image]) -> Iterator[np.ndarray]:
+    """Yields (height, width, 3) uint8."""
+    if isinstance(source, Image.Image):
+        source = [source]
+    if isinstance(source, list | tuple) and all(isinstance(picture, Image.Image) for picture in source):
+        yield from (np.asarray(picture.convert("RGB")) for picture in source)
+        return
+    if not isinstance(source, np.ndarray | torch.Tensor):
+        raise TypeError(
+            f"got a video of type {type(source).__name__}, expected a path, a file object, a numpy or torch array, a "
+            "PIL picture or a list of them"
+        )
+    array = np.asarray(source)
+    if array.ndim == 3:
+        array = array[None]
+    if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
+        array = array.transpose(0, 2, 3, 1)
+    if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8:
+        raise ValueError(
+            f"got a video array of shape {tuple(source.shape)} and type {array.dtype}, expected uint8 and (frames, "
+            "height, width, 3) or (frames, 3, height, width)"
+        )
+    yield from array
+
+
+__all__ = ["DecodedVideo", "VideoDecodingError", "VideoSource", "decode_video"]

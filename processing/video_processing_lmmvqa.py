@@ -1,0 +1,110 @@
+# Copyright 2026 The LMM-VQA authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Videos to the two towers' inputs: key frames and chunks, scaled and normalised."""
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers.image_processing_utils import BatchFeature
+from transformers.processing_utils import VideosKwargs
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .video_decoding_lmmvqa import DecodedVideo, VideoSource, decode_video
+
+
+class LmmVqaVideosKwargs(VideosKwargs, total=False):
+    """
+    key_frame_size (`int`): Side of the key frames in pixels.
+    chunk_size (`int`): Side of the chunks' frames in pixels.
+    chunk_frames (`int`): Consecutive frames of a chunk.
+    chunk_mean, chunk_std (`list[float]`): Normalisation of the chunks' channels, after division by 255.
+    """
+
+    key_frame_size: int
+    chunk_size: int
+    chunk_frames: int
+    chunk_mean: list[float]
+    chunk_std: list[float]
+
+
+def make_video_list(videos: VideoSource | DecodedVideo | list) -> list[VideoSource | DecodedVideo]:
+    """One video or many, in any form of `VideoSource` and nested as chat templates nest them, to a flat list.
+
+    A list of pictures is one video; an array of five dimensions is a batch.
+    """
+    if isinstance(videos, np.ndarray | torch.Tensor) and videos.ndim == 5:
+        return list(videos)
+    if not isinstance(videos, list | tuple) or (videos and all(isinstance(item, Image.Image) for item in videos)):
+        return [videos]
+    return [video for item in videos for video in make_video_list(item)]
+
+
+class LmmVqaVideoProcessor(VideoProcessorMixin):
+    r"""
+    Decodes each video once (see `decode_video`) and makes both towers' inputs. Frames are squeezed to squares of
+    `key_frame_size` and `chunk_size` pixels, as in section III-C. The defaults suit CLIP ViT-L/14 (`image_mean`,
+    `image_std`) and SlowFast R50 (`chunk_mean`, `chunk_std`, 32 frames a chunk).
+
+    Calling it with one video or a list gives `pixel_values` (chunks of the batch, 3, key_frame_size, key_frame_size),
+    `pixel_values_videos` (chunks of the batch, chunk_frames, 3, chunk_size, chunk_size) and `num_chunks`
+    (num_videos,). `video_metadata=[{"fps": 25}]` gives the frame rate of videos that are arrays or lists of pictures.
+
+    Raises:
+        VideoDecodingError: a video of which no frame can be read.
+    """
+
+    model_input_names = ["pixel_values", "pixel_values_videos", "num_chunks"]
+    valid_kwargs = LmmVqaVideosKwargs
+    key_frame_size = 224
+    chunk_size = 224
+    chunk_frames = 32
+    image_mean = [0.48145466, 0.4578275, 0.40821073]
+    image_std = [0.26862954, 0.26130258, 0.27577711]
+    chunk_mean = [0.45, 0.45, 0.45]
+    chunk_std = [0.225, 0.225, 0.225]
+
+    def decode(self, videos, video_metadata: list[dict] | None = None) -> list[DecodedVideo]:
+        """One video or a list, in any form of `VideoSource`, to key frames and chunks; decoded videos pass through."""
+        videos = make_video_list(videos)
+        video_metadata = video_metadata or [{}] * len(videos)
+        if len(video_metadata) != len(videos):
+            raise ValueError(
+                f"got video_metadata for {len(video_metadata)} videos, expected {len(videos)}; give one entry a video"
+            )
+        return [
+            video
+            if isinstance(video, DecodedVideo)
+            else decode_video(video, self.key_frame_size, self.chunk_size, self.chunk_frames, metadata.get("fps"))
+            for video, metadata in zip(videos, video_metadata, strict=True)
+        ]
+
+    def preprocess(self, videos, video_metadata: list[dict] | None = None, return_tensors: str = "pt") -> BatchFeature:
+        videos = self.decode(videos, video_metadata)
+        data = {
+            "pixel_values": _normalise([video.key_frames for video in videos], self.image_mean, self.image_std),
+            "pixel_values_videos": _normalise([video.chunks for video in videos], self.chunk_mean, self.chunk_std),
+            "num_chunks": torch.tensor([len(video.chunks) for video in videos]),
+        }
+        return BatchFeature(data, tensor_type=return_tensors)
+
+
+def _normalise(pictures: list[np.ndarray], mean: list[float], std: list[float]) -> torch.Tensor:
+    """(..., height, width, 3) uint8 arrays to one (..., 3, height, width) float32 tensor, first dimensions joined."""
+    scale = 1 / (255 * torch.tensor(std))
+    shift = torch.tensor(mean) / torch.tensor(std)
+    joined = torch.from_numpy(np.concatenate(pictures))
+    return (joined * scale - shift).movedim(-1, -3).contiguous()
+
+
+__all__ = ["LmmVqaVideoProcessor"]

@@ -1,0 +1,135 @@
+"""Tiny random models and clips written by PyAV: nothing here is downloaded and nothing takes a second."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from lmmvqa.modeling_lmmvqa import (
+    LmmVqaConfig,
+    LmmVqaEfficientNetLiteConfig,
+    LmmVqaForConditionalGeneration,
+    LmmVqaProcessor,
+    LmmVqaSlowFastConfig,
+    LmmVqaVideoProcessor,
+)
+from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT
+from lmmvqa.recipes.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
+from transformers import CLIPVisionConfig, LlamaConfig
+
+
+torch.set_num_threads(2)
+
+TINY_TEMPORAL = LmmVqaSlowFastConfig(slow_stem_channels=4, fast_stem_channels=4, depths=[1, 1, 1, 1])
+TINY_LITE = LmmVqaEfficientNetLiteConfig(
+    stem_channels=4,
+    out_channels=[4, 6, 8, 8, 8, 8, 8],
+    num_block_repeats=[1, 1, 1, 1, 1, 1, 1],
+    out_blocks=[1, 3],
+    grid_size=2,
+)
+
+
+def write_clip(
+    path, num_frames=30, fps=30, size=(96, 64), codec="libx264", pixel_format="yuv420p", seed=0, times=None
+):
+    """A clip of a moving grating; `times` (seconds) are its frames' time stamps where they are not even."""
+    width, height = size
+    rng = np.random.default_rng(seed)
+    phase, speed = rng.uniform(0, 6), rng.uniform(0.2, 1.0)
+    x = np.arange(width)[None, :] / 5 + np.arange(height)[:, None] / 9
+    times = [index / fps for index in range(num_frames)] if times is None else times
+    time_base = Fraction(1, 12_000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+        stream.codec_context.time_base = time_base
+        for time in times:
+            grating = (127 + 100 * np.sin(x + phase + speed * time * 30)).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.stack([grating, grating[::-1], grating], -1), format="rgb24")
+            frame.pts, frame.time_base = round(time / time_base), time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+def tiny_tokenizer():
+    processor_texts = ["You are an expert.", "How good is the quality of this video? poor, fair or good."]
+    return small_tokenizer(processor_texts, vocab_size=400)
+
+
+def tiny_config(tokenizer, vision="lite", **options):
+    vision_config = {
+        "lite": TINY_LITE,
+        "clip": CLIPVisionConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            image_size=32,
+            patch_size=8,
+        ),
+    }[vision]
+    text_config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    options = {
+        "vision_feature_layer": -1 if vision == "lite" else -2,
+        "vision_feature_select_strategy": "full" if vision == "lite" else "default",
+        "spatial_grid_size": 2,
+        "spatial_projector_num_attention_heads": 4,
+        "spatial_projector_intermediate_size": 48,
+    } | options
+    return LmmVqaConfig(
+        vision_config=vision_config.to_dict(),
+        temporal_config=TINY_TEMPORAL.to_dict(),
+        text_config=text_config.to_dict(),
+        image_token_id=tokenizer.convert_tokens_to_ids(KEY_FRAME_TOKEN),
+        video_token_id=tokenizer.convert_tokens_to_ids(VIDEO_TOKEN),
+        **options,
+    )
+
+
+def tiny_processor(config, tokenizer):
+    return LmmVqaProcessor(
+        LmmVqaVideoProcessor(key_frame_size=32, chunk_size=32, chunk_frames=8),
+        tokenizer,
+        key_frame_token=KEY_FRAME_TOKEN,
+        video_token=VIDEO_TOKEN,
+        **{name: getattr(config, name) for name in TOKEN_LAYOUT},
+    )
+
+
+def tiny_pair(seed=0, **options):
+    """A tiny random model, every weight of which matters, and its processor."""
+    torch.manual_seed(seed)
+    tokenizer = tiny_tokenizer()
+    config = tiny_config(tokenizer, **options)
+    model = LmmVqaForConditionalGeneration(config).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:  # the library's initialisation is so small that answers would hardly differ
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    return model, tiny_processor(config, tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return tiny_pair()
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory):
+    """Three clips of 1, 2 and 3 seconds."""
+    folder = tmp_path_factory.mktemp("clips")
+    return [write_clip(folder / f"{n}s.mp4", num_frames=30 * n, seed=n) for n in (1, 2, 3)]
