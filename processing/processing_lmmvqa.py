@@ -27,6 +27,7 @@ from .video_processing_lmmvqa import make_video_list
 # The answers whose probabilities make the score and the level (section III-A)
 SCORE_ANSWERS = [str(score) for score in range(101)]
 LEVELS = ["poor", "fair", "good"]
+SYSTEM_PROMPT = "You are an expert in video quality assessment."
 
 # What the processor must know of the model's configuration to count visual tokens, under the same names
 TOKEN_LAYOUT = (
@@ -97,7 +98,7 @@ class LmmVqaProcessor(ProcessorMixin):
         temporal_reduction="mean",
         temporal_fusion="decoder",
         use_temporal_tokens=True,
-        system_prompt="You are an expert in video quality assessment.",
+        system_prompt=SYSTEM_PROMPT,
         score_question="How good is the visual quality of this video? Answer with a whole number from 0 (worst) to 100 (best).",
         level_question="How good is the visual quality of this video? Answer with one word: poor, fair or good.",
         level_thresholds=(40.0, 60.0),

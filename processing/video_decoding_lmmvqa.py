@@ -56,6 +56,21 @@ class DecodedVideo:
     num_frames: int
 
 
+@dataclass
+class EncodedVideo:
+    """What a feature cache keeps of one video: a frozen tower's features in place of the pixels it would see.
+
+    Attributes:
+        vision_features: (chunks, tokens, vision hidden_size), see `LmmVqaModel.encode_key_frames`.
+        temporal_features: (chunks, temporal feature_size), see `LmmVqaModel.encode_chunks`; None with `chunks`.
+        chunks: as in `DecodedVideo`, where the temporal tower is being trained; None with `temporal_features`.
+    """
+
+    vision_features: torch.Tensor
+    temporal_features: torch.Tensor | None = None
+    chunks: np.ndarray | None = None
+
+
 class FrameScaler:
     """Scales frames to a square of RGB pixels while they are decoded, upright, whatever their size and format."""
 
@@ -238,4 +253,4 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
     yield from array
 
 
-__all__ = ["DecodedVideo", "VideoDecodingError", "VideoSource", "decode_video"]
+__all__ = ["DecodedVideo", "EncodedVideo", "VideoDecodingError", "VideoSource", "decode_video"]

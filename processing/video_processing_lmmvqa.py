@@ -20,7 +20,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .video_decoding_lmmvqa import DecodedVideo, VideoSource, decode_video
+from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, VideoSource, decode_video
 
 
 class LmmVqaVideosKwargs(VideosKwargs, total=False):
@@ -38,7 +38,7 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     chunk_std: list[float]
 
 
-def make_video_list(videos: VideoSource | DecodedVideo | list) -> list[VideoSource | DecodedVideo]:
+def make_video_list(videos: VideoSource | EncodedVideo | list) -> list[VideoSource | EncodedVideo]:
     """One video or many, in any form of `VideoSource` and nested as chat templates nest them, to a flat list.
 
     A list of pictures is one video; an array of five dimensions is a batch.
@@ -75,7 +75,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     chunk_std = [0.225, 0.225, 0.225]
 
     def decode(self, videos, video_metadata: list[dict] | None = None) -> list[DecodedVideo]:
-        """One video or a list, in any form of `VideoSource`, to key frames and chunks; decoded videos pass through."""
+        """One video or a list, in any form of `VideoSource`, to key frames and chunks; decoded ones pass through."""
         videos = make_video_list(videos)
         video_metadata = video_metadata or [{}] * len(videos)
         if len(video_metadata) != len(videos):
@@ -90,6 +90,9 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         ]
 
     def preprocess(self, videos, video_metadata: list[dict] | None = None, return_tensors: str = "pt") -> BatchFeature:
+        videos = make_video_list(videos)
+        if all(isinstance(video, EncodedVideo) for video in videos):
+            return BatchFeature(self._join_encoded(videos), tensor_type=return_tensors)
         videos = self.decode(videos, video_metadata)
         data = {
             "pixel_values": _normalise([video.key_frames for video in videos], self.image_mean, self.image_std),
@@ -97,6 +100,17 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             "num_chunks": torch.tensor([len(video.chunks) for video in videos]),
         }
         return BatchFeature(data, tensor_type=return_tensors)
+
+    def _join_encoded(self, videos: list[EncodedVideo]) -> dict[str, torch.Tensor]:
+        data = {
+            "vision_features": torch.cat([video.vision_features for video in videos]),
+            "num_chunks": torch.tensor([len(video.vision_features) for video in videos]),
+        }
+        if videos[0].chunks is not None:
+            data["pixel_values_videos"] = _normalise([v.chunks for v in videos], self.chunk_mean, self.chunk_std)
+        elif videos[0].temporal_features is not None:
+            data["temporal_features"] = torch.cat([video.temporal_features for video in videos])
+        return data
 
 
 def _normalise(pictures: list[np.ndarray], mean: list[float], std: list[float]) -> torch.Tensor:

@@ -6,6 +6,8 @@ import av
 import numpy as np
 import pytest
 import torch
+from transformers import CLIPVisionConfig, LlamaConfig
+
 from lmmvqa.modeling_lmmvqa import (
     LmmVqaConfig,
     LmmVqaEfficientNetLiteConfig,
@@ -16,7 +18,6 @@ from lmmvqa.modeling_lmmvqa import (
 )
 from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT
 from lmmvqa.recipes.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
-from transformers import CLIPVisionConfig, LlamaConfig
 
 
 torch.set_num_threads(2)

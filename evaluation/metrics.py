@@ -1,0 +1,36 @@
+"""How well predictions agree with opinions: SRCC, KRCC, PLCC and RMSE, as the field reports them."""
+
+import numpy as np
+from scipy import stats
+
+
+def correlations(predictions: list[float], mos: list[float]) -> dict[str, float]:
+    """
+    Args:
+        predictions: predicted scores, any scale.
+        mos: mean opinion scores of the same videos.
+
+    Returns:
+        `n`, `srcc` (Spearman), `krcc` (Kendall), `plcc` (Pearson) and `rmse`, all on raw predictions.
+
+    Raises:
+        ValueError: fewer than three pairs, lists of different length, values that are not finite, or a constant list,
+            for which no correlation exists.
+    """
+    predictions, mos = np.asarray(predictions, dtype=float), np.asarray(mos, dtype=float)
+    if predictions.shape != mos.shape or predictions.ndim != 1 or len(mos) < 3:
+        raise ValueError(
+            f"got {predictions.shape} predictions for {mos.shape} MOS, expected two lists of one length of 3 or more"
+        )
+    for name, values in (("predictions", predictions), ("mos", mos)):
+        if not np.isfinite(values).all():
+            raise ValueError(f"got {(~np.isfinite(values)).sum()} {name} that are not finite; leave failed videos out")
+        if np.ptp(values) == 0:
+            raise ValueError(f"got {len(values)} {name} that are all {values[0]:g}; correlation needs some variation")
+    return {
+        "n": len(mos),
+        "srcc": float(stats.spearmanr(predictions, mos).statistic),
+        "krcc": float(stats.kendalltau(predictions, mos).statistic),
+        "plcc": float(stats.pearsonr(predictions, mos).statistic),
+        "rmse": float(np.sqrt(np.mean((predictions - mos) ** 2))),
+    }

