@@ -147,4 +147,7 @@ def save_rows(
 def load_rows(folder: str | Path) -> DatasetDict:
     """Loads what `save_rows` saved, with every `video` as an absolute path."""
     folder = Path(folder).resolve()
-    return load_from_disk(str(folder)).map(lambda row: {"video": str((folder / row["video"]).resolve())})
+    # in memory: a cache file written beside the data would fail on a read-only folder
+    return load_from_disk(str(folder)).map(
+        lambda row: {"video": str((folder / row["video"]).resolve())}, keep_in_memory=True
+    )
