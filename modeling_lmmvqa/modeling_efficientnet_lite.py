@@ -145,6 +145,8 @@ class LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLitePreTrainedModel):
                 )
                 in_channels = config.out_channels[stage]
         del self.blocks[config.out_blocks[-1] + 1 :]  # nothing reads what comes after
+        # Channels of different depths differ by orders of magnitude; whoever uses the tower frozen sets the statistics
+        self.token_norm = nn.BatchNorm1d(config.hidden_size, config.batch_norm_eps, affine=False)
         self.post_init()
 
     def pool_cells(self, features: torch.Tensor) -> torch.Tensor:
@@ -180,7 +182,8 @@ class LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLitePreTrainedModel):
 
         Returns:
             `last_hidden_state` of shape `(num_images, grid_size**2, hidden_size)`, cells in reading order; in a token,
-            for each of `config.out_blocks`, its channels' means, then their standard deviations. `pooler_output` of
+            for each of `config.out_blocks`, its channels' means, then their standard deviations, standardised by
+            `token_norm` (the identity until its statistics are set). `pooler_output` of
             shape `(num_images, hidden_size)` is the mean of the tokens. `hidden_states`, when asked for, holds
             `last_hidden_state` alone.
         """
@@ -191,6 +194,7 @@ class LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLitePreTrainedModel):
             if index in self.config.out_blocks:
                 tokens.append(self.pool_cells(hidden_states))
         tokens = torch.cat(tokens, dim=-1)  # (N, grid_size**2, hidden_size)
+        tokens = self.token_norm(tokens.transpose(1, 2)).transpose(1, 2)
         return BaseModelOutputWithPooling(
             last_hidden_state=tokens,
             pooler_output=tokens.mean(dim=1),  # (N, hidden_size)

