@@ -1,10 +1,11 @@
 # Two commands do everything on a fresh machine: `make score VIDEO=clip.mp4` and `make test`.
 PYTHON ?= python3.11
+SHARED ?= ../shared
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install score test test-all style
+.PHONY: install score test test-all style default-checkpoint
 
 install: $(INSTALLED)
 
@@ -28,3 +29,7 @@ test-all: $(INSTALLED)
 style: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Hours on two cores; every step resumes. SHARED holds clips/ and images/, see model_card.md.
+default-checkpoint: $(INSTALLED)
+	recipes/default_checkpoint.sh $(SHARED)

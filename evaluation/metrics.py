@@ -34,3 +34,20 @@ def correlations(predictions: list[float], mos: list[float]) -> dict[str, float]
         "plcc": float(stats.pearsonr(predictions, mos).statistic),
         "rmse": float(np.sqrt(np.mean((predictions - mos) ** 2))),
     }
+
+
+def bootstrap_interval(
+    predictions: list[float], mos: list[float], name: str, samples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """
+    The 95 % interval of a figure of `correlations` over videos drawn with replacement.
+
+    Args:
+        name: key of `correlations`, such as "srcc".
+    """
+    predictions, mos = np.asarray(predictions, dtype=float), np.asarray(mos, dtype=float)
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(len(mos), size=len(mos)) for _ in range(samples))
+    values = [correlations(predictions[draw], mos[draw])[name] for draw in draws]
+    lower, upper = np.quantile(values, [0.025, 0.975])
+    return float(lower), float(upper)

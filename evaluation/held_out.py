@@ -1,0 +1,101 @@
+"""Figures of a checkpoint on what it never saw: degraded clips of unseen sources and unseen photographs.
+
+`python -m lmmvqa.evaluation.held_out --degraded_clips DIR --rated_images DIR` prints the table of the model card and,
+with `--out FILE`, writes it as JSON together with every prediction.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
+
+from ..datasets_scripts.rows import load_rows
+from ..scoring.scorer import default_checkpoint
+from .metrics import bootstrap_interval, correlations
+from .predictions import predict
+
+
+@dataclass
+class HeldOutArguments:
+    degraded_clips: str = field(metadata={"help": "Rows that datasets_scripts/degraded_clips.py wrote."})
+    rated_images: str = field(metadata={"help": "Rows that datasets_scripts/rated_images.py wrote."})
+    model: str | None = field(default=None, metadata={"help": "Checkpoint folder or repository; default: embedded."})
+    split: str = field(default="test", metadata={"help": "validation while choosing, test once at the end."})
+    out: str | None = field(default=None, metadata={"help": "JSON file for figures and predictions."})
+
+
+def agreement(scores: list[float], truths: list[float]) -> dict:
+    """Correlations, and the bootstrap 95 % interval of SRCC."""
+    figures = correlations(scores, truths)
+    figures["srcc_interval"] = bootstrap_interval(scores, truths, "srcc")
+    return figures
+
+
+def ordered_pairs(rows: list[dict], scores: list[float]) -> dict[str, dict]:
+    """Share of references whose untouched clip scores above their degraded one, for each distortion at any strength."""
+    untouched = {row["source"]: score for row, score in zip(rows, scores, strict=True) if row["distortion"] == "none"}
+    shares = {}
+    for kind in sorted({row["distortion"] for row in rows} - {"none"}):
+        wins = [
+            score < untouched[row["source"]]
+            for row, score in zip(rows, scores, strict=True)
+            if row["distortion"] == kind
+        ]
+        shares[kind] = {"n": len(wins), "share": float(np.mean(wins))}
+    strongest = [
+        score < untouched[row["source"]]
+        for row, score in zip(rows, scores, strict=True)
+        if row["distortion"] == "h264" and row["strength"] == 5
+    ]
+    shares["h264 at its strongest"] = {"n": len(strongest), "share": float(np.mean(strongest))}
+    return shares
+
+
+def within_source(rows: list[dict], scores: list[float], truth: str) -> dict:
+    """Mean over references of the SRCC among the variants of one reference."""
+    by_source = {}
+    for row, score in zip(rows, scores, strict=True):
+        by_source.setdefault(row["source"], []).append((score, row[truth]))
+    values = [correlations(*zip(*pairs, strict=True))["srcc"] for pairs in by_source.values()]
+    return {"n": len(values), "srcc": float(np.mean(values))}
+
+
+def main() -> None:
+    (arguments,) = HfArgumentParser(HeldOutArguments).parse_args_into_dataclasses()
+    checkpoint = arguments.model or default_checkpoint()
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    clips = list(load_rows(arguments.degraded_clips)[arguments.split])
+    images = list(load_rows(arguments.rated_images)[arguments.split])
+    clip_scores = [r.score for r in predict(model, processor, [row["video"] for row in clips])]
+    image_scores = [r.score for r in predict(model, processor, [row["video"] for row in images])]
+
+    figures = {
+        "degraded clips, with VMAF": agreement(clip_scores, [row["vmaf"] for row in clips]),
+        "degraded clips, with label": agreement(clip_scores, [row["mos"] for row in clips]),
+        "degraded clips, within a reference, with label": within_source(clips, clip_scores, "mos"),
+        "photographs, with MOS": agreement(image_scores, [row["mos"] for row in images]),
+        "untouched above degraded": ordered_pairs(clips, clip_scores),
+    }
+    print(json.dumps(figures, indent=2))
+    if arguments.out:
+        scored = zip(clips + images, clip_scores + image_scores, strict=True)
+        report = {
+            "model": arguments.model or "embedded default",
+            "split": arguments.split,
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            "figures": figures,
+            "predictions": [
+                {"video": Path(row["video"]).name, "dataset": row["dataset"], "mos": row["mos"], "score": score}
+                for row, score in scored
+            ],
+        }
+        Path(arguments.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

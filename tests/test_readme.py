@@ -1,0 +1,55 @@
+"""Every code block of README.md runs as it stands, in a folder with clip.mp4 and ratings.csv beside the checkout's."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import write_clip
+
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    for path in ROOT.iterdir():
+        if path.name not in {"data", "runs", ".git"}:
+            (folder / path.name).symlink_to(path)
+    names = [f"{index}.mp4" for index in range(8)]
+    for seed, name in enumerate(["clip.mp4", *names]):
+        write_clip(folder / name, seed=seed)
+    lines = [f"{name},{mos},{'train' if mos < 60 else 'validation'}\n" for name, mos in zip(names, range(10, 90, 10))]
+    (folder / "ratings.csv").write_text("video,mos,split\n" + "".join(lines), encoding="utf-8")
+    return folder
+
+
+def run(command: list[str], folder: Path) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def test_kinds_of_blocks():
+    assert {kind for kind, _ in BLOCKS} == {"bash", "python", "text"}
+
+
+@pytest.mark.parametrize("text", [text for kind, text in BLOCKS if kind == "python"])
+def test_python_block(text, folder):
+    assert run([sys.executable, "-c", text], folder).strip()
+
+
+def test_bash_blocks(folder):
+    for command in COMMANDS:
+        if command.startswith("make"):
+            # Asking make what it would do: installing and testing are what runs this test
+            run(["make", "--dry-run", *command.split()[1:]], folder)
+        else:
+            run(["bash", "-c", command], folder)
+    assert (folder / "mine" / "model.safetensors").is_file()
