@@ -4,7 +4,6 @@
 set -euo pipefail
 shared=$1
 python=${PYTHON:-.venv/bin/python}
-# One thread each: the networks are so small that threads would mostly wait for each other
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
 $python -m lmmvqa.datasets_scripts.rated_images --mos_csv "$shared/images/mos.csv" --images "$shared/images" \

@@ -11,7 +11,9 @@ from conftest import write_clip
 
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
+BLOCKS = re.findall(
+    r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+)
 COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
 
 
@@ -24,7 +26,10 @@ def folder(tmp_path_factory):
     names = [f"{index}.mp4" for index in range(8)]
     for seed, name in enumerate(["clip.mp4", *names]):
         write_clip(folder / name, seed=seed)
-    lines = [f"{name},{mos},{'train' if mos < 60 else 'validation'}\n" for name, mos in zip(names, range(10, 90, 10))]
+    lines = [
+        f"{name},{mos},{'train' if mos < 60 else 'validation'}\n"
+        for name, mos in zip(names, range(10, 90, 10), strict=True)
+    ]
     (folder / "ratings.csv").write_text("video,mos,split\n" + "".join(lines), encoding="utf-8")
     return folder
 
