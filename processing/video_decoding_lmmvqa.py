@@ -39,6 +39,10 @@ class VideoDecodingError(ValueError):
     """A source of which no frame can be read; the message names it and the reason."""
 
 
+class _DamagedVideo(Exception):
+    """A stream that does not decode cleanly was met while frames are decoded in parallel."""
+
+
 @dataclass
 class DecodedVideo:
     """What both towers need of one video, and nothing of full resolution.
@@ -119,11 +123,34 @@ def decode_video(
         VideoDecodingError: no frame can be read.
         FileNotFoundError: the path does not exist.
     """
+    sizes = (key_frame_size, chunk_size, chunk_frames)
+    if not _is_file(source):
+        return _cut(_read_pictures(source, fps), source, *sizes)
+    is_path = isinstance(source, str | os.PathLike)
+    can_restart = is_path or source.seekable()
+    start = source.tell() if can_restart and not is_path else None
+    try:
+        return _cut(_read_file(source, parallel=can_restart), source, *sizes)
+    except _DamagedVideo:
+        # What damaged frames look like then depends on timing: once more in order, for the same result on every run
+        if not is_path:
+            source.seek(start)
+        return _cut(_read_file(source, parallel=False), source, *sizes)
+
+
+def _cut(
+    frames: Iterator[tuple[float, float, av.VideoFrame]],
+    source: VideoSource,
+    key_frame_size: int,
+    chunk_size: int,
+    chunk_frames: int,
+) -> DecodedVideo:
+    """(time in seconds, duration in seconds, frame) to key frames and chunks."""
     scale_key_frame = FrameScaler(key_frame_size)
     scale_chunk_frame = scale_key_frame if chunk_size == key_frame_size else FrameScaler(chunk_size)
     key_frames, chunks, seconds = [], [], []
     start = end = num_frames = 0
-    for time, duration, frame in _read_frames(source, fps):
+    for time, duration, frame in frames:
         if not num_frames:
             start = time
         num_frames += 1
@@ -157,19 +184,23 @@ def _name(source: VideoSource) -> str:
     return getattr(source, "name", None) or f"the given {type(source).__name__}"
 
 
-def _read_frames(source: VideoSource, fps: float | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Yields (time in seconds, duration in seconds, frame)."""
-    if isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None)):
-        yield from _read_file(source)
-    else:
-        if fps is None:
-            fps = DEFAULT_ARRAY_FPS
-            logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
-        for index, picture in enumerate(_pictures(source)):
-            yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+def _is_file(source: VideoSource) -> bool:
+    return isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None))
 
 
-def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, float, av.VideoFrame]]:
+def _read_pictures(source: VideoSource, fps: float | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Yields (time in seconds, duration in seconds, frame) of an array or of pictures."""
+    if fps is None:
+        fps = DEFAULT_ARRAY_FPS
+        logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
+    for index, picture in enumerate(_pictures(source)):
+        yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+
+
+def _read_file(
+    source: str | os.PathLike | BinaryIO, parallel: bool
+) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Yields (time in seconds, duration in seconds, frame); `parallel` decoding stops with `_DamagedVideo`."""
     if isinstance(source, str | os.PathLike):
         if not os.path.exists(source):
             raise FileNotFoundError(f"Could not read {_name(source)}: no such file; check the path")
@@ -189,7 +220,7 @@ def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, fl
         if not container.streams.video:
             raise VideoDecodingError(f"Could not read {_name(source)}: it has no video stream; check the file")
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream.thread_type = "AUTO" if parallel else "NONE"
         frame_duration = 1 / float(stream.average_rate or stream.guessed_rate or DEFAULT_ARRAY_FPS)
         time = -frame_duration  # of the frame before the first, for streams without time stamps
         first_time = 0.0
@@ -201,12 +232,16 @@ def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, fl
             except StopIteration:
                 break
             except av.FFmpegError as error:
+                if parallel:
+                    raise _DamagedVideo from error
                 broken_packets += 1
                 reason = error.strerror
                 if not isinstance(error, av.InvalidDataError):
                     break
                 continue
             for frame in frames:
+                if parallel and frame.is_corrupt:
+                    raise _DamagedVideo
                 num_frames += 1
                 corrupt_frames += frame.is_corrupt
                 time = time + frame_duration if frame.time is None else frame.time
@@ -222,6 +257,8 @@ def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, fl
         )
     announced = float((stream.duration or 0) * stream.time_base)
     if num_frames and announced > time - first_time + 1:
+        if parallel:
+            raise _DamagedVideo
         logger.warning(
             f"{_name(source)}: the file announces {announced:.1f} s and holds {time - first_time:.1f} s; the score is of "
             "what can be seen."
