@@ -22,7 +22,8 @@ from typing import BinaryIO
 import av
 import numpy as np
 import torch
-from PIL import Image
+from av.stream import Disposition
+from PIL import Image, ImageOps
 from transformers.utils import logging
 
 
@@ -197,9 +198,7 @@ def _read_pictures(source: VideoSource, fps: float | None) -> Iterator[tuple[flo
         yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
-def _read_file(
-    source: str | os.PathLike | BinaryIO, parallel: bool
-) -> Iterator[tuple[float, float, av.VideoFrame]]:
+def _read_file(source: str | os.PathLike | BinaryIO, parallel: bool) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """Yields (time in seconds, duration in seconds, frame); `parallel` decoding stops with `_DamagedVideo`."""
     if isinstance(source, str | os.PathLike):
         if not os.path.exists(source):
@@ -217,9 +216,10 @@ def _read_file(
         ) from error
     num_frames = broken_packets = corrupt_frames = 0
     with container:
-        if not container.streams.video:
+        streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
+        if not streams:  # but for the cover of a song
             raise VideoDecodingError(f"Could not read {_name(source)}: it has no video stream; check the file")
-        stream = container.streams.video[0]
+        stream = streams[0]
         stream.thread_type = "AUTO" if parallel else "NONE"
         frame_duration = 1 / float(stream.average_rate or stream.guessed_rate or DEFAULT_ARRAY_FPS)
         time = -frame_duration  # of the frame before the first, for streams without time stamps
@@ -270,7 +270,7 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
     if isinstance(source, Image.Image):
         source = [source]
     if isinstance(source, list | tuple) and all(isinstance(picture, Image.Image) for picture in source):
-        yield from (np.asarray(picture.convert("RGB")) for picture in source)
+        yield from (np.asarray(ImageOps.exif_transpose(picture).convert("RGB")) for picture in source)
         return
     if not isinstance(source, np.ndarray | torch.Tensor):
         raise TypeError(
@@ -282,7 +282,7 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
         array = array[None]
     if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
         array = array.transpose(0, 2, 3, 1)
-    if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8:
+    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape[1:] or array.dtype != np.uint8:
         raise ValueError(
             f"got a video array of shape {tuple(source.shape)} and type {array.dtype}, expected uint8 and (frames, "
             "height, width, 3) or (frames, 3, height, width)"
