@@ -22,7 +22,8 @@ from typing import BinaryIO
 import av
 import numpy as np
 import torch
-from PIL import Image
+from av.stream import Disposition
+from PIL import Image, ImageOps
 from transformers.utils import logging
 
 
@@ -37,6 +38,10 @@ DEFAULT_ARRAY_FPS = 30.0
 
 class VideoDecodingError(ValueError):
     """A source of which no frame can be read; the message names it and the reason."""
+
+
+class _DamagedVideo(Exception):
+    """A stream that does not decode cleanly was met while frames are decoded in parallel."""
 
 
 @dataclass
@@ -119,11 +124,34 @@ def decode_video(
         VideoDecodingError: no frame can be read.
         FileNotFoundError: the path does not exist.
     """
+    sizes = (key_frame_size, chunk_size, chunk_frames)
+    if not _is_file(source):
+        return _cut(_read_pictures(source, fps), source, *sizes)
+    is_path = isinstance(source, str | os.PathLike)
+    can_restart = is_path or source.seekable()
+    start = source.tell() if can_restart and not is_path else None
+    try:
+        return _cut(_read_file(source, parallel=can_restart), source, *sizes)
+    except _DamagedVideo:
+        # What damaged frames look like then depends on timing: once more in order, for the same result on every run
+        if not is_path:
+            source.seek(start)
+        return _cut(_read_file(source, parallel=False), source, *sizes)
+
+
+def _cut(
+    frames: Iterator[tuple[float, float, av.VideoFrame]],
+    source: VideoSource,
+    key_frame_size: int,
+    chunk_size: int,
+    chunk_frames: int,
+) -> DecodedVideo:
+    """(time in seconds, duration in seconds, frame) to key frames and chunks."""
     scale_key_frame = FrameScaler(key_frame_size)
     scale_chunk_frame = scale_key_frame if chunk_size == key_frame_size else FrameScaler(chunk_size)
     key_frames, chunks, seconds = [], [], []
     start = end = num_frames = 0
-    for time, duration, frame in _read_frames(source, fps):
+    for time, duration, frame in frames:
         if not num_frames:
             start = time
         num_frames += 1
@@ -157,19 +185,21 @@ def _name(source: VideoSource) -> str:
     return getattr(source, "name", None) or f"the given {type(source).__name__}"
 
 
-def _read_frames(source: VideoSource, fps: float | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Yields (time in seconds, duration in seconds, frame)."""
-    if isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None)):
-        yield from _read_file(source)
-    else:
-        if fps is None:
-            fps = DEFAULT_ARRAY_FPS
-            logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
-        for index, picture in enumerate(_pictures(source)):
-            yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+def _is_file(source: VideoSource) -> bool:
+    return isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None))
 
 
-def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, float, av.VideoFrame]]:
+def _read_pictures(source: VideoSource, fps: float | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Yields (time in seconds, duration in seconds, frame) of an array or of pictures."""
+    if fps is None:
+        fps = DEFAULT_ARRAY_FPS
+        logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
+    for index, picture in enumerate(_pictures(source)):
+        yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+
+
+def _read_file(source: str | os.PathLike | BinaryIO, parallel: bool) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Yields (time in seconds, duration in seconds, frame); `parallel` decoding stops with `_DamagedVideo`."""
     if isinstance(source, str | os.PathLike):
         if not os.path.exists(source):
             raise FileNotFoundError(f"Could not read {_name(source)}: no such file; check the path")
@@ -186,10 +216,11 @@ def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, fl
         ) from error
     num_frames = broken_packets = corrupt_frames = 0
     with container:
-        if not container.streams.video:
+        streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
+        if not streams:  # but for the cover of a song
             raise VideoDecodingError(f"Could not read {_name(source)}: it has no video stream; check the file")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream = streams[0]
+        stream.thread_type = "AUTO" if parallel else "NONE"
         frame_duration = 1 / float(stream.average_rate or stream.guessed_rate or DEFAULT_ARRAY_FPS)
         time = -frame_duration  # of the frame before the first, for streams without time stamps
         first_time = 0.0
@@ -201,12 +232,16 @@ def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, fl
             except StopIteration:
                 break
             except av.FFmpegError as error:
+                if parallel:
+                    raise _DamagedVideo from error
                 broken_packets += 1
                 reason = error.strerror
                 if not isinstance(error, av.InvalidDataError):
                     break
                 continue
             for frame in frames:
+                if parallel and frame.is_corrupt:
+                    raise _DamagedVideo
                 num_frames += 1
                 corrupt_frames += frame.is_corrupt
                 time = time + frame_duration if frame.time is None else frame.time
@@ -222,6 +257,8 @@ def _read_file(source: str | os.PathLike | BinaryIO) -> Iterator[tuple[float, fl
         )
     announced = float((stream.duration or 0) * stream.time_base)
     if num_frames and announced > time - first_time + 1:
+        if parallel:
+            raise _DamagedVideo
         logger.warning(
             f"{_name(source)}: the file announces {announced:.1f} s and holds {time - first_time:.1f} s; the score is of "
             "what can be seen."
@@ -233,7 +270,7 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
     if isinstance(source, Image.Image):
         source = [source]
     if isinstance(source, list | tuple) and all(isinstance(picture, Image.Image) for picture in source):
-        yield from (np.asarray(picture.convert("RGB")) for picture in source)
+        yield from (np.asarray(ImageOps.exif_transpose(picture).convert("RGB")) for picture in source)
         return
     if not isinstance(source, np.ndarray | torch.Tensor):
         raise TypeError(
@@ -245,7 +282,7 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
         array = array[None]
     if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
         array = array.transpose(0, 2, 3, 1)
-    if array.ndim != 4 or array.shape[-1] != 3 or array.dtype != np.uint8:
+    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape[1:] or array.dtype != np.uint8:
         raise ValueError(
             f"got a video array of shape {tuple(source.shape)} and type {array.dtype}, expected uint8 and (frames, "
             "height, width, 3) or (frames, 3, height, width)"

@@ -1,0 +1,167 @@
+"""`lmmvqa score` and `lmmvqa selfcheck`.
+
+Exit status: 0 all went well; 1 a video has no score, or the self-check failed; 2 wrong use.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from tqdm import tqdm
+
+from .report import Table, csv_file, json_line
+from .video_files import find_videos
+
+
+# Importing transformers takes seconds, so what needs it is imported where it is used: help and wrong use answer at once
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit status; wrong use raises SystemExit(2), as argparse does."""
+    arguments = _parser().parse_args(argv)
+    try:
+        with _warnings_on_stderr():
+            return arguments.run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lmmvqa", description="Perceived quality of videos, from 0 to 100.")
+    parser.add_argument("--version", action="version", version=f"lmmvqa {version('lmmvqa')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("--model", help="checkpoint folder or Hub repository (default: the embedded model)")
+    model.add_argument("--device", help="as PyTorch names it (default: the accelerator where there is one)")
+
+    score = commands.add_parser(
+        "score",
+        parents=[model],
+        help="score videos and pictures",
+        description="Scores each video or picture. One that cannot be scored is reported, and the exit status is 1.",
+    )
+    score.add_argument("paths", nargs="+", metavar="PATH", help="file, folder (with all below it) or pattern")
+    score.add_argument("--json", action="store_true", help="print one JSON object a line instead of a table")
+    score.add_argument("--csv", metavar="FILE", help="write a CSV file as well")
+    score.add_argument(
+        "--readout",
+        choices=["score", "generate"],
+        default="score",
+        help="expected value of the model's distribution over scores (default), or the answer that it writes",
+    )
+    score.set_defaults(run=_score, command=score)
+
+    selfcheck = commands.add_parser(
+        "selfcheck",
+        parents=[model],
+        help="compare this installation's score of a bundled clip with the stored one",
+        description="Scores a bundled clip and compares with the score stored with the model. Exit status 1: it differs.",
+    )
+    selfcheck.add_argument("--update", action="store_true", help="store the present score in the model's folder")
+    selfcheck.set_defaults(run=_selfcheck, command=selfcheck)
+    return parser
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    videos, without_videos = find_videos(arguments.paths)
+    if not videos:
+        _wrong_use(arguments, f"got no video in {', '.join(without_videos)}, expected files, or folders that hold any")
+    for path in without_videos:
+        print(f"warning: no video in {path}", file=sys.stderr)
+
+    scorer, _ = _load(arguments)
+    from .scorer import score_videos
+
+    with contextlib.ExitStack() as stack:
+        write_csv = None
+        if arguments.csv:
+            try:
+                write_csv = stack.enter_context(csv_file(arguments.csv))
+            except OSError as error:
+                _wrong_use(arguments, f"got --csv {arguments.csv}, expected a file to write to: {error.strerror}")
+        table = Table(videos)
+        if not arguments.json:
+            _print(table.header)
+        rows = score_videos(scorer, videos, arguments.readout)
+        num_errors = 0
+        for row in tqdm(rows, total=len(videos), unit="video", delay=3, disable=not sys.stderr.isatty()):
+            _print(json_line(row) if arguments.json else table.line(row))
+            if write_csv:
+                write_csv(row)
+            num_errors += row["error"] is not None
+    return 1 if num_errors else 0
+
+
+def _selfcheck(arguments: argparse.Namespace) -> int:
+    if arguments.update and arguments.model and not os.path.isdir(arguments.model):
+        _wrong_use(arguments, f"got --update with {arguments.model}, expected a folder to store the score in")
+    scorer, model = _load(arguments)
+    from .selfcheck import read_reference, run_selfcheck, write_reference
+
+    if arguments.update:
+        reference = write_reference(scorer, model)
+        print(f"stored {reference.score} ± {reference.score_std} in {model}")
+        return 0
+    try:
+        reference = read_reference(model)
+    except OSError as error:
+        _wrong_use(arguments, error)
+    return 0 if run_selfcheck(scorer, reference) else 1
+
+
+def _load(arguments: argparse.Namespace):
+    """The pipeline, and the folder or repository it comes from."""
+    from transformers.utils import logging as transformers_logging
+
+    from .scorer import default_checkpoint, load_scorer
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        model = arguments.model or default_checkpoint()
+        return load_scorer(model, arguments.device), model
+    except (ValueError, OSError) as error:
+        _wrong_use(arguments, error)
+
+
+def _print(line: str) -> None:
+    # Names of files may hold what the terminal, or UTF-8, cannot show
+    encoding = sys.stdout.encoding or "utf-8"
+    tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
+    sys.stdout.flush()
+
+
+def _wrong_use(arguments: argparse.Namespace, message: object) -> None:
+    arguments.command.exit(2, f"{arguments.command.prog}: error: {' '.join(str(message).split())}\n")
+
+
+class _WarningHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(f"warning: {record.getMessage()}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _warnings_on_stderr() -> Iterator[None]:
+    """Our own warnings, such as packets that do not decode, as one line each; none of Python's."""
+    handler = _WarningHandler(logging.WARNING)
+    logger = logging.getLogger("lmmvqa")
+    logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

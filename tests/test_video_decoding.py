@@ -1,0 +1,242 @@
+"""Which frames become key frames and chunks, and what is read at all. Frames are told apart by their brightness."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import write_clip
+from PIL import Image
+
+from lmmvqa.modeling_lmmvqa import LmmVqaVideoProcessor
+from lmmvqa.processing import VideoDecodingError, decode_video
+
+
+def decode(source, chunk_frames=8, fps=None):
+    return decode_video(source, key_frame_size=16, chunk_size=8, chunk_frames=chunk_frames, fps=fps)
+
+
+def numbered_pictures(num_frames, size=(32, 24)):
+    """(frames, height, width, 3); frame n is grey of brightness n."""
+    width, height = size
+    return np.full((num_frames, height, width, 3), np.arange(num_frames)[:, None, None, None], dtype=np.uint8)
+
+
+def write_numbered_clip(path, times):
+    """A lossless clip of `numbered_pictures` with these time stamps in seconds; its header names the last frame rate."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=round(1 / (times[-1] - times[-2])))
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "bgr0"
+        stream.codec_context.time_base = Fraction(1, 12_000)
+        for time, picture in zip(times, numbered_pictures(len(times)), strict=True):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = round(time * 12_000), Fraction(1, 12_000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+def even_times(num_frames, fps):
+    return [index / fps for index in range(num_frames)]
+
+
+def frame_numbers(pictures):
+    """(..., height, width, 3) pictures of `numbered_pictures` to their numbers."""
+    assert (pictures == pictures[..., :1, :1, :1]).all()
+    return pictures[..., 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    "times, key_frames",
+    [
+        (even_times(30, 30), [0]),
+        (even_times(60, 30), [0, 30]),
+        (even_times(90, 30), [0, 30, 60]),
+        (even_times(12, 4), [0, 4, 8]),
+        (even_times(240, 120), [0, 120]),
+        (even_times(9, 30), [0]),  # too short for a second, but all there is
+        (even_times(75, 30), [0, 30]),  # the last half second gives no chunk
+        (even_times(89, 30), [0, 30]),
+        (even_times(30, 30) + [1 + t for t in even_times(10, 10)], [0, 30]),  # variable frame rate
+        (even_times(10, 10) + [3 + t for t in even_times(10, 10)], [0, 10]),  # no frame starts in seconds 1 and 2
+        ([5 + t for t in even_times(60, 30)], [0, 30]),  # time stamps that do not start at zero
+    ],
+)
+def test_each_second_has_a_chunk_that_starts_with_its_key_frame(tmp_path, times, key_frames):
+    video = decode(write_numbered_clip(tmp_path / "clip.mkv", times))
+    assert frame_numbers(video.key_frames) == key_frames
+    assert [numbers[0] for numbers in frame_numbers(video.chunks)] == key_frames
+    assert video.num_frames == len(times)
+    assert video.duration == pytest.approx(times[-1] - times[0] + times[-1] - times[-2], abs=0.1)
+
+
+def test_a_chunk_holds_consecutive_frames_and_repeats_the_last_one_at_the_end(tmp_path):
+    video = decode(write_numbered_clip(tmp_path / "clip.mkv", even_times(8, 4)), chunk_frames=6)
+    assert frame_numbers(video.chunks) == [[0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 7, 7]]
+    assert video.key_frames.shape == (2, 16, 16, 3)
+    assert video.chunks.shape == (2, 6, 8, 8, 3)
+    assert video.chunks.dtype == video.key_frames.dtype == np.uint8
+
+
+def test_every_form_of_a_video_gives_the_same_frames(tmp_path):
+    path = write_numbered_clip(tmp_path / "clip: [100%d] *.mkv", even_times(60, 30))
+    pictures = numbered_pictures(60)
+    as_file = decode(path)
+    sources = {
+        "Path": Path(path),
+        "BytesIO": io.BytesIO(Path(path).read_bytes()),
+        "frames last": pictures.transpose(0, 3, 1, 2),
+        "numpy": pictures,
+        "torch": torch.from_numpy(pictures),
+        "PIL": [Image.fromarray(picture) for picture in pictures],
+    }
+    for form, source in sources.items():
+        video = decode(source, fps=30)
+        assert np.array_equal(video.key_frames, as_file.key_frames), form
+        assert np.array_equal(video.chunks, as_file.chunks), form
+
+
+def test_frame_rate_of_an_array(tmp_path):
+    assert len(decode(numbered_pictures(60), fps=20).chunks) == 3
+    assert len(LmmVqaVideoProcessor().decode(numbered_pictures(60), [{"fps": 20}])[0].chunks) == 3
+
+
+def test_a_picture_is_a_video_of_one_frame(tmp_path):
+    gradient = np.linspace(0, 255, 24 * 32 * 3).reshape(24, 32, 3).astype(np.uint8)
+    picture = Image.fromarray(gradient)
+    picture.save(tmp_path / "picture.png")
+    as_file = decode(tmp_path / "picture.png")
+    assert as_file.num_frames == 1
+    assert as_file.chunks.shape[:2] == (1, 8)
+    assert (as_file.chunks == as_file.chunks[:, :1]).all()
+    for source in (picture, gradient, str(tmp_path / "picture.png")):
+        assert np.array_equal(decode(source).key_frames, as_file.key_frames)
+
+
+def test_pictures_are_turned_as_their_exif_data_say(tmp_path):
+    gradient = np.linspace(0, 255, 24 * 32 * 3).reshape(24, 32, 3).astype(np.uint8)
+    upright, exif = Image.fromarray(gradient), Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    upright.rotate(90, expand=True).save(tmp_path / "turned.jpg", exif=exif, quality=100, subsampling=0)
+    for source in (tmp_path / "turned.jpg", Image.open(tmp_path / "turned.jpg")):
+        assert np.abs(decode(source).key_frames.astype(int) - decode(upright).key_frames).mean() < 3
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotated_videos_stand_upright(tmp_path, degrees):
+    gradient = np.linspace(0, 255, 24 * 32 * 3).reshape(24, 32, 3).astype(np.uint8)
+    with av.open(str(tmp_path / "turned.mov"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuvj444p"
+        stream.set_display_rotation(degrees)  # counter-clockwise
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(gradient, format="rgb24")))
+        container.mux(stream.encode(None))
+    upright = Image.fromarray(gradient).rotate(degrees, expand=True)
+    difference = np.abs(decode(tmp_path / "turned.mov").key_frames[0].astype(int) - decode(upright).key_frames[0])
+    assert difference.mean() < 5
+
+
+@pytest.mark.parametrize(
+    "name, codec, pixel_format, size, options, aspect_ratio",
+    [
+        ("10bit.mp4", "libx264", "yuv420p10le", (96, 64), {}, 1),
+        ("422.mkv", "ffv1", "yuv422p10le", (96, 64), {}, 1),
+        ("grey.mkv", "ffv1", "gray", (96, 64), {}, 1),
+        ("odd.mkv", "ffv1", "yuv420p", (97, 63), {}, 1),
+        ("tiny.mkv", "ffv1", "yuv444p", (1, 1), {}, 1),
+        ("interlaced.mpg", "mpeg2video", "yuv420p", (96, 64), {"flags": "+ildct+ilme"}, 1),
+        ("anamorphic.mp4", "libx264", "yuv420p", (48, 64), {}, 2),
+    ],
+)
+def test_formats(tmp_path, name, codec, pixel_format, size, options, aspect_ratio):
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream(codec, rate=30, options=options)
+        stream.width, stream.height, stream.pix_fmt = *size, pixel_format
+        stream.sample_aspect_ratio = aspect_ratio
+        for picture in numbered_pictures(60, size):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture + 100, format="rgb24")))
+        container.mux(stream.encode(None))
+    video = decode(tmp_path / name)
+    assert len(video.chunks) == 2
+    assert video.key_frames.mean((1, 2, 3)) == pytest.approx([100, 130], abs=6)
+
+
+def test_a_damaged_file_gives_the_same_frames_on_every_run(tmp_path, caplog):
+    path = Path(write_clip(tmp_path / "clip.mkv", num_frames=60, size=(320, 240)))
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(0)
+    for position in rng.integers(len(data) // 5, len(data), 40):
+        data[position] ^= 0xFF
+    path.write_bytes(data)
+    runs = [decode(path), decode(path), decode(io.BytesIO(data))]
+    assert "damaged" in caplog.text
+    for run in runs[1:]:
+        assert np.array_equal(run.key_frames, runs[0].key_frames)
+        assert np.array_equal(run.chunks, runs[0].chunks)
+
+
+def test_a_truncated_file_is_scored_with_a_warning(tmp_path, caplog):
+    path = write_clip(tmp_path / "clip.avi", num_frames=120, codec="mjpeg", pixel_format="yuvj420p")
+    data = Path(path).read_bytes()
+    Path(path).write_bytes(data[: len(data) // 2])
+    assert len(decode(path).chunks) in (1, 2)
+    assert "clip.avi" in caplog.text
+
+
+def write_song_with_cover(path):
+    with av.open(str(path), "w") as container:
+        audio = container.add_stream("libmp3lame", rate=44_100)
+        cover = container.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 32, 24, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        sound = av.AudioFrame.from_ndarray(np.zeros((2, 44_100), np.float32), format="fltp", layout="stereo")
+        sound.sample_rate = 44_100
+        picture = av.VideoFrame.from_ndarray(numbered_pictures(1)[0], format="rgb24")
+        for stream, frame in ((cover, picture), (audio, sound)):
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+
+def test_unreadable_files_name_themselves_and_the_reason(tmp_path):
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("this is not a video\n" * 50)
+    (tmp_path / "folder.mp4").mkdir()
+    write_song_with_cover(tmp_path / "song.mp3")
+    reasons = {
+        "empty.mp4": "Invalid data",
+        "text.mp4": "Invalid data",
+        "folder.mp4": "Is a directory",
+        "song.mp3": "no video stream",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(VideoDecodingError, match=rf"Could not read .*{name}: .*{reason}"):
+            decode(tmp_path / name)
+    with pytest.raises(VideoDecodingError, match="Could not read the given BytesIO: "):
+        decode(io.BytesIO(b"this is not a video" * 50))
+    with pytest.raises(FileNotFoundError, match=r"missing\.mp4: no such file"):
+        decode(tmp_path / "missing.mp4")
+
+
+@pytest.mark.parametrize(
+    "video",
+    [
+        np.zeros((24, 32), np.uint8),
+        np.zeros((3, 24, 32, 4), np.uint8),
+        np.zeros((3, 0, 32, 3), np.uint8),
+        np.zeros((3, 24, 32, 3), np.float32),
+        torch.zeros(1, 3, 24, 32, 3, dtype=torch.uint8),
+    ],
+)
+def test_arrays_of_another_shape_or_type_are_refused(video):
+    with pytest.raises(ValueError, match="got a video array of shape"):
+        decode(video)
+
+
+def test_no_frames_and_unknown_types_are_refused():
+    with pytest.raises(VideoDecodingError, match="holds no frame"):
+        decode(numbered_pictures(0))
+    with pytest.raises(TypeError, match="got a video of type dict"):
+        decode({"video": "clip.mp4"})
