@@ -17,7 +17,7 @@ common=(--weight_decay 0.05 --lr_scheduler_type cosine --warmup_steps 0.05 --sco
 
 # 1. The temporal tower starts from nothing: it learns on degraded clips, together with all that is not frozen
 $python train.py --model runs/default/init --data data/degraded_clips/dataset \
-    --train_parts temporal_tower temporal_projector spatial_projector language_model --tasks score \
+    --train_parts temporal_tower temporal_projector spatial_projector language_model --tasks score --bf16 True --use_cpu True \
     --num_train_epochs 8 --per_device_train_batch_size 16 --learning_rate 1e-3 "${common[@]}" \
     --output_dir runs/default/stage1 --export_dir runs/default/stage1_model
 
