@@ -26,7 +26,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from lmmvqa.datasets_scripts.qa_pairs import TASKS, QaPairs, level_thresholds
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.metrics import correlations
-from lmmvqa.evaluation.predictions import predict
+from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa.export import export_checkpoint
 from lmmvqa.modeling_lmmvqa.model_card import training_model_card
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
@@ -86,7 +86,7 @@ def train_only(model: PreTrainedModel, parts: list[str]) -> None:
 
 def evaluate(model, processor, rows: list[dict], cache: FeatureCache | None) -> dict[str, dict[str, float]]:
     """Correlations with MOS for each data set among the rows."""
-    results = predict(model, processor, [row["video"] for row in rows], cache=cache)
+    results = predict_scores(model, processor, [row["video"] for row in rows], cache=cache)
     metrics = {}
     for dataset in sorted({row["dataset"] for row in rows}):
         pairs = [

@@ -27,6 +27,11 @@ def level_thresholds(mos: list[float]) -> tuple[float, float]:
     return float(lower), float(upper)
 
 
+def mos_level(mos: float, thresholds: tuple[float, float]) -> str:
+    """The level of a video in a data set with these thresholds."""
+    return LEVELS[sum(mos >= threshold for threshold in thresholds)]
+
+
 @dataclass
 class QaPairs(torch.utils.data.Dataset):
     """
@@ -69,7 +74,7 @@ class QaPairs(torch.utils.data.Dataset):
     def answer(self, task: str, mos: float) -> str:
         """The answer text: a whole number from 0 to 100, or a level."""
         if task == "level":
-            return LEVELS[sum(mos >= threshold for threshold in self.thresholds)]
+            return mos_level(mos, self.thresholds)
         # torch's generator, whose state a Trainer checkpoint holds: a resumed run draws the same noise
         drawn = mos + self.score_noise * float(torch.randn(())) if self.score_noise else mos
         return str(round(min(max(drawn, 0.0), 100.0)))

@@ -13,10 +13,12 @@ import torch
 import transformers
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
 
+from ..datasets_scripts.qa_pairs import mos_level
 from ..datasets_scripts.rows import load_rows
+from ..processing.feature_cache import FeatureCache
 from ..scoring.scorer import default_checkpoint
-from .metrics import bootstrap_interval, correlations
-from .predictions import predict
+from .metrics import bootstrap_interval, correlations, level_accuracy
+from .predictions import predict_levels, predict_scores
 
 
 @dataclass
@@ -25,6 +27,7 @@ class HeldOutArguments:
     rated_images: str = field(metadata={"help": "Rows that datasets_scripts/rated_images.py wrote."})
     model: str | None = field(default=None, metadata={"help": "Checkpoint folder or repository; default: embedded."})
     split: str = field(default="test", metadata={"help": "validation while choosing, test once at the end."})
+    feature_cache: str = field(default="data/feature_cache", metadata={"help": "Folder for the towers' features."})
     out: str | None = field(default=None, metadata={"help": "JSON file for figures and predictions."})
 
 
@@ -71,8 +74,14 @@ def main() -> None:
     processor = AutoProcessor.from_pretrained(checkpoint)
     clips = list(load_rows(arguments.degraded_clips)[arguments.split])
     images = list(load_rows(arguments.rated_images)[arguments.split])
-    clip_scores = [r.score for r in predict(model, processor, [row["video"] for row in clips])]
-    image_scores = [r.score for r in predict(model, processor, [row["video"] for row in images])]
+    rows = clips + images
+    # Two questions on the same videos: the towers see each video once
+    model.requires_grad_(False)
+    cache = FeatureCache(arguments.feature_cache, model, processor)
+    videos = [row["video"] for row in rows]
+    scores = [result.score for result in predict_scores(model, processor, videos, cache=cache)]
+    clip_scores, image_scores = scores[: len(clips)], scores[len(clips) :]
+    levels = [mos_level(row["mos"], processor.level_answer_thresholds) for row in rows]
 
     figures = {
         "degraded clips, with VMAF": agreement(clip_scores, [row["vmaf"] for row in clips]),
@@ -80,10 +89,14 @@ def main() -> None:
         "degraded clips, within a reference, with label": within_source(clips, clip_scores, "mos"),
         "photographs, with MOS": agreement(image_scores, [row["mos"] for row in images]),
         "untouched above degraded": ordered_pairs(clips, clip_scores),
+        "level answers, thirds of the training set": {
+            "thresholds": processor.level_answer_thresholds,
+            **level_accuracy(predict_levels(model, processor, videos, cache=cache), levels),
+        },
     }
     print(json.dumps(figures, indent=2))
     if arguments.out:
-        scored = zip(clips + images, clip_scores + image_scores, strict=True)
+        scored = zip(rows, scores, strict=True)
         report = {
             "model": arguments.model or "embedded default",
             "split": arguments.split,

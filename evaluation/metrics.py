@@ -1,4 +1,4 @@
-"""How well predictions agree with opinions: SRCC, KRCC, PLCC and RMSE, as the field reports them."""
+"""How well predictions agree with opinions: SRCC, KRCC, PLCC and RMSE, and level accuracy."""
 
 import numpy as np
 from scipy import stats
@@ -34,6 +34,23 @@ def correlations(predictions: list[float], mos: list[float]) -> dict[str, float]
         "plcc": float(stats.pearsonr(predictions, mos).statistic),
         "rmse": float(np.sqrt(np.mean((predictions - mos) ** 2))),
     }
+
+
+def level_accuracy(predictions: list[str], levels: list[str]) -> dict:
+    """
+    Args:
+        predictions: predicted levels.
+        levels: true levels of the same videos.
+
+    Returns:
+        `n` and `share` answered rightly overall, and under each true level `n` and `recall`.
+    """
+    right = np.asarray(predictions) == np.asarray(levels)
+    recalls = {
+        level: {"n": levels.count(level), "recall": float(right[np.asarray(levels) == level].mean())}
+        for level in dict.fromkeys(levels)
+    }
+    return {"n": len(levels), "share": float(right.mean()), **recalls}
 
 
 def bootstrap_interval(
