@@ -187,7 +187,9 @@ class LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLitePreTrainedModel):
             shape `(num_images, hidden_size)` is the mean of the tokens. `hidden_states`, when asked for, holds
             `last_hidden_state` alone.
         """
-        hidden_states = self.activation(self.stem(pixel_values.to(self.dtype)))  # (N, 32, H / 2, W / 2)
+        # Depthwise convolutions are a third faster with channels last
+        pixel_values = pixel_values.to(self.dtype, memory_format=torch.channels_last)
+        hidden_states = self.activation(self.stem(pixel_values))  # (N, 32, H / 2, W / 2)
         tokens = []
         for index, block in enumerate(self.blocks):
             hidden_states = block(hidden_states)  # at last (N, 320, H / 32, W / 32)
