@@ -1,0 +1,251 @@
+"""Real clips and photographs -> degraded clips labelled with VMAF; a build that is stopped goes on where it was.
+
+OUT/clips holds the clips, OUT/labels one JSON file for each finished clip, OUT/dataset the rows. The rows' paths are
+relative to OUT/dataset, so OUT can be moved as a whole; read them with `rows.load_rows`.
+
+`vmaf` is what FFmpeg measures against the reference, for every clip. `mos` is `vmaf` too, except where VMAF does not
+see what people see: exposure, stutter, freeze and shake are bounded by the strength that was applied (`label`).
+These are labels of a rule, not opinions of people.
+"""
+
+import json
+import os
+import random
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+from datasets import Value
+from tqdm import tqdm
+from transformers import HfArgumentParser
+
+from .distortions import KINDS, TEMPORAL_KINDS, degrade
+from .ffmpeg_process import measure_vmaf
+from .rated_images import read_image_mos, split_images
+from .reference_clips import cut_segment, probe, reference_size, render_pan, segment_starts
+from .rows import read_csv, save_rows, split_by_group
+
+
+DATASET = "degraded_clips"
+COLUMNS = {
+    "source": Value("string"),
+    "distortion": Value("string"),
+    "strength": Value("int32"),
+    "vmaf": Value("float64"),
+}
+STRONGEST = ("h264", 5)  # always among a reference's variants
+# The highest MOS at strengths 1-5, by judgement: people were not asked. VMAF is nearly blind to clipped highlights, and
+# sees a stutter only as far as the picture moves.
+EXPOSURE_CAPS = (85, 68, 50, 32, 15)
+TEMPORAL_CAPS = (82, 66, 50, 35, 22)
+UNSEEN = 1.0  # VMAF points below the untouched clip: a stutter of a still picture is not there
+
+
+@dataclass
+class DegradedClipsArguments:
+    clips: str = field(metadata={"help": "Folder of real clips."})
+    images: str = field(metadata={"help": "Folder of rated photographs with their mos.csv (file,mos)."})
+    out: str = field(metadata={"help": "Folder the clips, labels and rows are saved to."})
+    groups: str = field(
+        default=str(Path(__file__).with_name("clip_groups.csv")),
+        metadata={"help": "CSV file,group: clips that show the same content. A clip not in it is its own group."},
+    )
+    image_mos_range: list[float] = field(default_factory=lambda: [0.0, 1.0], metadata={"help": "Of mos.csv."})
+    photographs: int = field(default=110, metadata={"help": "How many photographs to pan over."})
+    lowest_image_mos: float = field(default=75.0, metadata={"help": "MOS (0-100) a photograph needs for a pan."})
+    variants: int = field(default=8, metadata={"help": "Degraded clips per reference, beside the untouched one."})
+    workers: int = field(default=2, metadata={"help": "FFmpeg processes at a time."})
+    seed: int = field(default=0, metadata={"help": "Of the splits and of every choice."})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One clean clip: where it comes from, and how to make it (`start` in seconds; None for a pan)."""
+
+    name: str
+    source: Path
+    group: str
+    split: str
+    start: float | None
+
+
+def plan_segments(clips: Path, groups: dict[str, str], seed: int) -> tuple[list[Reference], list[dict]]:
+    """The segments of every clip that is clean enough, and the files left out as {file, split, reason}."""
+    starts, reasons = {}, {}
+    for path in sorted(clips.iterdir()):
+        try:
+            source = probe(path)
+            reference_size(source)
+            starts[path] = segment_starts(source.seconds)
+        except (av.error.FFmpegError, ValueError) as error:
+            reasons[path] = str(error)
+    group_of = {path: groups.get(path.name, path.name) for path in [*starts, *reasons]}
+    used = {group_of[path] for path in starts}
+    # two strata: what is left out has a split to be counted under, and takes no share of the rest
+    strata = {group: "used" if group in used else "left out" for group in group_of.values()}
+    splits = split_by_group(strata, seed=seed, strata=strata)
+    references = [
+        Reference(f"{path.name.replace('.', '_')}-{k}", path, group_of[path], splits[group_of[path]], start)
+        for path, times in starts.items()
+        for k, start in enumerate(times)
+    ]
+    left_out = [
+        {"file": str(path), "split": splits[group_of[path]], "reason": reason} for path, reason in reasons.items()
+    ]
+    return references, left_out
+
+
+def plan_pans(images: Path, mos: dict[str, float], lowest_mos: float, count: int, seed: int) -> list[Reference]:
+    """Pans over `count` photographs of high MOS, each in the split that `rated_images` gives its photograph.
+
+    Raises:
+        ValueError: too few photographs have this MOS.
+    """
+    good = sorted(file for file, value in mos.items() if value >= lowest_mos)
+    if len(good) < count:
+        raise ValueError(f"{images} has {len(good)} photographs of MOS {lowest_mos:g} or more, expected {count}.")
+    splits = split_images(mos, seed)
+    return [
+        Reference(f"{file.replace('.', '_')}-pan", images / file, file, splits[file], None)
+        for file in sorted(random.Random(f"{seed}:photographs").sample(good, count))
+    ]
+
+
+def draw_variants(reference: str, count: int, seed: int) -> list[tuple[str, int]]:
+    """The (kind, strength) pairs of one reference: the strongest compression, and others of as many kinds."""
+    rng = random.Random(f"{seed}:{reference}:variants")
+    kinds = rng.sample(KINDS, count - 1)
+    # h264 may be drawn again: then one of the strengths it does not have yet
+    others = [(kind, rng.randint(1, 4 if kind == STRONGEST[0] else 5)) for kind in kinds]
+    return [STRONGEST, *others]
+
+
+def label(kind: str, strength: int, vmaf: float, untouched_vmaf: float) -> float:
+    """The MOS (0-100) of a clip from its VMAF and, where VMAF is no guide, from the strength applied."""
+    if kind == "underexposure":
+        # VMAF takes lost contrast for lost detail: it gives a dim but clear picture (strength 2) less than 10
+        return float(EXPOSURE_CAPS[strength - 1])
+    if kind == "overexposure":
+        return min(vmaf, EXPOSURE_CAPS[strength - 1])
+    if kind in TEMPORAL_KINDS and vmaf < untouched_vmaf - UNSEEN:
+        return min(vmaf, TEMPORAL_CAPS[strength - 1])
+    return vmaf
+
+
+def reference_path(reference: Reference, out: Path) -> Path:
+    """The reference's file, which is also its untouched clip."""
+    return out / "clips" / f"{reference.name}-none0.mkv"
+
+
+def make_reference(reference: Reference, out: Path, seed: int) -> str | None:
+    """Makes a reference unless it is there, and says why it cannot be made, or None."""
+    path = reference_path(reference, out)
+    if path.exists():
+        return None
+    try:
+        if reference.start is None:
+            render_pan(reference.source, f"{seed}:{reference.name}", path)
+        else:
+            cut_segment(reference.source, probe(reference.source), reference.start, path)
+    except (OSError, RuntimeError, ValueError) as error:
+        path.unlink(missing_ok=True)
+        return str(error)
+    return None
+
+
+def make_clip(reference: Reference, kind: str, strength: int, out: Path, seed: int) -> dict:
+    """Makes and measures one clip unless its label is there, and gives the label {clip, vmaf}."""
+    name = f"{reference.name}-{kind}{strength}"
+    clip, file = out / "clips" / f"{name}.mkv", out / "labels" / f"{name}.json"
+    if file.exists():
+        return json.loads(file.read_text())
+    clean = reference_path(reference, out)
+    if kind != "none":
+        degrade(clean, kind, strength, f"{seed}:{name}", clip)
+    result = {"clip": clip.name, "vmaf": round(measure_vmaf(clip, clean), 3)}
+    # the label appears last and whole: it is what says that the clip is finished
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(result))
+    part.replace(file)
+    return result
+
+
+def run_all(work: Callable, tasks: list[tuple], workers: int, what: str) -> list:
+    """Runs `work(*task)` for every task, `workers` at a time, and gives the results in the tasks' order."""
+    # threads: the work is in FFmpeg's processes
+    with ThreadPoolExecutor(workers) as pool:
+        return list(tqdm(pool.map(lambda task: work(*task), tasks), total=len(tasks), desc=what, mininterval=5))
+
+
+def fix_seed(out: Path, seed: int) -> None:
+    """Ties a folder to its seed.
+
+    Raises:
+        ValueError: the folder was begun with another seed.
+    """
+    file = out / "seed.json"
+    if file.exists() and json.loads(file.read_text()) != seed:
+        raise ValueError(f"{out} was begun with seed {file.read_text()}, got {seed}: use that one, or another --out.")
+    file.write_text(json.dumps(seed))
+
+
+def build_rows(
+    references: Iterable[Reference], out: Path, variants: int, workers: int, seed: int
+) -> tuple[list[dict], list[dict]]:
+    """Makes every clip and gives the rows, and the references that could not be made as {file, split, reason}."""
+    for folder in ("clips", "labels"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    fix_seed(out, seed)
+    references = list(references)
+    reasons = run_all(make_reference, [(reference, out, seed) for reference in references], workers, "references")
+    left_out = [
+        {"file": str(reference.source), "split": reference.split, "reason": reason}
+        for reference, reason in zip(references, reasons, strict=True)
+        if reason
+    ]
+    tasks = [
+        (reference, kind, strength, out, seed)
+        for reference, reason in zip(references, reasons, strict=True)
+        if not reason
+        for kind, strength in [("none", 0), *draw_variants(reference.name, variants, seed)]
+    ]
+    rows = []
+    for (reference, kind, strength, _, _), result in zip(
+        tasks, run_all(make_clip, tasks, workers, "clips"), strict=True
+    ):
+        if kind == "none":
+            untouched = result["vmaf"]
+        rows.append(
+            {
+                "video": os.path.join("..", "clips", result["clip"]),
+                "mos": label(kind, strength, result["vmaf"], untouched),
+                "dataset": DATASET,
+                "split": reference.split,
+                "group": reference.group,
+                "source": reference.source.name,
+                "distortion": kind,
+                "strength": strength,
+                "vmaf": result["vmaf"],
+            }
+        )
+    return rows, left_out
+
+
+def main() -> None:
+    (arguments,) = HfArgumentParser(DegradedClipsArguments).parse_args_into_dataclasses()
+    images, out = Path(arguments.images), Path(arguments.out)
+    groups = {line["file"]: line["group"] for line in read_csv(arguments.groups, required=("file", "group"))}
+    segments, left_out = plan_segments(Path(arguments.clips), groups, arguments.seed)
+    mos = read_image_mos(images / "mos.csv", tuple(arguments.image_mos_range))
+    pans = plan_pans(images, mos, arguments.lowest_image_mos, arguments.photographs, arguments.seed)
+    print(f"{len(segments)} segments, {len(pans)} pans, {len(left_out)} clips left out", file=sys.stderr)
+    rows, unmade = build_rows(segments + pans, out, arguments.variants, arguments.workers, arguments.seed)
+    for report in save_rows(rows, left_out + unmade, DATASET, out / "dataset", COLUMNS):
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""FFmpeg as a process: encoding clips and measuring VMAF. A tool for building data, never linked or shipped."""
+
+import re
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import av
+import imageio_ffmpeg
+import numpy as np
+
+
+# Every stored clip carries the same colour tags: a decoder that guesses by size would show a 540-line clip in one
+# matrix and its reference in another.
+COLOUR = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+TO_YUV420 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"
+TAG_COLOUR = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+NEAR_LOSSLESS = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "10"]
+
+
+def run_ffmpeg(arguments: Iterable[str], data: bytes | None = None) -> str:
+    """Runs FFmpeg to its end, `data` on its standard input, and gives what it wrote to stderr.
+
+    Raises:
+        RuntimeError: FFmpeg failed; the message holds its last lines.
+    """
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-y", *arguments]
+    stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
+    done = subprocess.run(command, **stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    messages = done.stderr.decode(errors="replace")
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n" + "\n".join(messages.splitlines()[-5:]))
+    return messages
+
+
+def encode(source: Iterable[str], output: Path, encoder: Iterable[str], data: bytes | None = None) -> None:
+    """Encodes `source` (FFmpeg input arguments, with any filter) to a Matroska file that appears only when complete."""
+    part = output.with_suffix(".part")
+    # one thread: the builder runs several processes, and the bitstream does not depend on the machine
+    run_ffmpeg(
+        [*source, "-an", "-sn", "-dn", *encoder, "-threads", "1", *COLOUR, "-bitexact", "-f", "matroska", str(part)],
+        data,
+    )
+    part.replace(output)
+
+
+def encode_frames(frames: np.ndarray, pixel_format: str, size: tuple[int, int], rate: str, output: Path) -> None:
+    """Encodes raw frames near-losslessly; `size` is (width, height) in pixels, `rate` in frames per second."""
+    source = f"-f rawvideo -pix_fmt {pixel_format} -s {size[0]}x{size[1]} -r {rate} -i -".split()
+    matrix = TO_YUV420 if pixel_format == "rgb24" else TAG_COLOUR
+    encode([*source, "-vf", f"{matrix},{TAG_COLOUR}"], output, NEAR_LOSSLESS, frames.tobytes())
+
+
+def count_frames(path: Path) -> int:
+    """Counts the frames a clip stores, without decoding it."""
+    with av.open(str(path)) as container:
+        return sum(packet.size > 0 for packet in container.demux(video=0))
+
+
+def measure_vmaf(clip: Path, reference: Path) -> float:
+    """Mean VMAF (model v0.6.1) of a clip against its reference, 0-100.
+
+    Raises:
+        ValueError: the two do not have the same number of frames.
+    """
+    got, expected = count_frames(clip), count_frames(reference)
+    if got != expected:
+        raise ValueError(f"{clip} has {got} frames, its reference {expected}: VMAF needs the same, make it again.")
+    # Frames are matched by number: Matroska rounds time stamps to milliseconds.
+    graph = "[0:v]settb=AVTB,setpts=N*40000[a];[1:v]settb=AVTB,setpts=N*40000[b];[a][b]libvmaf=n_threads=1"
+    inputs = ["-threads", "1", "-i", str(clip), "-threads", "1", "-i", str(reference)]
+    messages = run_ffmpeg([*inputs, "-filter_complex_threads", "1", "-lavfi", graph, "-f", "null", "-"])
+    return min(100.0, max(0.0, float(re.search(r"VMAF score: (\S+)", messages).group(1))))

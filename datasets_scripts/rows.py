@@ -1,0 +1,153 @@
+"""The row every builder writes, the split by content group, and how rows are read from CSV, saved and loaded.
+
+A row is `{video, mos, dataset, split, group}`: a path (never pixels), a mean opinion score on 0-100, the name of the
+data set, one of `SPLITS`, and the content the item shows. A builder may add columns of its own.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+
+
+SPLITS = ("train", "validation", "test")
+SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
+ROW_FEATURES = {
+    "video": Value("string"),
+    "mos": Value("float64"),
+    "dataset": Value("string"),
+    "split": Value("string"),
+    "group": Value("string"),
+}
+LEFT_OUT_FILE = "left_out.jsonl"
+
+
+def split_by_group(
+    groups: Iterable[str],
+    shares: Mapping[str, float] = SHARES,
+    seed: int = 0,
+    strata: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Gives every content group one split, in the given shares of the groups of each stratum.
+
+    The groups are ranked by a hash of seed and name, so neither the order they come in nor how often one is repeated
+    changes anything. `strata` maps a group to its stratum; without it all groups are one stratum.
+
+    Raises:
+        ValueError: the shares do not add up to 1, or a group has no stratum.
+    """
+    if not math.isclose(sum(shares.values()), 1.0):
+        raise ValueError(f"The shares must add up to 1, got {dict(shares)}: rescale them.")
+    members: dict[str, list[str]] = {}
+    for group in set(groups):
+        if strata is not None and group not in strata:
+            raise ValueError(f"Group {group!r} has no stratum: give one for every group, or no strata at all.")
+        members.setdefault(strata[group] if strata is not None else "", []).append(group)
+
+    splits = {}
+    for names in members.values():
+        names.sort(key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+        for rank, name in enumerate(names):
+            edge = 0.0
+            for split, share in shares.items():
+                edge += share
+                # half a step: one group alone goes to the largest share, not to the first one by accident
+                if rank + 0.5 < edge * len(names) + 1e-9:
+                    splits[name] = split
+                    break
+    return splits
+
+
+def read_csv(path: str | Path, required: Iterable[str]) -> list[dict[str, str]]:
+    """Reads a comma-separated table with a header as text: names such as `0012` keep their zeros.
+
+    Raises:
+        ValueError: a required column is missing, a line has too few or too many fields, or there is no line at all.
+    """
+    # utf-8-sig: spreadsheets put a byte-order mark before the first column's name
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in required if name not in (reader.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{path} has the columns {reader.fieldnames}, expected also {missing}: add them.")
+        table = list(reader)
+    if not table:
+        raise ValueError(f"{path} has a header and no line, expected at least one: is it the right file?")
+    for number, line in enumerate(table, start=2):
+        if None in line or None in line.values():
+            raise ValueError(
+                f"{path} line {number} does not have {len(reader.fieldnames)} fields as its header: quote commas."
+            )
+    return table
+
+
+def percent_mos(text: str, mos_range: tuple[float, float], where: str) -> float:
+    """Maps a MOS linearly from `mos_range` (lowest, highest) to 0-100.
+
+    Raises:
+        ValueError: the text is not a number, or the number lies outside the range.
+    """
+    if len(mos_range) != 2 or not mos_range[0] < mos_range[1]:
+        raise ValueError(f"The MOS range is {mos_range}, expected two rising numbers: the lowest and the highest MOS.")
+    low, high = mos_range
+    try:
+        mos = float(text)
+    except ValueError:
+        raise ValueError(f"{where} has MOS {text!r}, expected a number: fill it in or take the line out.") from None
+    if not low <= mos <= high:
+        raise ValueError(f"{where} has MOS {text!r}, expected {low:g} to {high:g}: correct it or set --mos_range.")
+    return 100 * (mos - low) / (high - low)
+
+
+def save_rows(
+    rows: list[dict],
+    left_out: list[dict],
+    dataset: str,
+    folder: str | Path,
+    extra_features: Mapping[str, Value] | None = None,
+) -> list[dict]:
+    """Saves rows as a `DatasetDict` and gives one report per split: {dataset, split, n, missing, mos_min, mos_max}.
+
+    `left_out` names what gave no row, {file, split, reason}: it is printed to stderr, kept in `left_out.jsonl` beside
+    the data and counted as `missing`. A relative `video` is relative to `folder`, so that clips and rows can be moved
+    together; `load_rows` resolves it.
+
+    Raises:
+        ValueError: there is no row at all.
+    """
+    for item in left_out:
+        print(f"left out: {item['file']} ({item['split']}): {item['reason']}", file=sys.stderr)
+    if not rows:
+        raise ValueError(f"{dataset} has no usable item and {len(left_out)} left out (listed above): check the paths.")
+    features = Features({**ROW_FEATURES, **(extra_features or {})})
+    table = {split: [row for row in rows if row["split"] == split] for split in SPLITS}
+    # an empty split is not written: a Trainer given an empty Dataset fails late and unclearly
+    data = DatasetDict({split: Dataset.from_list(part, features=features) for split, part in table.items() if part})
+    data.save_to_disk(str(folder))
+    with open(Path(folder) / LEFT_OUT_FILE, "w", encoding="utf-8") as file:
+        file.writelines(json.dumps(item) + "\n" for item in left_out)
+    return [
+        {
+            "dataset": dataset,
+            "split": split,
+            "n": len(part),
+            "missing": sum(item["split"] == split for item in left_out),
+            "mos_min": min((row["mos"] for row in part), default=None),
+            "mos_max": max((row["mos"] for row in part), default=None),
+        }
+        for split, part in table.items()
+    ]
+
+
+def load_rows(folder: str | Path) -> DatasetDict:
+    """Loads what `save_rows` saved, with every `video` as an absolute path."""
+    folder = Path(folder).resolve()
+    # in memory: a cache file written beside the data would fail on a read-only folder
+    return load_from_disk(str(folder)).map(
+        lambda row: {"video": str((folder / row["video"]).resolve())}, keep_in_memory=True
+    )

@@ -1,0 +1,335 @@
+"""Builders of rows: splits, labels, missing files and resuming. Clips are written by PyAV, images by PIL."""
+
+import csv
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from lmmvqa.datasets_scripts import degraded_clips, own_csv, rated_images
+from lmmvqa.datasets_scripts.distortions import KINDS, degrade
+from lmmvqa.datasets_scripts.ffmpeg_process import count_frames, encode_frames, measure_vmaf
+from lmmvqa.datasets_scripts.reference_clips import render_pan, segment_starts
+from lmmvqa.datasets_scripts.rows import load_rows, percent_mos, save_rows, split_by_group
+
+
+SHARED_IMAGES = Path(__file__).resolve().parents[2] / "shared" / "images"
+
+
+def texture(height: int, width: int) -> np.ndarray:
+    """A smooth random picture, (H, W, 3): it has detail to lose at every scale."""
+    rng = np.random.default_rng(0)
+    layers = [
+        Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)).resize((width, height), 3)
+        for side in (4, 16, 64)
+    ]
+    return np.mean([np.asarray(layer) for layer in layers], axis=0).astype(np.uint8)
+
+
+def moving_frames(count: int, height: int, width: int) -> np.ndarray:
+    """(T, H, W, 3) frames of a window that slides over the texture."""
+    picture = texture(height, width + 2 * count)
+    return np.stack([picture[:, 2 * k : 2 * k + width] for k in range(count)])
+
+
+def write_clip(path: Path, seconds: float = 2.2, size: tuple[int, int] = (320, 240), rate: int = 10) -> Path:
+    """A clip with far more than 0.15 bits per pixel."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"crf": "8", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+        for frame in moving_frames(round(seconds * rate), size[1], size[0]):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode())
+    return path
+
+
+def write_csv(path: Path, header: str, *lines: str) -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4")
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """Twenty frames as the builder stores a reference."""
+    path = tmp_path_factory.mktemp("reference") / "reference.mkv"
+    encode_frames(moving_frames(20, 240, 320), "rgb24", (320, 240), "30", path)
+    return path
+
+
+# rows
+
+
+def test_split_does_not_depend_on_order_or_repetition():
+    groups = [f"content {k}" for k in range(100)]
+    splits = split_by_group(groups, seed=3)
+    assert split_by_group(groups[::-1] + groups, seed=3) == splits
+    assert split_by_group(groups, seed=4) != splits
+    assert Counter(splits.values()) == {"train": 70, "validation": 10, "test": 20}
+
+
+def test_split_keeps_its_shares_in_every_stratum():
+    strata = {f"{name}_{k}": name for name, size in (("a", 20), ("b", 50), ("c", 1)) for k in range(size)}
+    splits = split_by_group(strata, strata=strata)
+    assert Counter((strata[group], split) for group, split in splits.items()) == {
+        ("a", "train"): 14, ("a", "validation"): 2, ("a", "test"): 4,
+        ("b", "train"): 35, ("b", "validation"): 5, ("b", "test"): 10,
+        ("c", "train"): 1,
+    }  # fmt: skip
+
+
+def test_split_refuses_shares_that_do_not_add_up():
+    with pytest.raises(ValueError, match="add up to 1"):
+        split_by_group(["a"], shares={"train": 0.5, "test": 0.2})
+
+
+def test_mos_is_mapped_to_percent_and_refused_outside_its_range():
+    assert percent_mos("3", (1, 5), "x") == 50
+    for text in ("5.1", "0.9", "nan", "", "good"):
+        with pytest.raises(ValueError, match="clip 7 has MOS"):
+            percent_mos(text, (1, 5), "clip 7")
+    with pytest.raises(ValueError, match="two rising numbers"):
+        percent_mos("3", (5, 1), "x")
+
+
+# rated images
+
+
+def test_rated_images_become_rows_and_what_is_missing_is_listed(tmp_path, capsys):
+    files = [f"{prefix}_{k}.jpg" for prefix in ("ss01", "ss02") for k in range(10)]
+    for file in files[1:]:
+        Image.fromarray(texture(8, 8)).save(tmp_path / file)
+    (tmp_path / files[1]).write_text("not an image")
+    table = write_csv(tmp_path / "mos.csv", "file,mos", *(f"{file},{k / 20}" for k, file in enumerate(files)))
+
+    rows, left_out = rated_images.build_rows(table, tmp_path, (0, 1), "photographs", seed=0)
+    reports = save_rows(rows, left_out, "photographs", tmp_path / "rows")
+
+    assert [(Path(item["file"]).name, item["reason"].split(":")[0]) for item in left_out] == [
+        (files[0], "no such file"),
+        (files[1], "not an image"),
+    ]
+    assert sum(report["n"] for report in reports) == 18 and sum(report["missing"] for report in reports) == 2
+    assert files[0] in capsys.readouterr().err
+    data = load_rows(tmp_path / "rows")
+    stored = [row for part in data.values() for row in part]
+    assert {Path(row["video"]).name: row["mos"] for row in stored}[files[19]] == 95
+    assert all(row["split"] == split for split, part in data.items() for row in part)
+    splits = rated_images.split_images(files)
+    assert Counter(splits[file] for file in files if file.startswith("ss01")) == {
+        "train": 7,
+        "validation": 1,
+        "test": 2,
+    }
+    assert all(splits[row["group"]] == row["split"] for row in stored)
+
+
+def test_rated_images_refuse_a_mos_outside_the_range(tmp_path):
+    with pytest.raises(ValueError, match=r"a.jpg has MOS '1.2', expected 0 to 1"):
+        rated_images.read_image_mos(write_csv(tmp_path / "mos.csv", "file,mos", "a.jpg,1.2"), (0, 1))
+
+
+@pytest.mark.skipif(not SHARED_IMAGES.is_dir(), reason="the real photographs are not beside this checkout")
+def test_real_photographs_are_all_split_within_their_collections():
+    mos = rated_images.read_image_mos(SHARED_IMAGES / "mos.csv", (0, 1))
+    splits = rated_images.split_images(mos)
+    assert len(splits) == len(mos) > 4000
+    for prefix in ("ss01", "ss02", "ss03"):
+        collection = [split for file, split in splits.items() if file.startswith(prefix)]
+        assert collection.count("test") / len(collection) == pytest.approx(0.2, abs=0.002)
+
+
+# own CSV
+
+
+def test_own_csv_round_trip(tmp_path, clip):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for k in range(4):
+        shutil.copy(clip, folder / f"{k:04d}.mp4")
+    (folder / "text.mp4").write_text("not a video")
+    lines = ["videos/0000.mp4,1,x", "videos/0001.mp4,3,x", "videos/0002.mp4,5,y", "videos/0003.mp4,2,z"]
+    lines += ["videos/gone.mp4,2,z", "videos/text.mp4,2,z", "videos/0003.mp4,2,z"]
+    table = write_csv(tmp_path / "mine.csv", "video,mos,group", *lines)
+
+    rows, left_out = own_csv.build_rows(table, (1, 5), "mine", seed=0)
+    reports = save_rows(rows, left_out, "mine", tmp_path / "rows")
+
+    stored = {Path(row["video"]).name: row for part in load_rows(tmp_path / "rows").values() for row in part}
+    assert {name: row["mos"] for name, row in stored.items()} == {
+        "0000.mp4": 0, "0001.mp4": 50, "0002.mp4": 100, "0003.mp4": 25,
+    }  # fmt: skip
+    assert all(Path(row["video"]).is_file() and row["dataset"] == "mine" for row in stored.values())
+    assert stored["0000.mp4"]["split"] == stored["0001.mp4"]["split"]
+    reasons = {(Path(item["file"]).name, item["reason"].split(":")[0].split(",")[0]) for item in left_out}
+    assert reasons == {("gone.mp4", "no such file"), ("text.mp4", "not a video"), ("0003.mp4", "listed again")}
+    assert sum(report["missing"] for report in reports) == 3
+
+
+def test_own_csv_keeps_the_splits_it_is_given(tmp_path, clip):
+    lines = (f"{clip},50,test,a", f"{tmp_path / 'gone.mp4'},60,train,b")
+    rows, left_out = own_csv.build_rows(
+        write_csv(tmp_path / "t.csv", "video,mos,split,group", *lines), (0, 100), "t", 0
+    )
+    assert [row["split"] for row in rows] == ["test"] and [item["split"] for item in left_out] == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("header", "lines", "message"),
+    [
+        ("video,mos", ["a.mp4,101"], "expected 0 to 100"),
+        ("video,mos", ["a.mp4,50", "./a.mp4,60"], "keep one of the lines"),
+        ("video,mos,split", ["a.mp4,50,valid"], "expected one of"),
+        ("video,mos,split,group", ["a.mp4,50,train,x", "b.mp4,50,test,x"], "in one split"),
+        ("name,mos", ["a.mp4,50"], r"expected also \['video'\]"),
+        ("video,mos", ["a.mp4,50,train"], "line 2 does not have 2 fields"),
+        ("video,mos", [], "no line"),
+    ],
+)
+def test_own_csv_says_what_is_wrong(tmp_path, header, lines, message):
+    with pytest.raises(ValueError, match=message):
+        own_csv.build_rows(write_csv(tmp_path / "t.csv", header, *lines), (0, 100), "t", 0)
+
+
+def test_no_usable_video_is_an_error(tmp_path):
+    rows, left_out = own_csv.build_rows(write_csv(tmp_path / "t.csv", "video,mos", "a.mp4,50"), (0, 100), "t", 0)
+    with pytest.raises(ValueError, match="1 left out"):
+        save_rows(rows, left_out, "t", tmp_path / "rows")
+
+
+# degraded clips
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_distortion_keeps_size_and_frame_count(kind, reference, tmp_path):
+    output = tmp_path / "degraded.mkv"
+    degrade(reference, kind, 4, "seed", output)
+    assert count_frames(output) == count_frames(reference) == 20
+    with av.open(str(output)) as container:
+        stream = container.streams.video[0]
+        frames = np.stack([frame.to_ndarray(format="gray") for frame in container.decode(stream)])
+        assert float(stream.average_rate) == pytest.approx(30, abs=0.1)
+    assert frames.shape == (20, 240, 320)
+    with av.open(str(reference)) as container:
+        clean = np.stack([frame.to_ndarray(format="gray") for frame in container.decode(video=0)])
+    assert np.abs(frames.astype(float) - clean).mean() > 1
+
+
+def test_vmaf_falls_as_compression_grows(reference, tmp_path):
+    scores = [measure_vmaf(reference, reference)]
+    for strength in (1, 3, 5):
+        degrade(reference, "h264", strength, "seed", tmp_path / "degraded.mkv")
+        scores.append(measure_vmaf(tmp_path / "degraded.mkv", reference))
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 90 and scores[-1] < 40
+
+
+def test_vmaf_refuses_clips_of_different_length(reference, tmp_path):
+    encode_frames(moving_frames(19, 240, 320), "rgb24", (320, 240), "30", tmp_path / "short.mkv")
+    with pytest.raises(ValueError, match="has 19 frames, its reference 20"):
+        measure_vmaf(tmp_path / "short.mkv", reference)
+
+
+def test_segments_do_not_overlap():
+    assert segment_starts(2.0) == [0]
+    assert segment_starts(5.0) == [0.25, 2.75]
+    assert segment_starts(30.0) == [4, 14, 24]
+
+
+def test_clips_of_one_content_share_a_split_and_bad_clips_are_listed(tmp_path, clip):
+    for k in range(12):
+        shutil.copy(clip, tmp_path / f"{k}.mp4")
+    write_clip(tmp_path / "short.mp4", seconds=1)
+    write_clip(tmp_path / "small.mp4", size=(160, 120))
+    (tmp_path / "text.mp4").write_text("not a video")
+    groups = {f"{k}.mp4": "same room" for k in range(6)}
+
+    references, left_out = degraded_clips.plan_segments(tmp_path, groups, seed=0)
+
+    assert len(references) == 12
+    assert len({reference.split for reference in references if reference.group == "same room"}) == 1
+    assert {reference.group for reference in references} == {"same room", *(f"{k}.mp4" for k in range(6, 12))}
+    reasons = {Path(item["file"]).name: item["reason"] for item in left_out}
+    assert reasons.keys() == {"short.mp4", "small.mp4", "text.mp4"}
+    assert "1.00 s" in reasons["short.mp4"] and "120 pixels" in reasons["small.mp4"]
+
+
+def test_pans_follow_the_split_of_their_photograph(tmp_path):
+    mos = {f"ss0{k % 3}_{k}.jpg": float(k) for k in range(100)}
+    pans = degraded_clips.plan_pans(tmp_path, mos, lowest_mos=40, count=50, seed=5)
+    splits = rated_images.split_images(mos, seed=5)
+    assert len({pan.group for pan in pans}) == 50
+    assert all(pan.split == splits[pan.group] and mos[pan.group] >= 40 for pan in pans)
+    assert {pan.split for pan in pans} == {"train", "validation", "test"}
+    with pytest.raises(ValueError, match="has 60 photographs"):
+        degraded_clips.plan_pans(tmp_path, mos, lowest_mos=40, count=61, seed=5)
+
+
+def test_pan_does_not_enlarge_a_photograph(tmp_path):
+    Image.fromarray(texture(200, 200)).save(tmp_path / "small.png")
+    with pytest.raises(ValueError, match="is 200 x 200"):
+        render_pan(tmp_path / "small.png", "seed", tmp_path / "pan.mkv")
+
+
+def test_variants_are_distinct_and_hold_the_strongest_compression():
+    for reference in "abcdefghij":
+        variants = degraded_clips.draw_variants(reference, 8, seed=0)
+        assert len(set(variants)) == 8 and ("h264", 5) in variants
+        assert variants == degraded_clips.draw_variants(reference, 8, seed=0)
+
+
+def test_label_is_vmaf_unless_vmaf_is_no_guide():
+    assert degraded_clips.label("blur", 3, 61.5, 99) == 61.5
+    assert degraded_clips.label("overexposure", 3, 100, 99) == 50  # not seen by VMAF
+    assert degraded_clips.label("underexposure", 2, 3, 99) == 68  # too harsh
+    assert degraded_clips.label("freeze", 5, 90, 99) == 22
+    assert degraded_clips.label("freeze", 5, 98.5, 99) == 98.5  # a still picture: nothing to see
+
+
+def test_a_stopped_build_goes_on_and_gives_the_same_rows(tmp_path, clip, monkeypatch):
+    Image.fromarray(texture(512, 512)).save(tmp_path / "photo.png")
+    references = [
+        degraded_clips.Reference("clip-0", clip, "room", "train", 0.0),
+        degraded_clips.Reference("photo-pan", tmp_path / "photo.png", "photo.png", "test", None),
+        degraded_clips.Reference("gone-0", tmp_path / "gone.mp4", "gone", "test", 0.0),
+    ]
+    out = tmp_path / "built"
+    rows, left_out = degraded_clips.build_rows(references, out, variants=2, workers=2, seed=0)
+    reports = save_rows(rows, left_out, "degraded_clips", out / "dataset", degraded_clips.COLUMNS)
+
+    assert [row["distortion"] for row in rows][:2] == ["none", "h264"]
+    assert [report["missing"] for report in reports] == [0, 0, 1]
+    # the folder moves as a whole
+    shutil.move(out, tmp_path / "moved")
+    out = tmp_path / "moved"
+    stored = [row for part in load_rows(out / "dataset").values() for row in part]
+    assert len(stored) == 6 and all(Path(row["video"]).is_file() for row in stored)
+
+    made = []
+
+    def count_and_degrade(clean, kind, strength, seed, output):
+        made.append(output.name)
+        degrade(clean, kind, strength, seed, output)
+
+    monkeypatch.setattr(degraded_clips, "degrade", count_and_degrade)
+    (out / "labels" / "clip-0-h2645.json").unlink()  # as if it was stopped there
+    assert degraded_clips.build_rows(references, out, variants=2, workers=2, seed=0) == (rows, left_out)
+    assert made == ["clip-0-h2645.mkv"]
+
+    with pytest.raises(ValueError, match="begun with seed 0, got 1"):
+        degraded_clips.build_rows(references, out, variants=2, workers=2, seed=1)
+
+
+def test_the_table_of_clip_groups_lists_every_file_once():
+    path = Path(degraded_clips.__file__).with_name("clip_groups.csv")
+    with open(path, newline="") as file:
+        files = [line["file"] for line in csv.DictReader(file)]
+    assert len(files) == len(set(files)) > 0
