@@ -408,6 +408,13 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
+    def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> dict:
+        # `generate` calls `get_image_features` and `get_video_features` only where it finds the names of pixels
+        for features, pixels in (("vision_features", "pixel_values"), ("temporal_features", "pixel_values_videos")):
+            if features in model_kwargs:
+                model_kwargs.setdefault(pixels, None)
+        return super()._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
+
     @can_return_tuple
     @auto_docstring
     def forward(
