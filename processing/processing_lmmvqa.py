@@ -251,10 +251,11 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             AnswerParsingError: the answer does not state exactly one number from 0 to 100.
         """
-        numbers = [float(number) for number in re.findall(r"(?<![\d.])\d+(?:\.\d+)?", answer)]
-        if len(numbers) != 1 or numbers[0] > 100:
+        numbers = re.findall(r"[-.\d]*\d", answer)
+        if len(numbers) != 1 or not re.fullmatch(r"\d+(\.\d+)?", numbers[0]) or float(numbers[0]) > 100:
             raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one number from 0 to 100")
-        return QualityResult(numbers[0], None, self.level(numbers[0]), None, answer)
+        score = float(numbers[0])
+        return QualityResult(score, None, self.level(score), None, answer)
 
     def post_process_level_answer(self, answer: str) -> str:
         """
