@@ -13,6 +13,15 @@ from .processing_lmmvqa import LmmVqaProcessor
 from .video_decoding_lmmvqa import EncodedVideo
 
 
+# What `encode_key_frames` reads of the configuration
+KEY_FRAME_OPTIONS = (
+    "vision_feature_layer",
+    "vision_feature_select_strategy",
+    "spatial_projector_type",
+    "spatial_grid_size",
+)
+
+
 class FeatureCache:
     """Features of frozen towers, one file a video, computed when first asked for.
 
@@ -37,7 +46,7 @@ class FeatureCache:
         self.use_temporal = model.config.use_temporal_tokens
         self.cache_chunks = self.use_temporal and _is_trained(self.encoder.temporal_tower)
         key = hashlib.sha256(json.dumps(self.video_processor.to_dict(), sort_keys=True).encode())
-        key.update(json.dumps([model.config.vision_feature_layer, model.config.spatial_grid_size]).encode())
+        key.update(json.dumps([getattr(model.config, name) for name in KEY_FRAME_OPTIONS]).encode())
         _add_tower(key, self.encoder.vision_tower)
         if self.use_temporal and not self.cache_chunks:
             _add_tower(key, self.encoder.temporal_tower)
