@@ -117,7 +117,7 @@ class LmmVqaProcessor(ProcessorMixin):
         self.score_question = score_question
         self.level_question = level_question
         self.level_thresholds = tuple(level_thresholds)
-        self.level_answer_thresholds = level_answer_thresholds
+        self.level_answer_thresholds = None if level_answer_thresholds is None else tuple(level_answer_thresholds)
         super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
 
     def check_argument_for_proper_class(self, argument_name, argument):

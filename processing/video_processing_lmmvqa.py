@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import VideosKwargs
+from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, VideoSource, decode_video
@@ -36,6 +36,9 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     chunk_frames: int
     chunk_mean: list[float]
     chunk_std: list[float]
+
+
+SETTINGS = ("key_frame_size", "chunk_size", "chunk_frames", "image_mean", "image_std", "chunk_mean", "chunk_std")
 
 
 def make_video_list(videos: VideoSource | EncodedVideo | list) -> list[VideoSource | EncodedVideo]:
@@ -73,6 +76,10 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     image_std = [0.26862954, 0.26130258, 0.27577711]
     chunk_mean = [0.45, 0.45, 0.45]
     chunk_std = [0.225, 0.225, 0.225]
+
+    def __init__(self, **kwargs: Unpack[LmmVqaVideosKwargs]):
+        # All of them stand in the saved file: a default that changes one day must not change a checkpoint's scores
+        super().__init__(**{name: getattr(self, name) for name in SETTINGS} | kwargs)
 
     def decode(self, videos, video_metadata: list[dict] | None = None) -> list[DecodedVideo]:
         """One video or a list, in any form of `VideoSource`, to key frames and chunks; decoded ones pass through."""
