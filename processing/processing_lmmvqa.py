@@ -68,7 +68,7 @@ class LmmVqaProcessor(ProcessorMixin):
     tokens, and reads scores and levels from answers.
 
     video_processor (`LmmVqaVideoProcessor`): Decodes and scales videos.
-    tokenizer (`PreTrainedTokenizerFast`): The decoder's, with both placeholder tokens, padding on the left.
+    tokenizer (`PreTrainedTokenizerFast`): The decoder's, with both placeholder tokens.
     chat_template (`str`, *optional*): The decoder's, unless given.
     key_frame_token (`str`): Placeholder of one key-frame token; its id is the model's `image_token_id`.
     video_token (`str`): Stands for a video in a prompt, and for one temporal token once expanded (`video_token_id`).
@@ -165,7 +165,8 @@ class LmmVqaProcessor(ProcessorMixin):
         if videos is not None:
             videos = make_video_list(videos)
             text = [self.prompt()] * len(videos) if text is None else text
-        return super().__call__(text=text, videos=videos, **kwargs)
+        # Answers follow the end of a row, and Llama's tokenizers pad there
+        return super().__call__(text=text, videos=videos, **{"padding_side": "left"} | kwargs)
 
     def validate_inputs(self, images=None, text=None, videos=None, audio=None, **kwargs):
         in_text = sum(chat.count(self.video_token) for chat in text or [])
