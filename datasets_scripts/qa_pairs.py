@@ -70,6 +70,6 @@ class QaPairs(torch.utils.data.Dataset):
         """The answer text: a whole number from 0 to 100, or a level."""
         if task == "level":
             return LEVELS[sum(mos >= threshold for threshold in self.thresholds)]
-        # torch's generator, whose state a Trainer checkpoint holds: a resumed run draws the same noise
+        # Drawn anew each time; a resumed run draws other noise, as its loader had drawn one batch ahead
         drawn = mos + self.score_noise * float(torch.randn(())) if self.score_noise else mos
         return str(round(min(max(drawn, 0.0), 100.0)))
