@@ -26,7 +26,8 @@ def test_labels_of_a_score_and_a_level(processor, clips):
     ]
     batch = LmmVqaDataCollator(processor)(rows)
     assert processor.batch_decode(batch["input_ids"]) == [
-        "<|pad|>" * 5
+        "<|pad|>"
+        * 5
         + "<|system|>You are an expert.<|end|><|user|><|key_frame|><|key_frame|><|key_frame|><|key_frame|><|video|>\n"
         "How good?<|end|><|assistant|>63<|end|>",
         "<|system|>You are an expert.<|end|><|user|><|key_frame|><|key_frame|><|key_frame|><|key_frame|><|video|>\n"

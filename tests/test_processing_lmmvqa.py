@@ -159,7 +159,9 @@ def test_level_probabilities_add_up(tiny):
         assert list(result.level_probabilities.values()) == pytest.approx([float(mass) for mass in expected], abs=1e-6)
 
 
-@pytest.mark.parametrize("answer, score", [("63", 63), ("63.5", 63.5), ("The score is 7.", 7), ("0", 0), ("100%", 100)])
+@pytest.mark.parametrize(
+    "answer, score", [("63", 63), ("63.5", 63.5), ("The score is 7.", 7), ("0", 0), ("100%", 100)]
+)
 def test_a_generated_score(tiny, answer, score):
     result = tiny[1].post_process_answer(answer)
     assert (result.score, result.answer) == (score, answer)
