@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -55,6 +56,9 @@ class DataArguments:
     score_noise: float = field(
         default=0.0, metadata={"help": "Standard deviation (MOS) of the noise on each score answer."}
     )
+    readout_weight: float = field(
+        default=0.0, metadata={"help": "Weight of the squared error of the expected score beside the cross-entropy."}
+    )
     feature_cache: str | None = field(
         default=None, metadata={"help": "Folder for the frozen towers' features, computed once a video."}
     )
@@ -67,6 +71,36 @@ class LmmVqaTrainingArguments(TrainingArguments):
     num_train_epochs: float = 6.0
     remove_unused_columns: bool = False
     label_names: list[str] | None = field(default_factory=lambda: ["labels"])
+
+
+class LmmVqaTrainer(Trainer):
+    """Adds to the paper's loss what the score readout misses, in squared units of 25 MOS.
+
+    Cross-entropy does not know that 64 is close to 63. A pretrained decoder does; one that starts from nothing learns
+    many times faster when the expected score itself is pulled to the MOS.
+    """
+
+    def __init__(self, *args, readout_weight: float, score_answer_ids: list[list[int]], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.readout_weight = readout_weight
+        if readout_weight and any(len(ids) > 1 for ids in score_answer_ids):
+            raise ValueError(
+                "got a readout_weight for a tokenizer that splits numbers, expected one token for each of 0 to 100; "
+                "set readout_weight to 0"
+            )
+        self.score_token_ids = [ids[0] for ids in score_answer_ids]
+
+    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+        scores = inputs.pop("scores")
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        asked = ~scores.isnan()
+        if self.readout_weight and asked.any():
+            # The logits that decide the first answer token stand one place before it
+            before = (inputs["labels"] != -100).int().argmax(-1) - 1  # (batch,)
+            logits = outputs.logits[torch.arange(len(before)), before][:, self.score_token_ids]  # (batch, 101)
+            expected = logits.float().softmax(-1) @ torch.arange(101.0, device=logits.device)
+            loss = loss + self.readout_weight * (((expected - scores)[asked] / 25) ** 2).mean()
+        return (loss, outputs) if return_outputs else loss
 
 
 def train_only(model: PreTrainedModel, parts: list[str]) -> None:
@@ -85,14 +119,17 @@ def train_only(model: PreTrainedModel, parts: list[str]) -> None:
 
 
 def evaluate(model, processor, rows: list[dict], cache: FeatureCache | None) -> dict[str, dict[str, float]]:
-    """Correlations with MOS for each data set among the rows."""
+    """Correlations with MOS for each data set among the rows, or why there are none."""
     results = predict_scores(model, processor, [row["video"] for row in rows], cache=cache)
     metrics = {}
     for dataset in sorted({row["dataset"] for row in rows}):
         pairs = [
             (result.score, row["mos"]) for result, row in zip(results, rows, strict=True) if row["dataset"] == dataset
         ]
-        metrics[dataset] = correlations(*zip(*pairs, strict=True))
+        try:
+            metrics[dataset] = correlations(*zip(*pairs, strict=True))
+        except ValueError as error:  # two videos, or a model that answers the same to all: no reason to stop training
+            metrics[dataset] = {"n": len(pairs), "error": str(error)}
     return metrics
 
 
@@ -121,7 +158,7 @@ def main() -> None:
     train_rows = [row for split in splits for row in split["train"]]
     validation_rows = [row for split in splits if "validation" in split for row in split["validation"]]
 
-    model = AutoModelForImageTextToText.from_pretrained(model_args.model)
+    model = AutoModelForImageTextToText.from_pretrained(model_args.model).to(training_args.device)
     processor = AutoProcessor.from_pretrained(model_args.model)
     processor.level_answer_thresholds = level_thresholds([row["mos"] for row in train_rows])
     train_only(model, model_args.train_parts)
@@ -131,7 +168,9 @@ def main() -> None:
         cache = FeatureCache(data_args.feature_cache, model.eval(), processor)
         cache.build([row["video"] for row in train_rows + validation_rows])
 
-    trainer = Trainer(
+    trainer = LmmVqaTrainer(
+        readout_weight=data_args.readout_weight,
+        score_answer_ids=processor.score_answer_ids,
         model=model,
         args=training_args,
         train_dataset=QaPairs(

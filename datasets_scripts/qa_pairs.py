@@ -1,6 +1,7 @@
 """Rated videos to question and answer pairs (section III-B): a score and a level question for each video."""
 
 import json
+import math
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import product
@@ -35,7 +36,7 @@ def mos_level(mos: float, thresholds: tuple[float, float]) -> str:
 @dataclass
 class QaPairs(torch.utils.data.Dataset):
     """
-    Rows {video, mos} as rows {video, question, answer}, each video once a task. Questions are drawn by seed; the first
+    Rows {video, mos} as rows {video, question, answer, score}, each video once a task. Questions are drawn by seed; the first
     template of each task stands for inference and is drawn half the time.
 
     Args:
@@ -69,12 +70,13 @@ class QaPairs(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> dict:
         row, task, question = self._pairs[index]
         video = row["video"] if self.cache is None else self.cache[row["video"]]
-        return {"video": video, "question": question, "answer": self.answer(task, row["mos"])}
+        score = row["mos"] if task == "score" else math.nan
+        return {"video": video, "question": question, "answer": self.answer(task, row["mos"]), "score": score}
 
     def answer(self, task: str, mos: float) -> str:
         """The answer text: a whole number from 0 to 100, or a level."""
         if task == "level":
             return mos_level(mos, self.thresholds)
-        # torch's generator, whose state a Trainer checkpoint holds: a resumed run draws the same noise
+        # Drawn anew each time; a resumed run draws other noise, as its loader had drawn one batch ahead
         drawn = mos + self.score_noise * float(torch.randn(())) if self.score_noise else mos
         return str(round(min(max(drawn, 0.0), 100.0)))

@@ -52,6 +52,11 @@ def export_checkpoint(
     LmmVqaForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
     LmmVqaVideoProcessor.register_for_auto_class("AutoVideoProcessor")
     LmmVqaProcessor.register_for_auto_class("AutoProcessor")
+    # A class registers for one Auto class only; these are for the others
+    model.config.auto_map = {
+        "AutoModel": "modeling_lmmvqa.LmmVqaModel",
+        "AutoModelForMultimodalLM": "modeling_lmmvqa.LmmVqaForConditionalGeneration",
+    }
     folder = Path(folder)
     # Writes the pipeline's code and its entry in config.json, which the next steps keep
     pipeline("video-quality-assessment", model=model, processor=processor).save_pretrained(folder)

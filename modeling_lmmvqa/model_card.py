@@ -30,6 +30,7 @@ def training_model_card(model_args, data_args, training_args, train_rows: list[d
     rows = "\n".join(
         f"| {name} | {values['n']} | {values['srcc']:.3f} | {values['plcc']:.3f} |"
         for name, values in metrics.get("validation", {}).items()
+        if "srcc" in values
     )
     return f"""---
 {metadata.to_yaml()}

@@ -368,6 +368,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # (batch, sequence, hidden_size)
 
+        if num_chunks is None and not (pixel_values is None and vision_features is None):
+            raise ValueError("got key frames without num_chunks, expected how many chunks each video has; pass it on")
         visual = dict(mm_encoder_outputs or {})
         if pixel_values is not None or vision_features is not None:
             visual["image"] = self.get_image_features(
@@ -517,6 +519,11 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         )
         logits = outputs.logits  # (batch, 1, vocabulary)
         if tree.token_ids:
+            if "flash" in self.config._attn_implementation:
+                raise ValueError(
+                    f"got attn_implementation={self.config._attn_implementation!r}, expected one that takes masks, since "
+                    "this tokenizer splits answers into several tokens; load the model with attn_implementation='sdpa'"
+                )
             batch_size, device = len(input_ids), input_ids.device
             lengths = attention_mask.sum(-1, keepdim=True)  # (batch, 1)
             visible = torch.tensor(tree.visible, device=device).expand(batch_size, -1, -1)  # (batch, nodes, nodes)

@@ -10,8 +10,9 @@ from .processing_lmmvqa import LmmVqaProcessor
 @dataclass
 class LmmVqaDataCollator:
     """
-    Rows {video, question, answer} to model inputs and `labels` (batch, sequence): the ids of the answer and of the
-    end-of-turn token as they stand in the chat, -100 on everything else. Labels are not shifted; the loss does that.
+    Rows {video, question, answer, score} to model inputs and `labels` (batch, sequence): the ids of the answer and of
+    the end-of-turn token as they stand in the chat, -100 on everything else. Labels are not shifted; the loss does
+    that. `scores` (batch,) are the MOS that the answers state, NaN for other questions; the model does not take them.
     """
 
     processor: LmmVqaProcessor
@@ -26,4 +27,5 @@ class LmmVqaDataCollator:
             # Templates may add a line break after the turn's end; the answer ends at the last end-of-turn token
             end = int((input_ids == end_of_turn).nonzero()[-1]) + 1
             row_labels[end - len(answer) : end] = torch.tensor(answer)
-        return {**batch, "labels": labels}
+        scores = torch.tensor([row["score"] for row in rows])
+        return {**batch, "labels": labels, "scores": scores}

@@ -13,6 +13,15 @@ from .processing_lmmvqa import LmmVqaProcessor
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 
 
+# What `encode_key_frames` reads of the configuration
+KEY_FRAME_OPTIONS = (
+    "vision_feature_layer",
+    "vision_feature_select_strategy",
+    "spatial_projector_type",
+    "spatial_grid_size",
+)
+
+
 class FeatureCache:
     """Features of frozen towers, one file a video and tower, computed when first asked for.
 
@@ -36,11 +45,16 @@ class FeatureCache:
         if _is_trained(self.encoder.vision_tower):
             raise ValueError("got a vision tower that is being trained, expected a frozen one; leave the cache out")
         config = model.config
-        key_frame_settings = [settings.key_frame_size, settings.image_mean, settings.image_std]
-        layout = [config.vision_feature_layer, config.vision_feature_select_strategy, config.spatial_grid_size]
+        key_frame_settings = [
+            settings.key_frame_size,
+            settings.key_frame_fragments,
+            settings.image_mean,
+            settings.image_std,
+        ]
+        layout = [getattr(config, name) for name in KEY_FRAME_OPTIONS]
         vision_key = _digest(key_frame_settings + layout, self.encoder.vision_tower)
         self.folders = {"vision_features": Path(folder) / f"vision-{vision_key}"}
-        chunk_settings = [settings.chunk_size, settings.chunk_frames]
+        chunk_settings = [settings.chunk_size, settings.chunk_frames, settings.chunk_fragments]
         if config.use_temporal_tokens and _is_trained(self.encoder.temporal_tower):
             self.folders["chunks"] = Path(folder) / f"chunks-{_digest(chunk_settings)}"
         elif config.use_temporal_tokens:
@@ -68,10 +82,10 @@ class FeatureCache:
     def _encode(self, name: str, decoded: DecodedVideo) -> torch.Tensor:
         if name == "chunks":
             return torch.from_numpy(decoded.chunks)
-        inputs = self.video_processor(decoded)
+        inputs = self.video_processor(decoded).to(self.encoder.device)
         if name == "vision_features":
-            return self.encoder.encode_key_frames(inputs["pixel_values"]).half()
-        return self.encoder.encode_chunks(inputs["pixel_values_videos"]).half()
+            return self.encoder.encode_key_frames(inputs["pixel_values"]).half().cpu()
+        return self.encoder.encode_chunks(inputs["pixel_values_videos"]).half().cpu()
 
     def _compute(self, video: str) -> None:
         (decoded,) = self.video_processor.decode(video)

@@ -68,7 +68,7 @@ class LmmVqaProcessor(ProcessorMixin):
     tokens, and reads scores and levels from answers.
 
     video_processor (`LmmVqaVideoProcessor`): Decodes and scales videos.
-    tokenizer (`PreTrainedTokenizerFast`): The decoder's, with both placeholder tokens, padding on the left.
+    tokenizer (`PreTrainedTokenizerFast`): The decoder's, with both placeholder tokens.
     chat_template (`str`, *optional*): The decoder's, unless given.
     key_frame_token (`str`): Placeholder of one key-frame token; its id is the model's `image_token_id`.
     video_token (`str`): Stands for a video in a prompt, and for one temporal token once expanded (`video_token_id`).
@@ -117,7 +117,7 @@ class LmmVqaProcessor(ProcessorMixin):
         self.score_question = score_question
         self.level_question = level_question
         self.level_thresholds = tuple(level_thresholds)
-        self.level_answer_thresholds = level_answer_thresholds
+        self.level_answer_thresholds = None if level_answer_thresholds is None else tuple(level_answer_thresholds)
         super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
 
     def check_argument_for_proper_class(self, argument_name, argument):
@@ -164,8 +164,11 @@ class LmmVqaProcessor(ProcessorMixin):
         """
         if videos is not None:
             videos = make_video_list(videos)
+            if not videos:
+                raise ValueError("got an empty list of videos, expected at least one")
             text = [self.prompt()] * len(videos) if text is None else text
-        return super().__call__(text=text, videos=videos, **kwargs)
+        # Answers follow the end of a row, and Llama's tokenizers pad there
+        return super().__call__(text=text, videos=videos, **{"padding_side": "left"} | kwargs)
 
     def validate_inputs(self, images=None, text=None, videos=None, audio=None, **kwargs):
         in_text = sum(chat.count(self.video_token) for chat in text or [])
@@ -234,15 +237,15 @@ class LmmVqaProcessor(ProcessorMixin):
         scores = torch.arange(101, dtype=torch.float64)
         means = probabilities @ scores
         stds = ((scores - means[:, None]) ** 2 * probabilities).sum(-1).sqrt()
-        level_of_score = [self.level(score) for score in range(101)]
-        results = []
-        for row, mean, std in zip(probabilities, means.tolist(), stds.tolist(), strict=True):
-            level_probabilities = dict.fromkeys(LEVELS, 0.0)
-            for probability, level in zip(row.tolist(), level_of_score, strict=True):
-                level_probabilities[level] += probability
-            answer = SCORE_ANSWERS[int(row.argmax())]
-            results.append(QualityResult(mean, std, self.level(mean), level_probabilities, answer))
-        return results
+        in_level = torch.tensor([[self.level(score) == level for level in LEVELS] for score in range(101)])
+        level_masses = probabilities @ in_level.double()  # (batch, 3)
+        answers = [SCORE_ANSWERS[index] for index in probabilities.argmax(-1).tolist()]
+        return [
+            QualityResult(mean, std, self.level(mean), dict(zip(LEVELS, masses, strict=True)), answer)
+            for mean, std, masses, answer in zip(
+                means.tolist(), stds.tolist(), level_masses.tolist(), answers, strict=True
+            )
+        ]
 
     def post_process_answer(self, answer: str) -> QualityResult:
         """
@@ -251,10 +254,11 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             AnswerParsingError: the answer does not state exactly one number from 0 to 100.
         """
-        numbers = [float(number) for number in re.findall(r"(?<![\d.])\d+(?:\.\d+)?", answer)]
-        if len(numbers) != 1 or numbers[0] > 100:
+        numbers = re.findall(r"[-.\d]*\d", answer)
+        if len(numbers) != 1 or not re.fullmatch(r"\d+(\.\d+)?", numbers[0]) or float(numbers[0]) > 100:
             raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one number from 0 to 100")
-        return QualityResult(numbers[0], None, self.level(numbers[0]), None, answer)
+        score = float(numbers[0])
+        return QualityResult(score, None, self.level(score), None, answer)
 
     def post_process_level_answer(self, answer: str) -> str:
         """

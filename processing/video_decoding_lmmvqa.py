@@ -77,10 +77,21 @@ class EncodedVideo:
 
 
 class FrameScaler:
-    """Scales frames to a square of RGB pixels while they are decoded, upright, whatever their size and format."""
+    """
+    Frames to squares of RGB pixels while they are decoded, upright, whatever their size and format.
 
-    def __init__(self, size: int):
-        self.size = size
+    Args:
+        size: side of the square in pixels.
+        fragments: 1 squeezes the whole frame into the square, as in section III-C. With more, the square is a mosaic
+            of patches at the frame's own resolution, the middle of each cell of a grid with so many cells a side:
+            squeezing hides compression (the sampling of FAST-VQA, arXiv 2207.02595). Frames smaller than the square
+            are enlarged first.
+    """
+
+    def __init__(self, size: int, fragments: int = 1):
+        if size % fragments:
+            raise ValueError(f"got {fragments} fragments a side for {size} pixels, expected a divisor of {size}")
+        self.size, self.fragments = size, fragments
         self._layout = None
 
     def _configure(self, frame: av.VideoFrame) -> None:
@@ -88,9 +99,20 @@ class FrameScaler:
         source = self._graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
         )
-        scale = self._graph.add("scale", f"{self.size}:{self.size}:flags=bicubic")
+        width = height = self.size
+        if self.fragments > 1:
+            enlargement = max(1.0, self.size / min(frame.width, frame.height))
+            width, height = round(frame.width * enlargement), round(frame.height * enlargement)
+        scale = self._graph.add("scale", f"{width}:{height}:flags=bicubic")
         pixel_format = self._graph.add("format", "rgb24")
         self._graph.link_nodes(source, scale, pixel_format, self._graph.add("buffersink")).configure()
+
+    def _mosaic(self, picture: np.ndarray) -> np.ndarray:  # (height, width, 3) -> (size, size, 3)
+        patch = self.size // self.fragments
+        middles = (np.arange(self.fragments) + 0.5) / self.fragments
+        tops, lefts = ((middles * side - patch / 2).round().astype(int) for side in picture.shape[:2])
+        rows = [[picture[top : top + patch, left : left + patch] for left in lefts] for top in tops]
+        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:  # (size, size, 3) uint8
         layout = (frame.width, frame.height, frame.format.name)
@@ -99,12 +121,20 @@ class FrameScaler:
             self._layout = layout
         self._graph.push(frame)
         picture = self._graph.pull().to_ndarray()
+        if self.fragments > 1:
+            picture = self._mosaic(picture)
         # The picture is square, so turning it after scaling is the same as before, and cheap
         return np.ascontiguousarray(np.rot90(picture, k=round(frame.rotation / 90)))
 
 
 def decode_video(
-    source: VideoSource, key_frame_size: int, chunk_size: int, chunk_frames: int, fps: float | None = None
+    source: VideoSource,
+    key_frame_size: int,
+    chunk_size: int,
+    chunk_frames: int,
+    key_frame_fragments: int = 1,
+    chunk_fragments: int = 1,
+    fps: float | None = None,
 ) -> DecodedVideo:
     """Reads a video once and keeps what the towers need.
 
@@ -118,13 +148,15 @@ def decode_video(
         key_frame_size: side of the key frames in pixels.
         chunk_size: side of the chunks' frames in pixels.
         chunk_frames: frames a chunk.
+        key_frame_fragments, chunk_fragments: 1 squeezes frames into their square, more cuts them into patches, see
+            `FrameScaler`.
         fps: frame rate of an array or a list of pictures; files carry their own time stamps.
 
     Raises:
         VideoDecodingError: no frame can be read.
         FileNotFoundError: the path does not exist.
     """
-    sizes = (key_frame_size, chunk_size, chunk_frames)
+    sizes = (key_frame_size, chunk_size, chunk_frames, key_frame_fragments, chunk_fragments)
     if not _is_file(source):
         return _cut(_read_pictures(source, fps), source, *sizes)
     is_path = isinstance(source, str | os.PathLike)
@@ -145,10 +177,13 @@ def _cut(
     key_frame_size: int,
     chunk_size: int,
     chunk_frames: int,
+    key_frame_fragments: int,
+    chunk_fragments: int,
 ) -> DecodedVideo:
     """(time in seconds, duration in seconds, frame) to key frames and chunks."""
-    scale_key_frame = FrameScaler(key_frame_size)
-    scale_chunk_frame = scale_key_frame if chunk_size == key_frame_size else FrameScaler(chunk_size)
+    scale_key_frame = FrameScaler(key_frame_size, key_frame_fragments)
+    scale_chunk_frame = FrameScaler(chunk_size, chunk_fragments)
+    are_same = (chunk_size, chunk_fragments) == (key_frame_size, key_frame_fragments)
     key_frames, chunks, seconds = [], [], []
     start = end = num_frames = 0
     for time, duration, frame in frames:
@@ -165,7 +200,7 @@ def _cut(
             seconds.append(second)
         growing = [chunk for chunk in chunks if len(chunk) < chunk_frames]
         if growing:
-            if picture is None or chunk_size != key_frame_size:
+            if picture is None or not are_same:
                 picture = scale_chunk_frame(frame)
             for chunk in growing:
                 chunk.append(picture)

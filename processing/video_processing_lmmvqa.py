@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import VideosKwargs
+from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, VideoSource, decode_video
@@ -28,14 +28,31 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     key_frame_size (`int`): Side of the key frames in pixels.
     chunk_size (`int`): Side of the chunks' frames in pixels.
     chunk_frames (`int`): Consecutive frames of a chunk.
+    key_frame_fragments, chunk_fragments (`int`):
+        1 squeezes frames into their square (the paper), more cuts them into patches, see `FrameScaler`.
     chunk_mean, chunk_std (`list[float]`): Normalisation of the chunks' channels, after division by 255.
     """
 
     key_frame_size: int
     chunk_size: int
     chunk_frames: int
+    key_frame_fragments: int
+    chunk_fragments: int
     chunk_mean: list[float]
     chunk_std: list[float]
+
+
+SETTINGS = (
+    "key_frame_size",
+    "key_frame_fragments",
+    "chunk_size",
+    "chunk_frames",
+    "chunk_fragments",
+    "image_mean",
+    "image_std",
+    "chunk_mean",
+    "chunk_std",
+)
 
 
 def make_video_list(videos: VideoSource | EncodedVideo | list) -> list[VideoSource | EncodedVideo]:
@@ -69,10 +86,16 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     key_frame_size = 224
     chunk_size = 224
     chunk_frames = 32
+    key_frame_fragments = 1
+    chunk_fragments = 1
     image_mean = [0.48145466, 0.4578275, 0.40821073]
     image_std = [0.26862954, 0.26130258, 0.27577711]
     chunk_mean = [0.45, 0.45, 0.45]
     chunk_std = [0.225, 0.225, 0.225]
+
+    def __init__(self, **kwargs: Unpack[LmmVqaVideosKwargs]):
+        # All of them stand in the saved file: a default that changes one day must not change a checkpoint's scores
+        super().__init__(**{name: getattr(self, name) for name in SETTINGS} | kwargs)
 
     def decode(self, videos, video_metadata: list[dict] | None = None) -> list[DecodedVideo]:
         """One video or a list, in any form of `VideoSource`, to key frames and chunks; decoded ones pass through."""
@@ -85,7 +108,15 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         return [
             video
             if isinstance(video, DecodedVideo)
-            else decode_video(video, self.key_frame_size, self.chunk_size, self.chunk_frames, metadata.get("fps"))
+            else decode_video(
+                video,
+                self.key_frame_size,
+                self.chunk_size,
+                self.chunk_frames,
+                self.key_frame_fragments,
+                self.chunk_fragments,
+                metadata.get("fps"),
+            )
             for video, metadata in zip(videos, video_metadata, strict=True)
         ]
 

@@ -30,6 +30,9 @@ class SmallModelArguments:
     out: str = field(metadata={"help": "Folder for the checkpoint."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
     chunk_size: int = field(default=112, metadata={"help": "Side of the chunks' frames in pixels."})
+    chunk_fragments: int = field(
+        default=4, metadata={"help": "Patches a side of the chunks' frames; 1 squeezes them."}
+    )
     statistics_data: str | None = field(
         default=None,
         metadata={"help": "Rows of pictures whose tokens the vision tower shall give mean 0, variance 1."},
@@ -68,7 +71,9 @@ def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
     )
 
 
-def small_model(key_frame_size: int, chunk_size: int) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
+def small_model(
+    key_frame_size: int, chunk_size: int, chunk_fragments: int
+) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
     """The untrained model with its ImageNet tower, and its processor."""
     templates = question_templates("score") + question_templates("level")
     prompts = [SYSTEM_PROMPT, *LEVELS, *templates]
@@ -80,6 +85,7 @@ def small_model(key_frame_size: int, chunk_size: int) -> tuple[LmmVqaForConditio
     video_processor = LmmVqaVideoProcessor(
         key_frame_size=key_frame_size,
         chunk_size=chunk_size,
+        chunk_fragments=chunk_fragments,
         image_mean=[127 / 255] * 3,  # EfficientNet-Lite was trained on (x - 127) / 128
         image_std=[128 / 255] * 3,
     )
@@ -92,7 +98,24 @@ def small_model(key_frame_size: int, chunk_size: int) -> tuple[LmmVqaForConditio
         level_question=question_templates("level")[0],
         **{name: getattr(config, name) for name in TOKEN_LAYOUT},
     )
+    place_numbers_on_a_curve(model, processor.score_answer_ids)
     return model, processor
+
+
+@torch.no_grad()
+def place_numbers_on_a_curve(model: LmmVqaForConditionalGeneration, answer_ids: list[list[int]]) -> None:
+    """
+    Starts the (tied) embeddings of the answers 0 to 100 as points on a smooth closed curve, random Fourier features
+    of the number: neighbours begin alike, so what is learned about 63 holds for 64 too. Large models know that from
+    their pretraining; a decoder from scratch would need far more ratings to find out.
+    """
+    embeddings = model.get_input_embeddings().weight
+    numbers = torch.linspace(0, 1, len(answer_ids))[:, None]
+    frequencies = torch.randn(embeddings.shape[1] // 2) * 2.0  # cycles over the scale
+    angles = 2 * torch.pi * numbers * frequencies
+    curve = torch.cat([angles.sin(), angles.cos()], dim=1)  # (101, hidden_size)
+    tokens = [token for (token,) in answer_ids]
+    embeddings[tokens] = curve * model.config.text_config.initializer_range * 2**0.5
 
 
 @torch.no_grad()
@@ -108,7 +131,7 @@ def set_token_statistics(model: LmmVqaForConditionalGeneration, processor: LmmVq
 def main() -> None:
     (arguments,) = HfArgumentParser(SmallModelArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
-    model, processor = small_model(arguments.key_frame_size, arguments.chunk_size)
+    model, processor = small_model(arguments.key_frame_size, arguments.chunk_size, arguments.chunk_fragments)
     if arguments.statistics_data:
         rows = load_rows(arguments.statistics_data)["train"]
         every = len(rows) // 500 + 1

@@ -9,8 +9,13 @@ from transformers import PreTrainedTokenizerFast
 KEY_FRAME_TOKEN = "<|key_frame|>"
 VIDEO_TOKEN = "<|video|>"
 
+# Content is text, or blocks as `apply_chat_template` and pipeline("image-text-to-text") write them
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for block in message['content'] %}"
+    "{% if block['type'] == 'video' %}" + VIDEO_TOKEN + "{{ '\\n' }}{% else %}{{ block['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 

@@ -20,7 +20,8 @@ from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT
 from lmmvqa.recipes.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 
-torch.set_num_threads(2)
+# Tiny models gain nothing from a second thread, and where other processes share the cores its waits cost minutes
+torch.set_num_threads(1)
 
 TINY_TEMPORAL = LmmVqaSlowFastConfig(slow_stem_channels=4, fast_stem_channels=4, depths=[1, 1, 1, 1])
 TINY_LITE = LmmVqaEfficientNetLiteConfig(

@@ -240,3 +240,20 @@ def test_no_frames_and_unknown_types_are_refused():
         decode(numbered_pictures(0))
     with pytest.raises(TypeError, match="got a video of type dict"):
         decode({"video": "clip.mp4"})
+
+
+def test_fragments_are_the_middles_of_cells_at_full_resolution():
+    frame = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    mosaic = decode_video(frame, 32, 8, 4, key_frame_fragments=2).key_frames[0]
+    # Cells of 48 x 64 pixels, patches of 16 x 16
+    np.testing.assert_array_equal(mosaic[:16, :16], frame[16:32, 24:40])
+    np.testing.assert_array_equal(mosaic[16:, 16:], frame[64:80, 88:104])
+
+
+def test_small_frames_are_enlarged_for_fragments():
+    assert decode_video(np.zeros((20, 30, 3), np.uint8), 32, 8, 4, key_frame_fragments=4).key_frames.shape[1] == 32
+
+
+def test_fragments_must_divide_the_side():
+    with pytest.raises(ValueError, match="3 fragments a side for 32 pixels"):
+        decode_video(np.zeros((20, 30, 3), np.uint8), 32, 8, 4, key_frame_fragments=3)

@@ -1,0 +1,168 @@
+"""An exported folder is complete: it gives the same scores where LMM-VQA is not installed."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import tiny_pair
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+
+from lmmvqa.modeling_lmmvqa.export import export_checkpoint
+
+
+# Runs in a process of its own; prints one line of JSON
+ELSEWHERE = """
+import importlib, json, sys
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "lmmvqa":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+sys.meta_path.insert(0, NotInstalled())
+try:
+    importlib.import_module("lmmvqa.modeling_lmmvqa")
+    sys.exit("lmmvqa can be imported")
+except ModuleNotFoundError:
+    pass
+
+import torch
+from transformers import (
+    AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor, pipeline
+)
+from transformers.models.auto.video_processing_auto import AutoVideoProcessor
+
+torch.set_num_threads(1)
+folder, clip = sys.argv[1:]
+load = {"trust_remote_code": True}
+processor = AutoProcessor.from_pretrained(folder, **load)
+inputs = processor(clip)
+found = {
+    "config": type(AutoConfig.from_pretrained(folder, **load)).__name__,
+    "video_processor": AutoVideoProcessor.from_pretrained(folder, **load).to_dict(),
+    "processor": processor.to_dict(),
+}
+for auto_class in (AutoModelForImageTextToText, AutoModelForMultimodalLM):
+    model = auto_class.from_pretrained(folder, **load)
+    scores = processor.post_process_scores(model.answer_log_probabilities(processor.score_answer_ids, **inputs))
+    found[auto_class.__name__] = [str(model.dtype), scores[0].score]
+base = AutoModel.from_pretrained(folder, **load)
+with torch.no_grad():
+    difference = base(**inputs).last_hidden_state - model.model(**inputs).last_hidden_state
+found["AutoModel"] = [type(base).__name__, difference.abs().max().item()]
+for task in ({}, {"task": "video-quality-assessment"}):
+    score = pipeline(model=folder, **task, **load)
+    found[f"pipeline {len(task)}"] = [score(clip), score([clip, clip], batch_size=2)]
+    found[f"generated {len(task)}"] = score.model.generate(**inputs, max_new_tokens=4, do_sample=False).tolist()
+found["package"] = sorted(name for name in sys.modules if name.partition(".")[0] == "lmmvqa")
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module", params=["lite", "clip"])
+def exported(request, tmp_path_factory):
+    """The folder, and the model and processor it was written from."""
+    folder = tmp_path_factory.mktemp("exported") / request.param
+    model, processor = tiny_pair(vision=request.param)
+    export_checkpoint(model, processor, folder, "# A tiny model")
+    return folder, model, processor
+
+
+def test_the_folder_is_complete(exported):
+    folder, model, _ = exported
+    assert {path.name for path in folder.iterdir()} == {
+        *("README.md", "config.json", "generation_config.json", "model.safetensors"),
+        *("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
+        *("configuration_lmmvqa.py", "modeling_lmmvqa.py", "modeling_slowfast.py", "modeling_efficientnet_lite.py"),
+        *("answer_tree_lmmvqa.py", "pipeline_lmmvqa.py"),
+        *("processing_lmmvqa.py", "video_processing_lmmvqa.py", "video_decoding_lmmvqa.py"),
+    }
+    assert (folder / "README.md").read_text() == "# A tiny model"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_lmmvqa.LmmVqaConfig",
+        "AutoModel": "modeling_lmmvqa.LmmVqaModel",
+        "AutoModelForImageTextToText": "modeling_lmmvqa.LmmVqaForConditionalGeneration",
+        "AutoModelForMultimodalLM": "modeling_lmmvqa.LmmVqaForConditionalGeneration",
+    }
+    pipelines = {name: entry["impl"] for name, entry in config["custom_pipelines"].items()}
+    assert pipelines == {"video-quality-assessment": "pipeline_lmmvqa.VideoQualityAssessmentPipeline"}
+    processor_config = json.loads((folder / "processor_config.json").read_text())
+    auto_map = processor_config["auto_map"] | processor_config["video_processor"]["auto_map"]
+    assert auto_map == {
+        "AutoProcessor": "processing_lmmvqa.LmmVqaProcessor",
+        "AutoVideoProcessor": "video_processing_lmmvqa.LmmVqaVideoProcessor",
+    }
+    generation_config = json.loads((folder / "generation_config.json").read_text())
+    assert generation_config["eos_token_id"] == model.config.text_config.eos_token_id
+
+
+def test_scores_elsewhere_are_those_here(exported, clips, tmp_path):
+    folder, model, processor = exported
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", ELSEWHERE, str(folder), clips[1]]
+    finished = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    found = json.loads(finished.stdout.splitlines()[-1])
+
+    here = pipeline("video-quality-assessment", model=model, processor=processor)
+    expected, inputs = here(clips[1]), processor(clips[1])
+    expected = {
+        name: pytest.approx(value, abs=1e-4) if isinstance(value, float | dict) else value
+        for name, value in expected.items()
+    }
+    generated = model.generate(**inputs, max_new_tokens=4, do_sample=False).tolist()
+    for task in (0, 1):
+        assert found[f"pipeline {task}"] == [expected, [expected, expected]]
+        assert found[f"generated {task}"] == generated
+    for auto_class in ("AutoModelForImageTextToText", "AutoModelForMultimodalLM"):
+        assert found[auto_class] == ["torch.float32", expected["score"]]
+    assert found["AutoModel"] == ["LmmVqaModel", 0]
+    assert found["config"] == "LmmVqaConfig"
+    assert found["package"] == []
+    saved = json.loads((folder / "processor_config.json").read_text())
+    for settings, loaded in ((saved, found["processor"]), (saved["video_processor"], found["video_processor"])):
+        assert {name: loaded[name] for name in settings.keys() - {"auto_map", "video_processor"}} == {
+            name: settings[name] for name in settings.keys() - {"auto_map", "video_processor"}
+        }
+
+
+def test_here_the_installed_classes_are_used(exported):
+    folder, model, _ = exported
+    for options in ({}, {"trust_remote_code": True}):
+        assert type(AutoModelForImageTextToText.from_pretrained(folder, **options)) is type(model)
+
+
+def test_weights_stored_in_half_load_as_float32(tmp_path, clips):
+    model, processor = tiny_pair()
+    export_checkpoint(model, processor, tmp_path, "# Half the size", dtype=torch.float16)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16, torch.int64}  # BatchNorm counts batches
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    assert {buffer.dtype for buffer in loaded.buffers()} == {torch.float32, torch.int64}
+    for name, parameter in loaded.named_parameters():
+        assert torch.equal(parameter, model.get_parameter(name).half().float())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}  # as it was
+    scores = [pipeline("video-quality-assessment", model=m, processor=processor)(clips[0]) for m in (model, loaded)]
+    assert scores[0]["score"] == pytest.approx(scores[1]["score"], abs=0.1)
+
+
+def test_an_export_of_what_was_exported(exported, tmp_path):
+    """Nothing is lost on the way, and nothing left over."""
+    folder = exported[0]
+    model, processor = (auto.from_pretrained(folder) for auto in (AutoModelForImageTextToText, AutoProcessor))
+    export_checkpoint(model, processor, tmp_path, "# A tiny model")
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in folder.iterdir()}
+    for file in ("processor_config.json", "generation_config.json", "model.safetensors", "tokenizer.json"):
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
+    configs = [json.loads((path / "config.json").read_text()) for path in (tmp_path, folder)]
+    for config in configs:
+        for part in ("vision_config", "temporal_config", "text_config"):
+            config[part].pop("dtype", None)  # loading adds it
+    assert configs[0] == configs[1]

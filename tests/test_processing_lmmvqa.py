@@ -1,0 +1,252 @@
+"""The processor: placeholders and prompts, answers to results, saving and loading."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_config, tiny_pair, tiny_processor, tiny_tokenizer
+from transformers import AutoProcessor
+
+from lmmvqa.modeling_lmmvqa import LmmVqaProcessor, LmmVqaVideoProcessor
+from lmmvqa.processing.processing_lmmvqa import LEVELS, SCORE_ANSWERS, AnswerParsingError
+
+
+def log_probabilities(*rows: dict[int, float]) -> torch.Tensor:
+    """Distributions over the answers 0 to 100, as {score: probability}."""
+    table = torch.zeros(len(rows), 101)
+    for index, row in enumerate(rows):
+        table[index, list(row)] = torch.tensor(list(row.values()))
+    return table.log()
+
+
+# prompts and placeholders
+
+
+@pytest.mark.parametrize(
+    "options, key_frame_tokens, temporal_tokens",
+    [
+        ({}, 12, 1),  # three key frames of 2 x 2 tokens
+        ({"spatial_grid_size": 4}, 48, 1),
+        ({"spatial_reduction": "mean"}, 4, 1),
+        ({"temporal_reduction": "none"}, 12, 3),
+        ({"temporal_fusion": "vision"}, 15, 0),
+        ({"temporal_fusion": "vision", "temporal_reduction": "none"}, 15, 0),
+        ({"temporal_fusion": "vision", "spatial_reduction": "mean"}, 5, 0),
+        ({"use_temporal_tokens": False}, 12, 0),
+        ({"use_temporal_tokens": False, "temporal_fusion": "vision"}, 12, 0),
+    ],
+)
+def test_placeholders_of_a_three_second_clip(clips, options, key_frame_tokens, temporal_tokens):
+    tokenizer = tiny_tokenizer()
+    config = tiny_config(tokenizer, **options)
+    input_ids = tiny_processor(config, tokenizer)(clips[2])["input_ids"][0].tolist()
+    assert input_ids.count(config.image_token_id) == key_frame_tokens
+    assert input_ids.count(config.video_token_id) == temporal_tokens
+
+
+def test_the_video_stands_before_the_question(tiny, clips):
+    processor = tiny[1]
+    inputs = processor(clips[:2])
+    expected = [
+        "<|system|>You are an expert in video quality assessment.<|end|><|user|>"
+        + "<|key_frame|>" * (4 * seconds)
+        + f"<|video|>\n{processor.score_question}<|end|><|assistant|>"
+        for seconds in (1, 2)
+    ]
+    pad = "<|pad|>" * 4
+    assert processor.batch_decode(inputs["input_ids"]) == [pad + expected[0], expected[1]]
+    assert inputs["attention_mask"][0].tolist() == [0] * 4 + [1] * (inputs["input_ids"].shape[1] - 4)
+    assert inputs["num_chunks"].tolist() == [1, 2]
+    assert inputs["pixel_values"].shape == (3, 3, 32, 32)
+    assert inputs["pixel_values_videos"].shape == (3, 8, 3, 32, 32)
+
+
+def test_a_question_and_an_answer_of_ones_own(tiny, clips):
+    processor = tiny[1]
+    assert processor.prompt("Is it sharp?").endswith("<|user|><|video|>\nIs it sharp?<|end|><|assistant|>")
+    assert processor.prompt("Is it sharp?", "yes").endswith("Is it sharp?<|end|><|assistant|>yes<|end|>")
+    text = processor.decode(processor(clips[0], text=processor.prompt("Is it sharp?"))["input_ids"][0])
+    assert text.endswith("<|key_frame|><|video|>\nIs it sharp?<|end|><|assistant|>")
+
+
+def test_without_text_the_score_question_is_asked(tiny, clips):
+    processor = tiny[1]
+    given = processor(clips, text=[processor.prompt(processor.score_question)] * 3)
+    assert torch.equal(processor(clips, text=None)["input_ids"], given["input_ids"])
+
+
+def test_text_without_videos(tiny):
+    assert set(tiny[1](text=["How?", "How good?"])) == {"input_ids", "attention_mask"}
+
+
+@pytest.mark.parametrize("text", ["no placeholder", ["<|video|> <|video|>", "<|video|> <|video|>"]])
+def test_as_many_placeholders_as_videos(tiny, clips, text):
+    with pytest.raises(ValueError, match=r"got [04] <\|video\|> in the chats for 3 videos"):
+        tiny[1](clips, text=text)
+
+
+def test_the_tokenizers_options_reach_the_tokenizer(tiny, clips):
+    inputs = tiny[1](clips[0], padding="max_length", max_length=128, return_tensors="np")
+    assert inputs["input_ids"].shape == (1, 128) and isinstance(inputs["pixel_values"], np.ndarray)
+
+
+def test_chat_template_with_the_placeholder_in_the_text(tiny, clips):
+    processor = tiny[1]
+    messages = [
+        {"role": "system", "content": processor.system_prompt},
+        {"role": "user", "content": f"<|video|>\n{processor.score_question}"},
+    ]
+    chat = processor.apply_chat_template(messages, add_generation_prompt=True)
+    assert chat == processor.prompt()
+    assert torch.equal(processor(clips[0], text=chat)["input_ids"], processor(clips[0])["input_ids"])
+
+
+# answers
+
+
+def test_answers_are_tokenised_in_their_place(tiny):
+    processor = tiny[1]
+    vocabulary = processor.tokenizer.get_vocab()
+    assert processor.score_answer_ids == [[vocabulary[answer]] for answer in SCORE_ANSWERS]
+    assert processor.answer_token_ids("How good?", "63") == [vocabulary["63"], vocabulary["<|end|>"]]
+    assert [processor.decode(ids) for ids in processor.level_answer_ids] == LEVELS
+
+
+def test_a_template_that_hides_the_answer_is_refused(tiny):
+    model, _ = tiny
+    processor = tiny_processor(model.config, tiny_tokenizer())
+    processor.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    with pytest.raises(ValueError, match="ends turns with the tokenizer's eos_token"):
+        processor.answer_token_ids("How good?", "63")
+
+
+def test_mean_and_deviation_of_the_distribution(tiny):
+    certain, even = tiny[1].post_process_scores(log_probabilities({73: 1.0}, {20: 0.5, 80: 0.25, 100: 0.25}))
+    assert (certain.score, certain.score_std, certain.level, certain.answer) == (73, 0, "good", "73")
+    assert certain.level_probabilities == {"poor": 0, "fair": 0, "good": 1}
+    # Mean 10 + 20 + 25 = 55; variance 35^2 / 2 + 25^2 / 4 + 45^2 / 4 = 1275
+    assert even.score == pytest.approx(55)
+    assert even.score_std == pytest.approx(math.sqrt(1275))
+    assert (even.level, even.answer) == ("fair", "20")
+    assert even.level_probabilities == pytest.approx({"poor": 0.5, "fair": 0, "good": 0.5})
+
+
+@pytest.mark.parametrize(
+    "score, level", [(0, "poor"), (39, "poor"), (40, "fair"), (59, "fair"), (60, "good"), (100, "good")]
+)
+def test_levels_at_the_cut_points(tiny, score, level):
+    processor = tiny[1]
+    (result,) = processor.post_process_scores(log_probabilities({score: 1.0}))
+    assert result.level == level
+    assert result.level_probabilities == {name: float(name == level) for name in LEVELS}
+    assert processor.post_process_answer(str(score)).level == level
+
+
+def test_the_level_is_that_of_the_mean_between_whole_scores(tiny):
+    below, above = tiny[1].post_process_scores(log_probabilities({39: 0.6, 40: 0.4}, {59: 0.4, 61: 0.6}))
+    assert (below.level, above.level) == ("poor", "good")  # 39.4 and 60.2
+    assert below.level_probabilities == pytest.approx({"poor": 0.6, "fair": 0.4, "good": 0})
+
+
+def test_level_probabilities_add_up(tiny):
+    torch.manual_seed(0)
+    distributions = torch.randn(5, 101).log_softmax(-1)
+    for row, result in zip(distributions.exp(), tiny[1].post_process_scores(distributions), strict=True):
+        assert sum(result.level_probabilities.values()) == pytest.approx(1)
+        expected = [row[:40].sum(), row[40:60].sum(), row[60:].sum()]
+        assert list(result.level_probabilities.values()) == pytest.approx([float(mass) for mass in expected], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "answer, score", [("63", 63), ("63.5", 63.5), ("The score is 7.", 7), ("0", 0), ("100%", 100)]
+)
+def test_a_generated_score(tiny, answer, score):
+    result = tiny[1].post_process_answer(answer)
+    assert (result.score, result.answer) == (score, answer)
+    assert result.score_std is None and result.level_probabilities is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "good", "nan", "sixty", "-5", "101", "100.5", "1e2", "63/100", "6 3", "40-60", "1.2.3", ".5", "63, or 64"],
+)
+def test_an_answer_without_one_score_raises(tiny, answer):
+    with pytest.raises(AnswerParsingError, match="expected exactly one number from 0 to 100") as error:
+        tiny[1].post_process_answer(answer)
+    assert repr(answer) in str(error.value)
+
+
+@pytest.mark.parametrize("answer, level", [("good", "good"), ("Fair.", "fair"), ("It is POOR", "poor")])
+def test_a_generated_level(tiny, answer, level):
+    assert tiny[1].post_process_level_answer(answer) == level
+
+
+@pytest.mark.parametrize("answer", ["", "63", "goodness", "fair or good", "poorly"])
+def test_an_answer_without_one_level_raises(tiny, answer):
+    with pytest.raises(AnswerParsingError, match="expected exactly one of poor, fair, good"):
+        tiny[1].post_process_level_answer(answer)
+
+
+# saving and loading
+
+
+def test_the_round_trip_keeps_every_setting(tmp_path, clips):
+    tokenizer = tiny_tokenizer()
+    settings = {
+        "spatial_grid_size": 4,
+        "spatial_reduction": "mean",
+        "temporal_reduction": "none",
+        "temporal_fusion": "vision",
+        "use_temporal_tokens": False,
+        "system_prompt": "You rate videos.",
+        "score_question": "How good?",
+        "level_question": "Which level?",
+        "level_thresholds": (30.0, 70.0),
+        "level_answer_thresholds": (55.51, 65.05),
+        "key_frame_token": "<|video|>",
+        "video_token": "<|key_frame|>",
+        "chat_template": "{% for message in messages %}{{ message['content'] }}<|end|>{% endfor %}",
+    }
+    pixels = {
+        "key_frame_size": 48,
+        "chunk_size": 40,
+        "chunk_frames": 5,
+        "image_mean": [0.1, 0.2, 0.3],
+        "image_std": [0.4, 0.5, 0.6],
+        "chunk_mean": [0.7, 0.8, 0.9],
+        "chunk_std": [1.1, 1.2, 1.3],
+    }
+    processor = LmmVqaProcessor(LmmVqaVideoProcessor(**pixels), tokenizer, **settings)
+    processor.save_pretrained(tmp_path)
+    for loaded in (LmmVqaProcessor.from_pretrained(tmp_path), AutoProcessor.from_pretrained(tmp_path)):
+        assert type(loaded) is LmmVqaProcessor
+        assert {name: getattr(loaded, name) for name in settings} == settings
+        assert {name: getattr(loaded.video_processor, name) for name in pixels} == pixels
+        inputs, expected = loaded(clips), processor(clips)
+        assert all(torch.equal(inputs[name], expected[name]) for name in expected)
+
+
+def test_defaults_stand_in_the_saved_file(tmp_path):
+    """A default that changes one day must not change the scores of a checkpoint saved before."""
+    LmmVqaProcessor(LmmVqaVideoProcessor(), tiny_tokenizer()).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert saved["level_thresholds"] == [40, 60]
+    video = saved["video_processor"]
+    assert (video["key_frame_size"], video["chunk_size"], video["chunk_frames"]) == (224, 224, 32)
+    assert video["image_mean"] == [0.48145466, 0.4578275, 0.40821073]
+    assert video["chunk_std"] == [0.225, 0.225, 0.225]
+
+
+def test_only_a_video_processor_of_our_kind_is_taken():
+    with pytest.raises(TypeError, match="got a video_processor of type dict"):
+        LmmVqaProcessor({}, tiny_tokenizer())
+
+
+def test_the_model_has_what_the_processor_counts(clips):
+    """Both settings from one configuration: the seam holds for a layout other than the default."""
+    model, processor = tiny_pair(spatial_reduction="mean", temporal_reduction="none")
+    with torch.no_grad():
+        outputs = model(**processor(clips))
+    assert (len(outputs.image_hidden_states), len(outputs.video_hidden_states)) == (12, 6)

@@ -1,0 +1,311 @@
+"""Training from saved rows to a loadable checkpoint: what moves, what is cached, what resumes."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_pair, write_clip
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor, set_seed
+
+from lmmvqa.datasets_scripts.qa_pairs import QaPairs, level_thresholds, question_templates
+from lmmvqa.datasets_scripts.rows import save_rows
+from lmmvqa.evaluation.predictions import predict_scores
+from lmmvqa.modeling_lmmvqa.export import save_checkpoint
+from lmmvqa.processing.data_collator import LmmVqaDataCollator
+from lmmvqa.processing.feature_cache import FeatureCache
+
+
+TRAIN_PY = Path(__file__).resolve().parents[1] / "train.py"
+
+
+@pytest.fixture(scope="module")
+def train():
+    """train.py as a module."""
+    spec = importlib.util.spec_from_file_location("train", TRAIN_PY)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train"] = module  # checkpoints pickle its arguments by name
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(*tiny_pair(), folder, torch.float32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """A folder of six rows to train on and three to validate with."""
+    folder = tmp_path_factory.mktemp("rows")
+    splits = ["train"] * 6 + ["validation"] * 3
+    for index in range(9):
+        write_clip(folder / f"{index}.mp4", num_frames=30 + 30 * (index % 2), seed=index)
+    rows = [
+        {"video": f"{index}.mp4", "mos": 10.0 * (index + 1), "dataset": "tiny", "split": split, "group": str(index)}
+        for index, split in enumerate(splits)
+    ]
+    save_rows(rows, [], "tiny", folder)
+    return folder
+
+
+@pytest.fixture
+def arguments(checkpoint, rows, tmp_path):
+    return [
+        *("--model", checkpoint, "--data", rows, "--output_dir", tmp_path / "run", "--export_dir", tmp_path / "mine"),
+        *("--max_steps", 2, "--per_device_train_batch_size", 4, "--use_cpu", "--save_strategy", "no"),
+    ]
+
+
+def run(train, monkeypatch, arguments, *more) -> dict[str, torch.Tensor]:
+    """Runs train.py in this process; returns the exported tensors."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*arguments, *more])])
+    train.main()
+    return load_file(Path(arguments[arguments.index("--export_dir") + 1]) / "model.safetensors")
+
+
+def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+# train.py
+
+
+def test_the_command_trains_the_projectors_alone_and_exports(arguments, checkpoint, rows, tmp_path):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, TRAIN_PY, *arguments]
+    finished = subprocess.run([*map(str, command)], env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert '"tiny": {"n": 3, "srcc":' in finished.stdout  # validation, by the readout that users get
+
+    before, after = load_file(checkpoint / "model.safetensors"), load_file(tmp_path / "mine" / "model.safetensors")
+    trained = {name for name in before if name.startswith(("model.spatial_projector", "model.temporal_projector"))}
+    assert len(trained) > 10 and moved(before, after) == trained
+
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "mine")
+    processor = AutoProcessor.from_pretrained(tmp_path / "mine")
+    assert processor.level_answer_thresholds == pytest.approx((80 / 3, 130 / 3))  # thirds of 10, 20 ... 60
+    (result,) = predict_scores(model, processor, [str(rows / "0.mp4")])
+    assert 0 < result.score < 100
+    card = (tmp_path / "mine" / "README.md").read_text()
+    assert "tiny (6 videos)" in card and "spatial_projector, temporal_projector" in card
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_trained_tower_and_decoder_move_and_nothing_else(train, monkeypatch, arguments, checkpoint, tmp_path, cache):
+    more = ["--train_parts", "temporal_tower", "language_model"]
+    if cache:
+        more += ["--feature_cache", tmp_path / "cache"]
+    after = run(train, monkeypatch, arguments, *more)
+    before = load_file(checkpoint / "model.safetensors")
+    expected = {name for name in before if name.startswith(("model.temporal_tower", "model.language_model"))}
+    assert any("running_mean" in name for name in expected)
+    assert moved(before, after) == expected
+    assert torch.equal(
+        AutoModelForImageTextToText.from_pretrained(tmp_path / "mine").lm_head.weight,
+        after["model.language_model.embed_tokens.weight"],
+    )
+
+
+def test_a_batch_equals_its_halves_accumulated(train, monkeypatch, arguments):
+    one = run(train, monkeypatch, arguments, "--optim", "sgd")
+    halves = ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2]
+    torch.testing.assert_close(one, run(train, monkeypatch, arguments, "--optim", "sgd", *halves))
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, monkeypatch, arguments, tmp_path):
+    options = ["--lr_scheduler_type", "constant", "--save_strategy", "steps", "--save_steps", 2]
+    other = ["--output_dir", tmp_path / "other"]
+    whole = run(train, monkeypatch, arguments, *options, "--max_steps", 4)
+    run(train, monkeypatch, arguments, *options, *other)
+    assert (tmp_path / "other" / "checkpoint-2").is_dir()
+    torch.testing.assert_close(whole, run(train, monkeypatch, arguments, *options, *other, "--max_steps", 4))
+
+
+def test_unknown_parts_are_refused(train):
+    model, _ = tiny_pair()
+    with pytest.raises(
+        ValueError, match="got the part 'projector' in train_parts, expected some of spatial_projector"
+    ):
+        train.train_only(model, ["projector"])
+
+
+# the feature cache
+
+
+@pytest.fixture
+def frozen(train):
+    model, processor = tiny_pair()
+    train.train_only(model, ["spatial_projector", "temporal_projector"])
+    return model, processor
+
+
+def count_encodings(model, monkeypatch) -> list[str]:
+    calls = []
+    for name in ("encode_key_frames", "encode_chunks"):
+        method = getattr(model.model, name)
+        monkeypatch.setattr(
+            model.model, name, lambda pixels, name=name, method=method: (calls.append(name), method(pixels))[1]
+        )
+    return calls
+
+
+def test_a_second_build_computes_nothing(frozen, clips, tmp_path, monkeypatch):
+    calls = count_encodings(frozen[0], monkeypatch)
+    FeatureCache(tmp_path, *frozen).build([*clips, *clips])
+    assert calls == ["encode_key_frames", "encode_chunks"] * 3
+    again = FeatureCache(tmp_path, *frozen)
+    again.build(clips)
+    assert again[clips[1]].vision_features.shape == (2, 4, 28)
+    assert len(calls) == 6
+
+
+def test_a_changed_clip_is_computed_again(frozen, tmp_path, monkeypatch):
+    clip = write_clip(tmp_path / "clip.mp4")
+    cache = FeatureCache(tmp_path / "cache", *frozen)
+    before = cache[clip]
+    write_clip(clip, num_frames=60, seed=1)
+    assert (len(before.vision_features), len(cache[clip].vision_features)) == (1, 2)
+
+
+def test_a_folder_for_everything_that_features_depend_on(frozen, tmp_path):
+    model, processor = frozen
+
+    def folder():
+        return tuple(FeatureCache(tmp_path, model, processor).folders.values())
+
+    first = folder()
+    model.model.spatial_projector.linear.weight.data += 1  # what is trained on top of the features
+    assert folder() == first
+    folders = [first]
+    model.model.temporal_tower.stem.fast.conv.weight.data += 1
+    folders.append(folder())
+    next(buffer for name, buffer in model.model.vision_tower.named_buffers() if "running_mean" in name).add_(1)
+    folders.append(folder())
+    processor.video_processor.chunk_std = [1.0, 1.0, 1.0]
+    folders.append(folder())
+    for name, value in {
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+        "spatial_projector_type": "perceiver",
+        "spatial_grid_size": 4,
+    }.items():
+        setattr(model.config, name, value)
+        folders.append(folder())
+    model.model.temporal_tower.requires_grad_(True)
+    folders.append(folder())
+    assert len(set(folders)) == 9
+    assert [folder.name.split("-")[0] for folder in folders[-1]] == ["vision", "chunks"]
+
+
+@pytest.mark.parametrize("is_tower_trained", [False, True])
+def test_the_cached_loss_is_that_of_pixels(frozen, clips, tmp_path, is_tower_trained):
+    model, processor = frozen
+    model.model.temporal_tower.requires_grad_(is_tower_trained)
+    rows = [{"video": clip, "mos": 30.0 * index} for index, clip in enumerate(clips)]
+    losses = []
+    for cache in (None, FeatureCache(tmp_path, model, processor)):
+        pairs = QaPairs(rows, ("score", "level"), (20.0, 50.0), cache=cache)
+        batch = LmmVqaDataCollator(processor)(list(pairs))
+        assert ("vision_features" in batch) == (cache is not None)
+        assert ("pixel_values_videos" in batch) == (cache is None or is_tower_trained)
+        losses.append(model(**batch).loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[0] > 1
+
+
+def test_predictions_from_features(frozen, clips, tmp_path):
+    model, processor = frozen
+    model.train()
+    pixels = predict_scores(model, processor, clips, batch_size=2)
+    features = predict_scores(model, processor, clips, batch_size=2, cache=FeatureCache(tmp_path, model, processor))
+    assert [result.score for result in features] == pytest.approx([result.score for result in pixels], abs=0.05)
+    assert model.training
+
+
+def test_a_trained_vision_tower_is_refused(frozen, tmp_path):
+    frozen[0].model.vision_tower.requires_grad_(True)
+    with pytest.raises(ValueError, match="got a vision tower that is being trained"):
+        FeatureCache(tmp_path, *frozen)
+
+
+# question and answer pairs
+
+RATED = [{"video": f"{mos}.mp4", "mos": float(mos)} for mos in range(5, 95, 10)]  # 5, 15 ... 85
+
+
+def test_two_pairs_a_video_and_equal_thirds():
+    thresholds = level_thresholds([row["mos"] for row in RATED])
+    assert thresholds == pytest.approx((95 / 3, 175 / 3))
+    pairs = list(QaPairs(RATED, ("score", "level"), thresholds))
+    assert [pair["video"] for pair in pairs] == [row["video"] for row in RATED] * 2
+    assert [pair["answer"] for pair in pairs[:9]] == ["5", "15", "25", "35", "45", "55", "65", "75", "85"]
+    assert [pair["answer"] for pair in pairs[9:]] == ["poor"] * 3 + ["fair"] * 3 + ["good"] * 3
+    for task, of_task in (("score", pairs[:9]), ("level", pairs[9:])):
+        assert {pair["question"] for pair in of_task} <= set(question_templates(task))
+    assert len(QaPairs(RATED, ("score",), thresholds)) == 9
+
+
+def test_questions_depend_on_the_seed_alone():
+    def questions(seed, noise=0.0):
+        return [pair["question"] for pair in QaPairs(RATED * 20, ("score", "level"), (30, 60), noise, seed=seed)]
+
+    drawn = questions(0)
+    assert drawn == questions(0) == questions(0, noise=5.0)
+    assert drawn != questions(1)
+    share_of_first = sum(question == question_templates("score")[0] for question in drawn[:180]) / 180
+    assert 0.4 < share_of_first < 0.65
+    assert len(set(drawn)) > 60  # of 40 templates a task
+
+
+def test_answers_stay_on_the_scale():
+    pairs = QaPairs([], ("score",), (30, 60))
+    assert [pairs.answer("score", mos) for mos in (-3, 0.4, 62.5, 63.5, 104)] == ["0", "0", "62", "64", "100"]
+    assert [pairs.answer("level", mos) for mos in (29.9, 30, 60)] == ["poor", "fair", "good"]
+
+
+def test_noise_is_drawn_anew_and_spares_levels():
+    pairs = QaPairs([{"video": "a.mp4", "mos": 50.0}] * 500, ("score", "level"), (50, 60), score_noise=5.0)
+    set_seed(0)
+    answers, others = ([pair["answer"] for pair in pairs] for _ in range(2))
+    assert answers != others
+    drawn = torch.tensor([float(answer) for answer in answers[:500]])
+    assert drawn.mean() == pytest.approx(50, abs=1) and drawn.std() == pytest.approx(5, abs=1)
+    assert set(answers[500:]) == {"fair"}
+
+
+def test_the_readout_loss_is_the_squared_error_of_the_expected_score(train, frozen, clips, tmp_path):
+    model, processor = frozen
+    rows = [{"video": clip, "mos": 30.0 * index} for index, clip in enumerate(clips)]
+    pairs = QaPairs(rows, ("score", "level"), (20.0, 50.0))
+    batch = LmmVqaDataCollator(processor)([pairs[index] for index in range(len(pairs))])
+    losses = []
+    for weight in (0.0, 2.0):
+        trainer = train.LmmVqaTrainer(
+            model,
+            train.TrainingArguments(tmp_path, use_cpu=True),
+            readout_weight=weight,
+            score_answer_ids=processor.score_answer_ids,
+        )
+        losses.append(trainer.compute_loss(model.eval(), dict(batch)))
+    questions = [processor.prompt(pairs[index]["question"]) for index in range(len(rows))]
+    log_probabilities = model.answer_log_probabilities(processor.score_answer_ids, **processor(clips, text=questions))
+    scores = torch.tensor([result.score for result in processor.post_process_scores(log_probabilities)])
+    error = (((scores - torch.tensor([row["mos"] for row in rows])) / 25) ** 2).mean()
+    torch.testing.assert_close(losses[1] - losses[0], 2 * error, rtol=1e-4, atol=1e-5)
+
+
+def test_the_readout_loss_needs_numbers_of_one_token(train, frozen, tmp_path):
+    with pytest.raises(ValueError, match="splits numbers"):
+        train.LmmVqaTrainer(
+            frozen[0],
+            train.TrainingArguments(tmp_path, use_cpu=True),
+            readout_weight=1.0,
+            score_answer_ids=[[1, 2], [3]],
+        )
