@@ -16,6 +16,7 @@ $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 score: $(INSTALLED)
+	@test -n "$(VIDEO)" || { echo 'usage: make score VIDEO=clip.mp4' >&2; exit 2; }
 	@$(BIN)/lmmvqa score "$(VIDEO)"
 
 test: $(INSTALLED)

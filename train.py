@@ -2,9 +2,10 @@
 
     python train.py --model DIR --data ROWS_DIR [ROWS_DIR ...] --output_dir runs/mine --export_dir mine
 
-`--model` is a checkpoint folder or repository, `--data` folders that the builders in `datasets_scripts/` wrote. Every
-option of transformers' TrainingArguments works too. The defaults are the paper's: both questions for each video,
-towers and decoder frozen, learning rate 1e-3, batch 32, 6 epochs.
+`--model` is a checkpoint folder or repository, `--data` folders that the builders in `datasets_scripts/` wrote. The
+output folder holds checkpoints to resume from and at last the trained model, for use where LMM-VQA is installed; the
+export folder is complete, code included. Every option of transformers' TrainingArguments works too. The defaults are
+the paper's: both questions for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6 epochs.
 """
 
 import json
@@ -187,6 +188,7 @@ def main() -> None:
     )
     output = Path(training_args.output_dir)
     trainer.train(resume_from_checkpoint=get_last_checkpoint(output) if output.is_dir() else None)
+    trainer.save_model()
 
     metrics = {"train_loss": trainer.state.log_history[-1].get("train_loss")}
     if validation_rows:
