@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rebuilds the embedded default checkpoint: data, features, two training stages, figures. Every step resumes.
+# Rebuilds the embedded default checkpoint: data, towers, training, figures. Every step resumes.
 # Usage: recipes/default_checkpoint.sh SHARED   (a folder with clips/ and images/, see model_card.md)
 set -euo pipefail
 shared=$1
@@ -10,21 +10,17 @@ $python -m lmmvqa.datasets_scripts.rated_images --mos_csv "$shared/images/mos.cs
     --mos_range 0 1 --out data/rated_images
 $python -m lmmvqa.datasets_scripts.degraded_clips --clips "$shared/clips" --images "$shared/images" \
     --photographs 220 --out data/degraded_clips
-$python -m lmmvqa.recipes.small_model --statistics_data data/rated_images --out runs/default/init
+$python -m lmmvqa.recipes.small_model --pictures data/rated_images --clips data/degraded_clips/dataset \
+    --out runs/default/init
 
-common=(--weight_decay 0.05 --lr_scheduler_type cosine --warmup_steps 0.05 --score_noise 4 --readout_weight 1
-    --feature_cache data/feature_cache --save_strategy epoch --save_total_limit 1 --disable_tqdm True)
-
-# 1. The temporal tower starts from nothing: it learns on degraded clips, together with all that is not frozen
-$python train.py --model runs/default/init --data data/degraded_clips/dataset \
-    --train_parts temporal_tower temporal_projector spatial_projector language_model --tasks score --bf16 True --use_cpu True \
-    --num_train_epochs 4 --per_device_train_batch_size 16 --learning_rate 1e-3 "${common[@]}" --output_dir runs/default/stage1
-
-# 2. Both towers frozen, as in the paper: projectors and decoder learn on clips and photographs, both questions
-$python train.py --model runs/default/stage1 --data data/degraded_clips/dataset data/rated_images \
+# Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs, both questions
+$python train.py --model runs/default/init --data data/degraded_clips/dataset data/rated_images \
     --train_parts temporal_projector spatial_projector language_model --tasks score level \
-    --num_train_epochs 5 --per_device_train_batch_size 32 --learning_rate 5e-4 "${common[@]}" --output_dir runs/default/stage2
+    --score_noise 4 --readout_weight 1 --feature_cache data/feature_cache --num_train_epochs 4 \
+    --per_device_train_batch_size 32 --learning_rate 1e-3 --weight_decay 0.05 \
+    --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \
+    --use_cpu True --output_dir runs/default/trained
 
-$python -m lmmvqa.recipes.embed_checkpoint --model runs/default/stage2 --out default_checkpoint
+$python -m lmmvqa.recipes.embed_checkpoint --model runs/default/trained --out default_checkpoint
 $python -m lmmvqa.evaluation.held_out --degraded_clips data/degraded_clips/dataset --rated_images data/rated_images \
     --out benchmarks/results/default_held_out.json

