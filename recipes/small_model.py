@@ -35,7 +35,8 @@ class SmallModelArguments:
         default=4, metadata={"help": "Patches a side of the chunks' frames; 1 squeezes them."}
     )
     pictures: str | None = field(
-        default=None, metadata={"help": "Rows of pictures whose tokens the vision tower shall give mean 0, variance 1."}
+        default=None,
+        metadata={"help": "Rows of pictures whose tokens the vision tower shall give mean 0, variance 1."},
     )
     clips: str | None = field(
         default=None, metadata={"help": "Rows of clips whose motion features shall have mean 0, variance 1."}
