@@ -47,7 +47,10 @@ def load_scorer(model: str | None = None, device: str | None = None) -> VideoQua
             ) from error
     model = model or default_checkpoint()
     try:
-        return pipeline("video-quality-assessment", model=model, device=device)
+        # The class is named so that the code is this package's, never that of a complete repository
+        return pipeline(
+            "video-quality-assessment", model=model, device=device, pipeline_class=VideoQualityAssessmentPipeline
+        )
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
