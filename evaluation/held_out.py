@@ -38,19 +38,26 @@ def agreement(scores: list[float], truths: list[float]) -> dict:
     return figures
 
 
+def reference_of(row: dict) -> str:
+    """The reference that a degraded clip was made from; one source gives up to three of them."""
+    return Path(row["video"]).stem.removesuffix(f"-{row['distortion']}{row['strength']}")
+
+
 def ordered_pairs(rows: list[dict], scores: list[float]) -> dict[str, dict]:
     """Share of references whose untouched clip scores above their degraded one, for each distortion at any strength."""
-    untouched = {row["source"]: score for row, score in zip(rows, scores, strict=True) if row["distortion"] == "none"}
+    untouched = {
+        reference_of(row): score for row, score in zip(rows, scores, strict=True) if row["distortion"] == "none"
+    }
     shares = {}
     for kind in sorted({row["distortion"] for row in rows} - {"none"}):
         wins = [
-            score < untouched[row["source"]]
+            score < untouched[reference_of(row)]
             for row, score in zip(rows, scores, strict=True)
             if row["distortion"] == kind
         ]
         shares[kind] = {"n": len(wins), "share": float(np.mean(wins))}
     strongest = [
-        score < untouched[row["source"]]
+        score < untouched[reference_of(row)]
         for row, score in zip(rows, scores, strict=True)
         if row["distortion"] == "h264" and row["strength"] == 5
     ]
@@ -58,12 +65,12 @@ def ordered_pairs(rows: list[dict], scores: list[float]) -> dict[str, dict]:
     return shares
 
 
-def within_source(rows: list[dict], scores: list[float], truth: str) -> dict:
+def within_reference(rows: list[dict], scores: list[float], truth: str) -> dict:
     """Mean over references of the SRCC among the variants of one reference."""
-    by_source = {}
+    by_reference = {}
     for row, score in zip(rows, scores, strict=True):
-        by_source.setdefault(row["source"], []).append((score, row[truth]))
-    values = [correlations(*zip(*pairs, strict=True))["srcc"] for pairs in by_source.values()]
+        by_reference.setdefault(reference_of(row), []).append((score, row[truth]))
+    values = [correlations(*zip(*pairs, strict=True))["srcc"] for pairs in by_reference.values()]
     return {"n": len(values), "srcc": float(np.mean(values))}
 
 
@@ -86,7 +93,7 @@ def main() -> None:
     figures = {
         "degraded clips, with VMAF": agreement(clip_scores, [row["vmaf"] for row in clips]),
         "degraded clips, with label": agreement(clip_scores, [row["mos"] for row in clips]),
-        "degraded clips, within a reference, with label": within_source(clips, clip_scores, "mos"),
+        "degraded clips, within a reference, with label": within_reference(clips, clip_scores, "mos"),
         "photographs, with MOS": agreement(image_scores, [row["mos"] for row in images]),
         "untouched above degraded": ordered_pairs(clips, clip_scores),
         "level answers, thirds of the training set": {
