@@ -31,6 +31,6 @@ style: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Hours on two cores; every step resumes. SHARED holds clips/ and images/, see model_card.md.
+# Hours on two cores; every long step resumes. SHARED holds clips/ and images/, see model_card.md.
 default-checkpoint: $(INSTALLED)
 	recipes/default_checkpoint.sh $(SHARED)

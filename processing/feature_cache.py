@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
+from transformers.image_processing_utils import BatchFeature
 
 from .processing_lmmvqa import LmmVqaProcessor
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo
@@ -79,20 +80,20 @@ class FeatureCache:
         return len(missing)
 
     @torch.no_grad()
-    def _encode(self, name: str, decoded: DecodedVideo) -> torch.Tensor:
+    def _encode(self, name: str, decoded: DecodedVideo, inputs: BatchFeature) -> torch.Tensor:
         if name == "chunks":
             return torch.from_numpy(decoded.chunks)
-        inputs = self.video_processor(decoded).to(self.encoder.device)
         if name == "vision_features":
             return self.encoder.encode_key_frames(inputs["pixel_values"]).half().cpu()
         return self.encoder.encode_chunks(inputs["pixel_values_videos"]).half().cpu()
 
     def _compute(self, video: str) -> None:
         (decoded,) = self.video_processor.decode(video)
+        inputs = self.video_processor(decoded).to(self.encoder.device)
         for name, file in self._files(video).items():
             if not file.exists():
                 partial = file.with_suffix(f".{os.getpid()}.partial")
-                save_file({name: self._encode(name, decoded).contiguous()}, partial)
+                save_file({name: self._encode(name, decoded, inputs).contiguous()}, partial)
                 partial.replace(file)  # atomic: an interrupted run leaves no half file behind
 
     def __getitem__(self, video: str) -> EncodedVideo:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rebuilds the embedded default checkpoint: data, towers, training, figures. Every step resumes.
+# Rebuilds the embedded default checkpoint: data, towers, training, figures. Every long step resumes.
 # Usage: recipes/default_checkpoint.sh SHARED   (a folder with clips/ and images/, see model_card.md)
 set -euo pipefail
 shared=$1

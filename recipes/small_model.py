@@ -45,7 +45,7 @@ class SmallModelArguments:
 
 
 def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
-    """Sizes of the default: about 9 million parameters, 18 MB as float16."""
+    """Sizes of the default: 10.4 million parameters with the rest, 21 MB as float16."""
     return LmmVqaConfig(
         vision_config=LmmVqaEfficientNetLiteConfig().to_dict(),
         temporal_config=LmmVqaSlowFastConfig(
@@ -109,7 +109,7 @@ def small_model(
 @torch.no_grad()
 def place_numbers_on_a_curve(model: LmmVqaForConditionalGeneration, answer_ids: list[list[int]]) -> None:
     """
-    Starts the (tied) embeddings of the answers 0 to 100 as points on a smooth closed curve, random Fourier features
+    Starts the (tied) embeddings of the answers 0 to 100 as points on a smooth curve, random Fourier features
     of the number: neighbours begin alike, so what is learned about 63 holds for 64 too. Large models know that from
     their pretraining; a decoder from scratch would need far more ratings to find out.
     """
