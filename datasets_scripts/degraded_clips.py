@@ -4,7 +4,8 @@ OUT/clips holds the clips, OUT/labels one JSON file for each finished clip, OUT/
 relative to OUT/dataset, so OUT can be moved as a whole; read them with `rows.load_rows`.
 
 `vmaf` is what FFmpeg measures against the reference, for every clip. `mos` is `vmaf` too, except where VMAF does not
-see what people see: exposure, stutter, freeze and shake are bounded by the strength that was applied (`label`).
+see what people see: overexposure, stutter, freeze and shake are bounded by the strength that was applied, and
+underexposure is half VMAF, half the strength (`label`).
 These are labels of a rule, not opinions of people.
 """
 
@@ -127,7 +128,7 @@ def label(kind: str, strength: int, vmaf: float, untouched_vmaf: float) -> float
     """The MOS (0-100) of a clip from its VMAF and, where VMAF is no guide, from the strength applied."""
     if kind == "underexposure":
         # VMAF takes lost contrast for lost detail: it gives a dim but clear picture (strength 2) less than 10
-        return float(EXPOSURE_CAPS[strength - 1])
+        return (vmaf + EXPOSURE_CAPS[strength - 1]) / 2
     if kind == "overexposure":
         return min(vmaf, EXPOSURE_CAPS[strength - 1])
     if kind in TEMPORAL_KINDS and vmaf < untouched_vmaf - UNSEEN:

@@ -289,7 +289,7 @@ def test_variants_are_distinct_and_hold_the_strongest_compression():
 def test_label_is_vmaf_unless_vmaf_is_no_guide():
     assert degraded_clips.label("blur", 3, 61.5, 99) == 61.5
     assert degraded_clips.label("overexposure", 3, 100, 99) == 50  # not seen by VMAF
-    assert degraded_clips.label("underexposure", 2, 3, 99) == 68  # too harsh
+    assert degraded_clips.label("underexposure", 2, 4, 99) == 36  # 4 is too harsh
     assert degraded_clips.label("freeze", 5, 90, 99) == 22
     assert degraded_clips.label("freeze", 5, 98.5, 99) == 98.5  # a still picture: nothing to see
 
