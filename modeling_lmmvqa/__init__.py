@@ -50,6 +50,12 @@ PIPELINE_REGISTRY.register_pipeline(
     type="multimodal",
 )
 
+# Wherever they are saved, by `save_pretrained`, `push_to_hub` or Trainer, their code is saved with them
+LmmVqaConfig.register_for_auto_class("AutoConfig")
+LmmVqaForConditionalGeneration.register_for_auto_class("AutoModelForImageTextToText")
+LmmVqaVideoProcessor.register_for_auto_class("AutoVideoProcessor")
+LmmVqaProcessor.register_for_auto_class("AutoProcessor")
+
 __all__ = [
     "LmmVqaConfig",
     "LmmVqaEfficientNetLiteConfig",

@@ -32,6 +32,9 @@ from .configuration_lmmvqa import LmmVqaConfig
 from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
 from .modeling_slowfast import LmmVqaSlowFastModel
 
+# Saving a model copies the files that this one imports: the pipeline's must be among them
+from .pipeline_lmmvqa import VideoQualityAssessmentPipeline  # noqa: F401
+
 
 # An accelerator's tower sees at most so many one-second chunks at a time, so that memory does not grow with the video
 TOWER_BATCH_SIZE = 16

@@ -3,7 +3,11 @@
 `python -m lmmvqa.recipes.embed_checkpoint --model DIR --out default_checkpoint`
 """
 
+import json
+import shutil
+import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
@@ -17,11 +21,28 @@ class EmbedArguments:
     out: str = field(metadata={"help": "Folder of the embedded default."})
 
 
+def without_code(settings: dict) -> dict:
+    """The settings without the entries that point to code files, at any depth."""
+    return {
+        name: without_code(value) if isinstance(value, dict) else value
+        for name, value in settings.items()
+        if name not in ("auto_map", "custom_pipelines")
+    }
+
+
 def main() -> None:
     (arguments,) = HfArgumentParser(EmbedArguments).parse_args_into_dataclasses()
     model = AutoModelForImageTextToText.from_pretrained(arguments.model)
     processor = AutoProcessor.from_pretrained(arguments.model)
-    save_checkpoint(model, processor, arguments.out, torch.float16)
+    with tempfile.TemporaryDirectory() as complete:
+        save_checkpoint(model, processor, complete, torch.float16)
+        for file in Path(complete).iterdir():
+            if file.suffix != ".py":
+                shutil.copyfile(file, Path(arguments.out) / file.name)
+    for name in ("config.json", "processor_config.json"):
+        file = Path(arguments.out) / name
+        settings = without_code(json.loads(file.read_text(encoding="utf-8")))
+        file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

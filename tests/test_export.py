@@ -16,7 +16,7 @@ from lmmvqa.modeling_lmmvqa.export import export_checkpoint
 
 # Runs in a process of its own; prints one line of JSON
 ELSEWHERE = """
-import importlib, json, sys
+import importlib, json, pathlib, sys
 
 class NotInstalled:
     def find_spec(self, name, path=None, target=None):
@@ -58,6 +58,9 @@ for task in ({}, {"task": "video-quality-assessment"}):
     score = pipeline(model=folder, **task, **load)
     found[f"pipeline {len(task)}"] = [score(clip), score([clip, clip], batch_size=2)]
     found[f"generated {len(task)}"] = score.model.generate(**inputs, max_new_tokens=4, do_sample=False).tolist()
+model.save_pretrained("again")
+processor.save_pretrained("again")
+found["saved again"] = sorted(path.name for path in pathlib.Path("again").iterdir())
 found["package"] = sorted(name for name in sys.modules if name.partition(".")[0] == "lmmvqa")
 print(json.dumps(found))
 """
@@ -124,6 +127,7 @@ def test_scores_elsewhere_are_those_here(exported, clips, tmp_path):
         assert found[auto_class] == ["torch.float32", expected["score"]]
     assert found["AutoModel"] == ["LmmVqaModel", 0]
     assert found["config"] == "LmmVqaConfig"
+    assert found["saved again"] == sorted({path.name for path in folder.iterdir()} - {"README.md"})
     assert found["package"] == []
     saved = json.loads((folder / "processor_config.json").read_text())
     for settings, loaded in ((saved, found["processor"]), (saved["video_processor"], found["video_processor"])):
@@ -166,3 +170,17 @@ def test_an_export_of_what_was_exported(exported, tmp_path):
         for part in ("vision_config", "temporal_config", "text_config"):
             config[part].pop("dtype", None)  # loading adds it
     assert configs[0] == configs[1]
+
+
+def test_a_plain_save_is_complete_too(exported, tmp_path):
+    """`save_pretrained`, and so Trainer and `push_to_hub`, lose no code file."""
+    folder = exported[0]
+    model, processor = (auto.from_pretrained(folder) for auto in (AutoModelForImageTextToText, AutoProcessor))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in folder.iterdir()} - {"README.md"}
+    for code in folder.glob("*.py"):
+        assert (tmp_path / code.name).read_bytes() == code.read_bytes()
+    config, saved_config = (json.loads((path / "config.json").read_text()) for path in (folder, tmp_path))
+    for name in ("auto_map", "custom_pipelines"):
+        assert saved_config[name] == config[name]

@@ -1,0 +1,249 @@
+"""Pretrains the default's temporal tower on what is known without people: which frames were frozen, dropped or shaken.
+
+`python -m lmmvqa.recipes.pretrain_temporal_tower --clips ROWS --photographs ROWS --out FILE`
+
+Moving windows are cut from training clips (every distortion but those in time) and from photographs that drift under
+the window. Each step freezes, drops or shakes the frames of a batch of them anew, as `distortions` does to whole
+clips; the tower learns to say what was done, to which share of the frames, how far the picture is now from what it
+was, and how fast it moved.
+"""
+
+import json
+import math
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import av
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image
+from safetensors.torch import save_model
+from scipy.stats import spearmanr
+from torch import nn
+from tqdm import tqdm
+from transformers import HfArgumentParser, set_seed
+
+from ..datasets_scripts.distortions import SHAKE_PIXELS, TEMPORAL_KINDS
+from ..datasets_scripts.rows import load_rows
+from ..modeling_lmmvqa import LmmVqaSlowFastModel
+from .small_model import CHUNK_FRAGMENTS, CHUNK_FRAMES, CHUNK_SIZE, small_temporal_config
+
+
+CELLS = 4  # windows of a clip, which make a mosaic of 2 x 2 patches as `FrameScaler` makes one of 4 x 4
+PATCH = CHUNK_SIZE // CHUNK_FRAGMENTS
+MARGIN = max(SHAKE_PIXELS)
+WINDOW = PATCH + 2 * MARGIN
+FRAMES = 50
+KINDS = ("none", *TEMPORAL_KINDS)
+UNSEEN = 0.5  # mean squared difference (of 255²) below which a change is not there: the picture stood still
+MEAN, STD = 0.45 * 255, 0.225 * 255
+
+
+@dataclass
+class PretrainArguments:
+    clips: str = field(metadata={"help": "Rows of degraded clips."})
+    photographs: str = field(metadata={"help": "Rows of photographs."})
+    out: str = field(metadata={"help": "Safetensors file for the tower."})
+    steps: int = field(default=4000, metadata={"help": "Batches."})
+    batch_size: int = field(default=32, metadata={"help": "Windows a batch."})
+    learning_rate: float = field(default=2e-3, metadata={"help": "Highest of the one-cycle schedule."})
+    log_steps: int = field(default=250, metadata={"help": "Batches between two validations."})
+    seed: int = field(default=0, metadata={"help": "Of weights, windows and distortions."})
+
+
+def clip_windows(path: str, seed: str) -> np.ndarray | None:
+    """(CELLS, FRAMES, WINDOW, WINDOW, 3) uint8 from random places of a clip, or None where it is too small or short."""
+    rng = random.Random(seed)
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        if min(stream.width, stream.height) < WINDOW:
+            return None
+        places = [
+            (rng.randrange(stream.height - WINDOW + 1), rng.randrange(stream.width - WINDOW + 1)) for _ in range(CELLS)
+        ]
+        frames = []
+        for frame in container.decode(stream):
+            picture = frame.to_ndarray(format="rgb24")
+            frames.append(np.stack([picture[top : top + WINDOW, left : left + WINDOW] for top, left in places]))
+            if len(frames) == FRAMES:
+                return np.stack(frames, axis=1)
+    return None
+
+
+def photograph_windows(path: str, seed: str) -> np.ndarray:
+    """(CELLS, FRAMES, WINDOW, WINDOW, 3) uint8: a photograph drifts, zooms and trembles under the windows."""
+    rng = random.Random(seed)
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    picture = picture.reduce(rng.choice((1, 1, 2, 3)))
+    pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float()  # (3, height, width)
+    size = torch.tensor([pixels.shape[2], pixels.shape[1]])  # x before y, as grid_sample has it
+    times = torch.arange(FRAMES).float()[:, None]
+    speed, angle = math.exp(rng.uniform(math.log(0.1), math.log(8))), rng.uniform(0, 2 * math.pi)
+    path_ = times * speed * torch.tensor([math.cos(angle), math.sin(angle)])  # (FRAMES, 2) pixels
+    if rng.random() < 0.5:  # a hand that trembles
+        phases = torch.tensor([[rng.uniform(0, 6.3), rng.uniform(0, 6.3)]])
+        path_ = path_ + rng.uniform(0, 3) * torch.sin(times * rng.uniform(0.1, 0.6) + phases)
+    zoom = 1 + times * rng.uniform(-0.004, 0.004)  # (FRAMES, 1)
+    offsets = torch.arange(WINDOW).float() - WINDOW / 2
+    grid = torch.stack(torch.meshgrid(offsets, offsets, indexing="xy"), dim=-1)  # (WINDOW, WINDOW, 2)
+    cells = []
+    for _ in range(CELLS):
+        centre = torch.tensor([rng.random(), rng.random()]) * size - size / 2
+        places = (centre + grid) * zoom[..., None, None] + path_[:, None, None] + size / 2
+        sampled = nn.functional.grid_sample(
+            pixels.expand(FRAMES, -1, -1, -1),
+            2 * (places + 0.5) / size - 1,
+            mode="bicubic",
+            padding_mode="reflection",
+            align_corners=False,
+        )  # (FRAMES, 3, WINDOW, WINDOW)
+        cells.append(sampled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy())
+    return np.stack(cells)
+
+
+def all_windows(clips: Dataset, photographs: Dataset, seed: int) -> list[np.ndarray]:
+    tasks = [(clip_windows, row["video"]) for row in clips if row["distortion"] not in TEMPORAL_KINDS]
+    tasks += [(photograph_windows, row["video"]) for row in photographs]
+    with ThreadPoolExecutor(2) as pool:
+        windows = pool.map(lambda task: task[0](task[1], f"{seed}:{task[1].rsplit('/', 1)[-1]}"), tasks)
+        return [w for w in tqdm(windows, total=len(tasks), desc="windows", mininterval=5) if w is not None]
+
+
+def distort(windows: np.ndarray, rng: random.Random) -> tuple[torch.Tensor, int, torch.Tensor]:
+    """
+    One chunk of these windows with one distortion in time.
+
+    Returns:
+        (CHUNK_FRAMES, 3, 2 * PATCH, 2 * PATCH) in 0-255; the kind's index; log mean squared change, share of frames
+        changed and log speed, each scaled to about 0-1.
+    """
+    kind = rng.choice(KINDS)
+    order = np.arange(FRAMES)
+    shifts = np.zeros((FRAMES, 2), dtype=int)
+    if rng.random() < 0.1:
+        order[:] = rng.randrange(FRAMES)  # a still picture, whatever is done to it
+    if kind == "drop":
+        held = round(math.exp(rng.uniform(math.log(2), math.log(13))) - 0.5)
+        after = order[np.arange(FRAMES) // held * held]
+    elif kind == "freeze":
+        frozen = max(2, round(rng.uniform(0.1, 0.85) * FRAMES))
+        first = rng.randrange(FRAMES - frozen + 1)
+        after = order.copy()
+        after[first : first + frozen] = order[first]
+    else:
+        after = order
+    if kind == "jitter":
+        reach = rng.randint(1, MARGIN // 2)
+        for frame in rng.sample(range(FRAMES), max(1, round(rng.uniform(0.08, 1) * FRAMES))):
+            shifts[frame] = 2 * rng.randint(-reach, reach), 2 * rng.randint(-reach, reach)
+
+    start = rng.randrange(FRAMES - CHUNK_FRAMES + 1)
+    times = slice(start, start + CHUNK_FRAMES)
+    before = mosaic(windows, order[times], np.zeros((CHUNK_FRAMES, 2), dtype=int))
+    chunk = mosaic(windows, after[times], shifts[times])
+    changes = (chunk - before).square().mean((1, 2, 3))  # (CHUNK_FRAMES,)
+    change, share = changes.mean(), (changes > UNSEEN).float().mean()
+    speed = (before[1:] - before[:-1]).square().mean()
+    degrees = torch.stack([change.clamp(min=UNSEEN).log() / 8, share, speed.clamp(min=UNSEEN).log() / 8])
+    seen = KINDS.index(kind) if change > UNSEEN else 0
+
+    # What must not matter: light, contrast, noise, which way is up
+    chunk = chunk * rng.uniform(0.4, 1.2) + rng.uniform(-20, 20)
+    if rng.random() < 0.3:
+        chunk = chunk + torch.randn_like(chunk) * rng.uniform(0, 12)
+    flips = [axis for axis in (2, 3) if rng.random() < 0.5]
+    return chunk.clamp(0, 255).flip(flips), seen, degrees
+
+
+def mosaic(windows: np.ndarray, order: np.ndarray, shifts: np.ndarray) -> torch.Tensor:
+    """The frames in this order, each shifted by so many (down, right) pixels: (frames, 3, 2 * PATCH, 2 * PATCH)."""
+    frames = [
+        windows[:, frame, MARGIN + down : MARGIN + down + PATCH, MARGIN + right : MARGIN + right + PATCH]
+        for frame, (down, right) in zip(order, shifts, strict=True)
+    ]
+    cells = torch.from_numpy(np.stack(frames)).unflatten(1, (2, 2))  # (frames, 2, 2, PATCH, PATCH, 3)
+    return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3).float()
+
+
+def draw_batch(windows: list[np.ndarray], size: int, rng: random.Random) -> tuple[torch.Tensor, ...]:
+    """Chunks (size, CHUNK_FRAMES, 3, side, side) as the tower takes them, kinds (size,) and degrees (size, 3)."""
+    chunks, kinds, degrees = zip(*(distort(rng.choice(windows), rng) for _ in range(size)), strict=True)
+    return (torch.stack(chunks) - MEAN) / STD, torch.tensor(kinds), torch.stack(degrees)
+
+
+@torch.no_grad()
+def start_with_derivatives(fast_stem: nn.Conv3d) -> None:
+    """
+    Sets the fast pathway's first filters to blurred derivatives in time, rising, falling and bending both ways: frozen,
+    dropped and shaken frames show in them at once.
+    """
+    _, in_channels, frames, height, _ = fast_stem.weight.shape
+    middle = frames // 2
+    derivatives = torch.zeros(4, frames)
+    derivatives[0, middle - 1 : middle + 1] = torch.tensor([-1.0, 1.0])
+    derivatives[1] = -derivatives[0]
+    derivatives[2, middle - 1 : middle + 2] = torch.tensor([-1.0, 2.0, -1.0])
+    derivatives[3] = -derivatives[2]
+    blur = torch.hann_window(height + 2, periodic=False)[1:-1]
+    blur = blur[:, None] * blur / blur.sum() ** 2
+    fast_stem.weight[:4] = derivatives[:, None, :, None, None] * blur / in_channels
+
+
+@torch.no_grad()
+def validate(tower: nn.Module, head: nn.Module, batches: list[tuple[torch.Tensor, ...]]) -> dict[str, float]:
+    tower.eval()
+    outputs = torch.cat([head(tower(chunks).pooler_output) for chunks, _, _ in batches])
+    kinds = torch.cat([kinds for _, kinds, _ in batches])
+    degrees = torch.cat([degrees for _, _, degrees in batches])
+    tower.train()
+    return {
+        "kind_accuracy": (outputs[:, : len(KINDS)].argmax(-1) == kinds).float().mean().item(),
+        **{
+            f"{name}_srcc": float(spearmanr(outputs[:, len(KINDS) + k], degrees[:, k]).statistic)
+            for k, name in enumerate(("change", "share", "speed"))
+        },
+    }
+
+
+def main() -> None:
+    (arguments,) = HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()
+    set_seed(arguments.seed)
+    clips, photographs = load_rows(arguments.clips), load_rows(arguments.photographs)
+    windows = all_windows(clips["train"], photographs["train"], arguments.seed)
+    held_out = all_windows(clips["validation"], photographs["validation"], arguments.seed)
+    rng = random.Random(f"{arguments.seed}:validation")
+    validation = [draw_batch(held_out, 32, rng) for _ in range(16)]
+
+    tower = LmmVqaSlowFastModel(small_temporal_config()).train()
+    start_with_derivatives(tower.stem.fast.conv)
+    head = nn.Linear(tower.config.feature_size, len(KINDS) + 3)
+    parameters = [*tower.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=arguments.learning_rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, arguments.learning_rate, total_steps=arguments.steps, pct_start=0.1
+    )
+    rng, losses = random.Random(f"{arguments.seed}:training"), []
+    for step in range(1, arguments.steps + 1):
+        chunks, kinds, degrees = draw_batch(windows, arguments.batch_size, rng)
+        # float32: bfloat16 rounds the differences between frames away
+        outputs = head(tower(chunks).pooler_output)
+        loss = nn.functional.cross_entropy(outputs[:, : len(KINDS)], kinds)
+        loss = loss + 10 * nn.functional.mse_loss(outputs[:, len(KINDS) :], degrees)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+        if step % arguments.log_steps == 0:
+            line = {"step": step, "loss": float(np.mean(losses)), **validate(tower, head, validation)}
+            print(json.dumps(line), flush=True)
+            losses.clear()
+            save_model(tower, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
