@@ -46,6 +46,7 @@ class ModelArguments:
         metadata={"help": f"What is trained, of {', '.join(PARTS)}; the rest is frozen."},
     )
     export_dir: str | None = field(default=None, metadata={"help": "Folder for the complete trained checkpoint."})
+    license: str | None = field(default=None, metadata={"help": "Of the trained weights, for the model card."})
 
 
 @dataclass
@@ -195,7 +196,8 @@ def main() -> None:
         metrics["validation"] = evaluate(model, processor, validation_rows, cache)
     trainer.save_metrics("train", metrics)
     if model_args.export_dir and trainer.is_world_process_zero():
-        card = training_model_card(model_args, data_args, training_args, train_rows, metrics)
+        name = Path(model_args.export_dir).name
+        card = training_model_card(model, name, model_args, data_args, training_args, train_rows, metrics)
         export_checkpoint(model, processor, model_args.export_dir, card)
 
 

@@ -222,6 +222,9 @@ class LmmVqaConfig(PreTrainedConfig):
         `"decoder"` joins temporal tokens in the decoder's width (Eq. 8), `"vision"` puts each chunk's token beside
         its key frame's tokens before the ViT layer.
     use_temporal_tokens (`bool`): False gives the model without temporal tower (ablation "wo temporal").
+    base_models (`dict[str, str]`, *optional*):
+        Where the weights of each part came from, by the part's name: `owner/name` of a Hub repository, or the bare
+        name of a file or folder. For the model card.
     """
 
     model_type = "lmmvqa"
@@ -261,6 +264,7 @@ class LmmVqaConfig(PreTrainedConfig):
     temporal_reduction: Literal["mean", "none"] = "mean"
     temporal_fusion: Literal["decoder", "vision"] = "decoder"
     use_temporal_tokens: bool = True
+    base_models: dict[str, str] | None = None
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs):

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from huggingface_hub import create_repo, upload_folder
 
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .modeling_lmmvqa import LmmVqaForConditionalGeneration
@@ -67,3 +68,10 @@ def export_checkpoint(
     """A complete repository: what `save_checkpoint` writes, and the text of the model card as README.md."""
     save_checkpoint(model, processor, folder, dtype)
     (Path(folder) / "README.md").write_text(model_card, encoding="utf-8")
+
+
+def push_checkpoint(folder: str | Path, repo_id: str, private: bool = False) -> str:
+    """Uploads a complete repository folder to the Hub, makes the repository where it is not there, gives its address."""
+    address = create_repo(repo_id, private=private, exist_ok=True)
+    upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Upload LMM-VQA checkpoint")
+    return address.url

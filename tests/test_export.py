@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import tiny_pair
+from huggingface_hub import RepoUrl
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
+from lmmvqa.modeling_lmmvqa import export
 from lmmvqa.modeling_lmmvqa.export import export_checkpoint
+from lmmvqa.scoring.cli import main
 
 
 # Runs in a process of its own; prints one line of JSON
@@ -184,3 +188,41 @@ def test_a_plain_save_is_complete_too(exported, tmp_path):
     config, saved_config = (json.loads((path / "config.json").read_text()) for path in (folder, tmp_path))
     for name in ("auto_map", "custom_pipelines"):
         assert saved_config[name] == config[name]
+
+
+def test_export_command_pushes_the_complete_folder(exported, tmp_path, monkeypatch, capsys):
+    folder, _, _ = exported
+    pushed = {}
+
+    def create_repo(repo_id, private, exist_ok):
+        pushed[repo_id] = {"private": private, "exist_ok": exist_ok}
+        return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+    def upload_folder(repo_id, folder_path, commit_message):
+        pushed[repo_id]["files"] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
+
+    monkeypatch.setattr(export, "create_repo", create_repo)
+    monkeypatch.setattr(export, "upload_folder", upload_folder)
+    out = tmp_path / "out"
+    assert main(["export", "--model", str(folder), "--out", str(out), "--push", "me/mine", "--private"]) == 0
+    assert "pushed to https://huggingface.co/me/mine" in capsys.readouterr().out
+    assert (pushed["me/mine"]["private"], pushed["me/mine"]["exist_ok"]) == (True, True)
+    assert pushed["me/mine"]["files"].keys() == {path.name for path in folder.iterdir()}
+    assert pushed["me/mine"]["files"]["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+def test_export_command_wants_a_card(exported, tmp_path, capsys):
+    folder, model, processor = exported
+    model.save_pretrained(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "--model", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    assert "name it with --card" in capsys.readouterr().err
+
+
+def test_big_weights_are_split(tmp_path):
+    model, processor = tiny_pair()
+    export.save_checkpoint(model, processor, tmp_path, max_shard_size="200KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert all(torch.equal(p, model.get_parameter(name)) for name, p in loaded.named_parameters())

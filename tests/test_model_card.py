@@ -1,0 +1,71 @@
+"""The card of a trained checkpoint: valid metadata, and every figure from the run."""
+
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from conftest import tiny_pair
+from huggingface_hub import ModelCard
+
+from lmmvqa.modeling_lmmvqa.model_card import RECIPE, model_card, training_model_card
+
+
+ROWS = [{"dataset": "lsvq", "mos": 20.0}, {"dataset": "lsvq", "mos": 80.0}, {"dataset": "mine", "mos": 50.0}]
+METRICS = {
+    "validation": {
+        "lsvq": {"n": 40, "srcc": 0.876543, "krcc": 0.7, "plcc": 0.88, "rmse": 9.5},
+        "mine": {"n": 2, "error": "got 2 pairs, expected at least 4"},
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def card():
+    model, _ = tiny_pair()
+    model.config.base_models = {"vision_tower": "openai/clip-vit-large-patch14", "temporal_tower": "R50.pyth"}
+    options = dict.fromkeys(RECIPE, 1) | {"learning_rate": 3e-4}
+    text = training_model_card(
+        model,
+        "me/lmmvqa-mine",
+        SimpleNamespace(model="me/assembled", train_parts=["spatial_projector"], license="apache-2.0"),
+        SimpleNamespace(tasks=["score"], score_noise=0.0, readout_weight=0.0),
+        SimpleNamespace(**options),
+        ROWS,
+        METRICS,
+    )
+    return ModelCard(text)
+
+
+def test_metadata_is_what_the_hub_shows(card):
+    data = card.data.to_dict()
+    assert data["base_model"] == ["openai/clip-vit-large-patch14"]  # a file is no repository
+    assert data["datasets"] == ["lsvq", "mine"]
+    assert (data["license"], data["pipeline_tag"]) == ("apache-2.0", "video-classification")
+    assert data["metrics"] == ["spearmanr", "pearsonr", "rmse"]
+    (entry,) = data["model-index"]
+    assert [(m["type"], m["value"]) for result in entry["results"] for m in result["metrics"]] == [
+        ("spearmanr", 0.876543),
+        ("pearsonr", 0.88),
+        ("rmse", 9.5),
+    ]
+    assert yaml.safe_load(str(card).split("---")[1])["library_name"] == "transformers"
+
+
+def test_text_holds_the_run(card):
+    for line in (
+        "| vision_tower | LmmVqaEfficientNetLiteModel | 3,720 | openai/clip-vit-large-patch14 |",
+        "| temporal_tower | LmmVqaSlowFastModel |",
+        "Started from `me/assembled`; trained: spatial_projector; everything else stayed frozen.",
+        "| `learning_rate` | 0.0003 |",
+        "| lsvq | 2 | 20.0 | 80.0 |",
+        "| lsvq | 40 | 0.877 | 0.700 | 0.880 | 9.50 |",
+        'model="me/lmmvqa-mine", trust_remote_code=True',
+    ):
+        assert line in card.text, line
+    assert "| mine | 2 | |" not in card.text
+
+
+def test_an_untrained_model_says_so():
+    text = model_card(tiny_pair()[0], "mine")
+    assert "its answers mean nothing yet" in text
+    assert "Training data" not in text and "Results" not in text
