@@ -10,13 +10,16 @@ $python -m lmmvqa.datasets_scripts.rated_images --mos_csv "$shared/images/mos.cs
     --mos_range 0 1 --out data/rated_images
 $python -m lmmvqa.datasets_scripts.degraded_clips --clips "$shared/clips" --images "$shared/images" \
     --photographs 220 --out data/degraded_clips
+# The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
+[ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
+    --clips data/degraded_clips/dataset --photographs data/rated_images --out runs/default/temporal_tower.safetensors
 $python -m lmmvqa.recipes.small_model --pictures data/rated_images --clips data/degraded_clips/dataset \
-    --out runs/default/init
+    --temporal_tower runs/default/temporal_tower.safetensors --out runs/default/init
 
 # Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs, both questions
 $python train.py --model runs/default/init --data data/degraded_clips/dataset data/rated_images \
     --train_parts temporal_projector spatial_projector language_model --tasks score level \
-    --score_noise 4 --readout_weight 1 --feature_cache data/feature_cache --num_train_epochs 4 \
+    --score_noise 4 --readout_weight 1 --feature_cache data/feature_cache --num_train_epochs 12 \
     --per_device_train_batch_size 32 --learning_rate 1e-3 --weight_decay 0.05 \
     --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \
     --use_cpu True --output_dir runs/default/trained

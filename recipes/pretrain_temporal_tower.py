@@ -242,7 +242,7 @@ def main() -> None:
             line = {"step": step, "loss": float(np.mean(losses)), **validate(tower, head, validation)}
             print(json.dumps(line), flush=True)
             losses.clear()
-            save_model(tower, arguments.out)
+    save_model(tower, arguments.out)
 
 
 if __name__ == "__main__":

