@@ -160,6 +160,13 @@ def _portions(pixels: torch.Tensor, tower: nn.Module) -> tuple[torch.Tensor, ...
     return pixels.split(1 if pixels.device.type == "cpu" else TOWER_BATCH_SIZE)
 
 
+def _split_videos(tokens: torch.Tensor, num_chunks: torch.LongTensor | None) -> tuple[torch.Tensor, ...]:
+    """Tokens of the batch, first dimension chunks, to those of each video."""
+    if num_chunks is None:
+        raise ValueError("got chunks without num_chunks, expected how many chunks each video has; pass it on")
+    return tokens.split(num_chunks.tolist())
+
+
 @auto_docstring(custom_intro="The two towers, their projectors and the decoder, without language modeling head.")
 class LmmVqaModel(LmmVqaPreTrainedModel):
     def __init__(self, config: LmmVqaConfig):
@@ -267,7 +274,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             temporal_tokens = self.temporal_projector(self.dropout(temporal_features.to(self.dtype)))
             tokens = torch.cat([tokens, temporal_tokens.unsqueeze(1)], dim=1)
         tokens = self.spatial_projector(tokens)  # (chunks, tokens, hidden_size)
-        videos = tokens.split(num_chunks.tolist())
+        videos = _split_videos(tokens, num_chunks)
         if self.config.spatial_reduction == "mean":
             videos = [frames.mean(0, keepdim=True) for frames in videos]
         return BaseModelOutputWithPooling(
@@ -296,7 +303,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         if temporal_features is None:
             temporal_features = self.encode_chunks(pixel_values_videos)
         tokens = self.temporal_projector(self.dropout(temporal_features.to(self.dtype)))  # (chunks, hidden_size)
-        videos = tokens.split(num_chunks.tolist())
+        videos = _split_videos(tokens, num_chunks)
         if self.config.temporal_reduction == "mean":
             videos = [chunks.mean(0, keepdim=True) for chunks in videos]
         return BaseModelOutputWithPooling(last_hidden_state=temporal_features, pooler_output=list(videos))
@@ -371,8 +378,6 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # (batch, sequence, hidden_size)
 
-        if num_chunks is None and not (pixel_values is None and vision_features is None):
-            raise ValueError("got key frames without num_chunks, expected how many chunks each video has; pass it on")
         visual = dict(mm_encoder_outputs or {})
         if pixel_values is not None or vision_features is not None:
             visual["image"] = self.get_image_features(

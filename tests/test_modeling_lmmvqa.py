@@ -186,6 +186,16 @@ def test_placeholders_without_a_video_raise(tiny, inputs):
         tiny[0](input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
 
 
+def test_chunks_without_their_number_raise(tiny, inputs):
+    model = tiny[0].model
+    for features, name in (
+        (model.get_image_features, "pixel_values"),
+        (model.get_video_features, "pixel_values_videos"),
+    ):
+        with pytest.raises(ValueError, match="got chunks without num_chunks"):
+            features(inputs[name])
+
+
 # options
 
 COMBINATIONS = product(
