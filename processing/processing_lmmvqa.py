@@ -153,15 +153,17 @@ class LmmVqaProcessor(ProcessorMixin):
         Args:
             videos: one video or a list, in any form of `VideoSource`.
             text: one chat a video, made by `prompt` or `apply_chat_template`; by default the score question to each.
-            **kwargs: `video_metadata`, `return_tensors` and the tokenizer's options.
+            **kwargs: `video_metadata`, `return_tensors`, and the video processor's and the tokenizer's options.
 
         Returns:
             `input_ids` and `attention_mask` (num_videos, sequence), and the outputs of `LmmVqaVideoProcessor`.
 
         Raises:
             VideoDecodingError: a video of which no frame can be read.
-            ValueError: as many `video_token` in the chats as videos are expected.
+            ValueError: no input; as many `video_token` in the chats as videos are expected.
         """
+        if videos is None and text is None:
+            raise ValueError("got neither videos nor text, expected at least one of them")
         if videos is not None:
             videos = make_video_list(videos)
             if not videos:

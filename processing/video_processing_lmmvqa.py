@@ -52,6 +52,9 @@ SETTINGS = (
     "image_std",
     "chunk_mean",
     "chunk_std",
+    "do_rescale",
+    "rescale_factor",
+    "do_normalize",
 )
 
 
@@ -76,9 +79,12 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     Calling it with one video or a list gives `pixel_values` (chunks of the batch, 3, key_frame_size, key_frame_size),
     `pixel_values_videos` (chunks of the batch, chunk_frames, 3, chunk_size, chunk_size) and `num_chunks`
     (num_videos,). `video_metadata=[{"fps": 25}]` gives the frame rate of videos that are arrays or lists of pictures.
+    Any of `SETTINGS` can be given for one call too. Which frames are looked at is LMM-VQA's own rule, so `num_frames`
+    and `fps` set nothing, as everywhere without `do_sample_frames`.
 
     Raises:
         VideoDecodingError: a video of which no frame can be read.
+        ValueError: `do_sample_frames`, or an option that LMM-VQA does not have.
     """
 
     model_input_names = ["pixel_values", "pixel_values_videos", "num_chunks"]
@@ -92,6 +98,8 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     image_std = [0.26862954, 0.26130258, 0.27577711]
     chunk_mean = [0.45, 0.45, 0.45]
     chunk_std = [0.225, 0.225, 0.225]
+    do_rescale = True
+    do_normalize = True
 
     def __init__(self, **kwargs: Unpack[LmmVqaVideosKwargs]):
         # All of them stand in the saved file: a default that changes one day must not change a checkpoint's scores
@@ -120,14 +128,35 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             for video, metadata in zip(videos, video_metadata, strict=True)
         ]
 
-    def preprocess(self, videos, video_metadata: list[dict] | None = None, return_tensors: str = "pt") -> BatchFeature:
+    def preprocess(
+        self,
+        videos,
+        video_metadata: list[dict] | None = None,
+        return_tensors: str = "pt",
+        do_sample_frames: bool | None = None,
+        num_frames: int | None = None,
+        fps: float | None = None,
+        **settings: Unpack[LmmVqaVideosKwargs],
+    ) -> BatchFeature:
+        if do_sample_frames:
+            raise ValueError(
+                "got do_sample_frames=True, expected False: LMM-VQA looks at a key frame and a chunk of every second; "
+                "leave it out"
+            )
+        if unknown := settings.keys() - set(SETTINGS):
+            raise ValueError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(SETTINGS)}")
+        if settings:
+            settings = {name: getattr(self, name) for name in SETTINGS} | settings
+            return type(self)(**settings).preprocess(videos, video_metadata, return_tensors)
         videos = make_video_list(videos)
         if all(isinstance(video, EncodedVideo) for video in videos):
             return BatchFeature(self._join_encoded(videos), tensor_type=return_tensors)
         videos = self.decode(videos, video_metadata)
+        image_statistics = self._statistics(self.image_mean, self.image_std)
+        chunk_statistics = self._statistics(self.chunk_mean, self.chunk_std)
         data = {
-            "pixel_values": _normalise([video.key_frames for video in videos], self.image_mean, self.image_std),
-            "pixel_values_videos": _normalise([video.chunks for video in videos], self.chunk_mean, self.chunk_std),
+            "pixel_values": _normalise([video.key_frames for video in videos], *image_statistics),
+            "pixel_values_videos": _normalise([video.chunks for video in videos], *chunk_statistics),
             "num_chunks": torch.tensor([len(video.chunks) for video in videos]),
         }
         return BatchFeature(data, tensor_type=return_tensors)
@@ -138,10 +167,18 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             "num_chunks": torch.tensor([len(video.vision_features) for video in videos]),
         }
         if videos[0].chunks is not None:
-            data["pixel_values_videos"] = _normalise([v.chunks for v in videos], self.chunk_mean, self.chunk_std)
+            chunk_statistics = self._statistics(self.chunk_mean, self.chunk_std)
+            data["pixel_values_videos"] = _normalise([video.chunks for video in videos], *chunk_statistics)
         elif videos[0].temporal_features is not None:
             data["temporal_features"] = torch.cat([video.temporal_features for video in videos])
         return data
+
+    def _statistics(self, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of pictures over 255, so that `do_rescale` and `do_normalize` are honoured."""
+        factor = 255 * (self.rescale_factor if self.do_rescale else 1)
+        if not self.do_normalize:
+            mean, std = [0.0] * len(mean), [1.0] * len(std)
+        return [value / factor for value in mean], [value / factor for value in std]
 
 
 def _normalise(pictures: list[np.ndarray], mean: list[float], std: list[float]) -> torch.Tensor:

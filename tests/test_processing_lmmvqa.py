@@ -21,6 +21,49 @@ def log_probabilities(*rows: dict[int, float]) -> torch.Tensor:
     return table.log()
 
 
+# settings of the video processor
+
+
+def test_settings_of_one_call(tiny, clips):
+    processor = tiny[1]
+    inputs = processor(clips[0], key_frame_size=48, chunk_frames=5)
+    assert inputs["pixel_values"].shape == (1, 3, 48, 48)
+    assert inputs["pixel_values_videos"].shape == (1, 5, 3, 32, 32)
+    assert processor(clips[0])["pixel_values"].shape == (1, 3, 32, 32)
+
+
+def test_rescaling_and_normalisation_can_be_left_out(tiny, clips):
+    video_processor = tiny[1].video_processor
+    (decoded,) = video_processor.decode(clips[0])
+    values = torch.from_numpy(decoded.key_frames).movedim(-1, -3).float()  # 0 to 255
+    mean, std = (
+        torch.tensor(channel)[:, None, None] for channel in (video_processor.image_mean, video_processor.image_std)
+    )
+    for settings, expected in [
+        ({}, (values / 255 - mean) / std),
+        ({"do_rescale": False}, (values - mean) / std),
+        ({"do_normalize": False}, values / 255),
+        ({"rescale_factor": 0.5}, (values / 2 - mean) / std),
+        ({"do_rescale": False, "do_normalize": False}, values),
+    ]:
+        torch.testing.assert_close(video_processor(clips[0], **settings)["pixel_values"], expected)
+        torch.testing.assert_close(
+            LmmVqaVideoProcessor(**video_processor.to_dict() | settings)(decoded)["pixel_values"], expected
+        )
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"num_frames": 2, "do_sample_frames": True}, "got do_sample_frames=True, expected False"),
+        ({"size": {"shortest_edge": 32}}, "got size, expected some of key_frame_size, "),
+    ],
+)
+def test_options_without_a_meaning_here_are_refused(tiny, clips, options, message):
+    with pytest.raises(ValueError, match=message):
+        tiny[1](clips[0], **options)
+
+
 # prompts and placeholders
 
 
@@ -75,6 +118,11 @@ def test_without_text_the_score_question_is_asked(tiny, clips):
     processor = tiny[1]
     given = processor(clips, text=[processor.prompt(processor.score_question)] * 3)
     assert torch.equal(processor(clips, text=None)["input_ids"], given["input_ids"])
+
+
+def test_no_input_raises(tiny):
+    with pytest.raises(ValueError, match="got neither videos nor text"):
+        tiny[1]()
 
 
 def test_text_without_videos(tiny):
