@@ -1,0 +1,75 @@
+"""The benchmarks for a GPU run the same code here, on a tiny model."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def run_tiny(monkeypatch, tmp_path):
+    """Runs a benchmark and returns its result; `fits` is how many videos the device has memory for."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def run(name, *options, fits=100):
+        benchmark = importlib.import_module(name)
+        measure = benchmark.measure
+
+        def measure_what_fits(*arguments):
+            if arguments[-2] > fits:
+                raise torch.OutOfMemoryError("got too many. Try fewer")
+            return measure(*arguments)
+
+        monkeypatch.setattr(benchmark, "measure", measure_what_fits)
+        out = tmp_path / "out.json"
+        always = ["--device", "cpu", "--tiny", "--seconds", "2", "--repeats", "1", "--out", str(out)]
+        benchmark.main([*always, *options])
+        return json.loads(out.read_text())
+
+    return run
+
+
+def test_full_size_times_every_stage(run_tiny):
+    result = run_tiny("full_size", "--batch_sizes", "1", "2", "--presets", "grid 8", "mean")
+    assert [(run["preset"], run["batch_size"], run["prompt_tokens"]) for run in result["runs"]] == [
+        ("grid 8", 1, 2 * 64 + 1 + 64),
+        ("grid 8", 2, 2 * 64 + 1 + 64),
+        ("mean", 1, 256 + 1 + 64),
+        ("mean", 2, 256 + 1 + 64),
+    ]
+    stages = ["transfer", "vision_tower", "temporal_tower", "projectors", "prefill", "readout"]
+    for run in result["runs"]:
+        assert list(run["seconds"]) == [*stages, "score", "score_split_digits"]
+        assert all(seconds > 0 for seconds in run["seconds"].values())
+
+
+def test_full_size_records_what_does_not_fit_or_has_no_time(run_tiny):
+    runs = run_tiny("full_size", "--batch_sizes", "1", "2", "4", "--presets", "mean", fits=1)["runs"]
+    assert [run.get("out_of_memory") for run in runs] == [None, "got too many"]
+    runs = run_tiny("full_size", "--batch_sizes", "1", "--minutes", "0")["runs"]
+    assert [run["not_run"] for run in runs] == ["0 minutes were over"] * 3
+
+
+def test_train_step_times_both_ways_of_checkpointing(run_tiny):
+    result = run_tiny("train_step", "--batch_size", "2", "--presets", "mean")
+    assert [(run["checkpointing"], run["portion"]) for run in result["runs"]] == [("on", 2), ("off", 2)]
+    assert all(run["seconds"] > 0 and run["cached_seconds"] > 0 for run in result["runs"])
+    projectors = [result["parameters"][part] for part in ("spatial_projector", "temporal_projector")]
+    assert result["trained_parameters"] == sum(projectors)
+
+
+def test_train_step_halves_what_does_not_fit(run_tiny):
+    (run,) = run_tiny("train_step", "--batch_size", "4", "--presets", "mean", "--checkpointing", "off", fits=1)["runs"]
+    assert (run["portion"], run["out_of_memory"]) == (1, [4, 2])
+
+
+def test_the_network_is_imported_without_what_decodes_videos():
+    code = "import full_size_model, sys; assert not {'av', 'lmmvqa.processing'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, check=True)
