@@ -113,7 +113,7 @@ def measure(model, batch_size: int, arguments: argparse.Namespace) -> dict:
         "prefill", lambda: model(**prompts, mm_encoder_outputs=tokens, use_cache=False, logits_to_keep=1).logits
     )
     timed("readout", lambda: AnswerTree(MERGED_DIGITS).log_probabilities(logits))
-    del vision_features, temporal_features, tokens, logits
+    vision_features = temporal_features = tokens = logits = None  # their memory counts for no later stage
 
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
