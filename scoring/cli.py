@@ -58,6 +58,17 @@ def _parser() -> argparse.ArgumentParser:
         default="score",
         help="expected value of the model's distribution over scores (default), or the answer that it writes",
     )
+    score.add_argument(
+        "--dtype",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        default="auto",
+        help="of weights and computation (default: the checkpoint's)",
+    )
+    score.add_argument(
+        "--quantization",
+        choices=["int8", "4bit"],
+        help="the decoder's weights in 8 bits (torchao) or 4 bits (bitsandbytes, on a GPU)",
+    )
     score.set_defaults(run=_score, command=score)
 
     selfcheck = commands.add_parser(
@@ -91,7 +102,7 @@ def _score(arguments: argparse.Namespace) -> int:
     for path in without_videos:
         print(f"warning: no video in {path}", file=sys.stderr)
 
-    scorer, _ = _load(arguments)
+    scorer, _ = _load(arguments, dtype=arguments.dtype, quantization=arguments.quantization)
     from .scorer import score_videos
 
     with contextlib.ExitStack() as stack:
@@ -155,8 +166,11 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _load(arguments: argparse.Namespace):
-    """The pipeline, and the folder or repository it comes from."""
+def _load(arguments: argparse.Namespace, **options):
+    """The pipeline, and the folder or repository it comes from; `options` as in `load_scorer`."""
+    # Importing transformers imports the libraries of quantisation that are installed, and they warn of GPU kernels
+    for library in ("bitsandbytes", "torch.utils._pytree", "torchao"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     from .scorer import default_checkpoint, load_scorer
@@ -165,7 +179,7 @@ def _load(arguments: argparse.Namespace):
     transformers_logging.disable_progress_bar()
     try:
         model = arguments.model or default_checkpoint()
-        return load_scorer(model, arguments.device), model
+        return load_scorer(model, arguments.device, **options), model
     except (ValueError, OSError) as error:
         _wrong_use(arguments, error)
 

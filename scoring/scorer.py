@@ -5,10 +5,22 @@ from collections.abc import Iterable, Iterator
 from importlib import resources
 
 import torch
-from transformers import pipeline
+from transformers import BitsAndBytesConfig, TorchAoConfig, pipeline
+from transformers.utils import is_bitsandbytes_available, is_torchao_available
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
 from .report import ROW_KEYS
+
+
+# The decoder's layers are quantised alone: it holds almost all weights, and the score hangs on what the towers see
+UNQUANTIZED_MODULES = [
+    "model.vision_tower",
+    "model.temporal_tower",
+    "model.spatial_projector",
+    "model.temporal_projector",
+    "lm_head",
+]
 
 
 def default_checkpoint() -> str:
@@ -27,15 +39,51 @@ def default_checkpoint() -> str:
     return str(folder)
 
 
-def load_scorer(model: str | None = None, device: str | None = None) -> VideoQualityAssessmentPipeline:
+def quantization_config(quantization: str) -> QuantizationConfigMixin:
+    """
+    Args:
+        quantization: of the decoder's linear layers: "int8", weights of 8 bits by torchao, on a CPU or a GPU; or
+            "4bit", weights of 4 bits (NF4, [Dettmers et al., 2023](https://huggingface.co/papers/2305.14314)) by
+            bitsandbytes.
+
+    Raises:
+        ValueError: another name, or the library that it needs is not installed.
+    """
+    libraries = {"int8": ("torchao", is_torchao_available), "4bit": ("bitsandbytes", is_bitsandbytes_available)}
+    if quantization not in libraries:
+        raise ValueError(f"got quantization={quantization!r}, expected 'int8' or '4bit'")
+    library, is_available = libraries[quantization]
+    if not is_available():
+        raise ValueError(
+            f"got quantization={quantization!r} without {library}, expected it to be installed; "
+            "pip install 'lmmvqa[quantization]'"
+        )
+    if quantization == "int8":
+        from torchao.quantization import Int8WeightOnlyConfig
+
+        return TorchAoConfig(Int8WeightOnlyConfig(), modules_to_not_convert=UNQUANTIZED_MODULES)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=UNQUANTIZED_MODULES,
+    )
+
+
+def load_scorer(
+    model: str | None = None, device: str | None = None, dtype: str = "auto", quantization: str | None = None
+) -> VideoQualityAssessmentPipeline:
     """
     Args:
         model: a checkpoint folder or a repository on the Hub; by default the embedded one.
         device: as PyTorch names it; by default the accelerator where there is one.
+        dtype: of weights and computation, as PyTorch names it; "auto" is the checkpoint's.
+        quantization: "int8" or "4bit", see `quantization_config`.
 
     Raises:
         FileNotFoundError: this installation holds no embedded model.
-        ValueError: no such model, another kind of model, or a device that PyTorch cannot use here.
+        ValueError: no such model, another kind of model, a device that PyTorch cannot use here, or a quantisation that
+            is not installed.
     """
     if device is not None:
         try:
@@ -46,10 +94,18 @@ def load_scorer(model: str | None = None, device: str | None = None) -> VideoQua
                 f"got device {device!r}, expected one that PyTorch can use here, such as cpu: {reason}"
             ) from error
     model = model or default_checkpoint()
+    placement = {"device": device}
+    if quantization is not None:  # quantised weights cannot be moved once they are loaded
+        model_kwargs = {"quantization_config": quantization_config(quantization)}
+        placement = {"device_map": device or "auto", "model_kwargs": model_kwargs}
     try:
         # The class is named so that the code is this package's, never that of a complete repository
         return pipeline(
-            "video-quality-assessment", model=model, device=device, pipeline_class=VideoQualityAssessmentPipeline
+            "video-quality-assessment",
+            model=model,
+            dtype=dtype,
+            pipeline_class=VideoQualityAssessmentPipeline,
+            **placement,
         )
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]

@@ -7,12 +7,15 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import write_clip
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from lmmvqa.processing import decode_video
+from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck
 from lmmvqa.scoring.cli import main
+from lmmvqa.scoring.scorer import load_scorer, quantization_config
 from lmmvqa.scoring.video_files import find_videos
 
 
@@ -113,6 +116,42 @@ def test_a_batch_gives_the_scores_of_its_videos_alone(model, clips, tmp_path):
     together = [result["score"] for result in scorer(videos, batch_size=8)]
     assert together == pytest.approx(alone, abs=0.01)
     assert max(alone) - min(alone) > 0.01
+
+
+def test_scoring_in_bfloat16(capsys, model, clips):
+    scorer = load_scorer(model, "cpu", dtype="bfloat16")
+    assert {parameter.dtype for parameter in scorer.model.parameters()} == {torch.bfloat16}
+    _, (row,) = score_json(capsys, "--model", model, "--device", "cpu", "--dtype", "bfloat16", clips[1])
+    _, (expected,) = score_json(capsys, "--model", model, "--device", "cpu", clips[1])
+    assert row["score"] == scorer(clips[1])["score"] != expected["score"]
+    assert row["score"] == pytest.approx(expected["score"], abs=5)
+
+
+def test_int8_changes_the_decoder_alone(capsys, model, clips):
+    pytest.importorskip("torchao")
+    plain, quantised = load_scorer(model, "cpu").model, load_scorer(model, "cpu", quantization="int8").model
+    for name, parameter in quantised.named_parameters():
+        in_decoder_layer = "language_model.layers" in name and name.endswith("proj.weight")
+        assert (type(parameter) is torch.nn.Parameter) != in_decoder_layer, name
+        assert in_decoder_layer or torch.equal(parameter, plain.get_parameter(name)), name
+    _, (row,) = score_json(capsys, "--model", model, "--device", "cpu", "--quantization", "int8", clips[1])
+    _, (expected,) = score_json(capsys, "--model", model, "--device", "cpu", clips[1])
+    assert row["score"] != expected["score"]
+    assert row["score"] == pytest.approx(expected["score"], abs=2)
+
+
+@pytest.mark.parametrize("quantization, library", [("int8", "torchao"), ("4bit", "bitsandbytes")])
+def test_quantisation_without_its_library(capsys, monkeypatch, model, clips, quantization, library):
+    monkeypatch.setattr(scorer_module, f"is_{library}_available", lambda: False)
+    with pytest.raises(SystemExit) as exit_:
+        main(["score", "--model", model, "--quantization", quantization, clips[0]])
+    assert exit_.value.code == 2
+    assert f"without {library}, expected it to be installed; pip install" in capsys.readouterr().err
+
+
+def test_an_unknown_quantisation():
+    with pytest.raises(ValueError, match="got quantization='3bit', expected 'int8' or '4bit'"):
+        quantization_config("3bit")
 
 
 def test_files_folders_and_patterns(tmp_path):
