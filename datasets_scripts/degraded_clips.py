@@ -1,7 +1,7 @@
 """Real clips and photographs -> degraded clips labelled with VMAF; a build that is stopped goes on where it was.
 
-OUT/clips holds the clips, OUT/labels one JSON file for each finished clip, OUT/dataset the rows. The rows' paths are
-relative to OUT/dataset, so OUT can be moved as a whole; read them with `rows.load_rows`.
+OUT/clips holds the clips, OUT/labels one JSON file for each finished clip, OUT/dataset the rows, see `lmmvqa prepare`.
+The rows' paths are relative to OUT/dataset, so OUT can be moved as a whole; read them with `rows.load_rows`.
 
 `vmaf` is what FFmpeg measures against the reference, for every clip. `mos` is `vmaf` too, except where VMAF does not
 see what people see: overexposure, stutter, freeze and shake are bounded by the strength that was applied, and
@@ -15,22 +15,23 @@ import random
 import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 from datasets import Value
 from tqdm import tqdm
-from transformers import HfArgumentParser
 
 from .distortions import KINDS, TEMPORAL_KINDS, degrade
 from .ffmpeg_process import measure_vmaf
+from .label_files import read_csv
 from .rated_images import read_image_mos, split_images
 from .reference_clips import cut_segment, probe, reference_size, render_pan, segment_starts
-from .rows import read_csv, save_rows, split_by_group
+from .rows import split_by_group
 
 
 DATASET = "degraded_clips"
+CLIP_GROUPS = Path(__file__).with_name("clip_groups.csv")
 COLUMNS = {
     "source": Value("string"),
     "distortion": Value("string"),
@@ -43,23 +44,6 @@ STRONGEST = ("h264", 5)  # always among a reference's variants
 EXPOSURE_CAPS = (85, 68, 50, 32, 15)
 TEMPORAL_CAPS = (82, 66, 50, 35, 22)
 UNSEEN = 1.0  # VMAF points below the untouched clip: a stutter of a still picture is not there
-
-
-@dataclass
-class DegradedClipsArguments:
-    clips: str = field(metadata={"help": "Folder of real clips."})
-    images: str = field(metadata={"help": "Folder of rated photographs with their mos.csv (file,mos)."})
-    out: str = field(metadata={"help": "Folder the clips, labels and rows are saved to."})
-    groups: str = field(
-        default=str(Path(__file__).with_name("clip_groups.csv")),
-        metadata={"help": "CSV file,group: clips that show the same content. A clip not in it is its own group."},
-    )
-    image_mos_range: list[float] = field(default_factory=lambda: [0.0, 1.0], metadata={"help": "Of mos.csv."})
-    photographs: int = field(default=110, metadata={"help": "How many photographs to pan over."})
-    lowest_image_mos: float = field(default=75.0, metadata={"help": "MOS (0-100) a photograph needs for a pan."})
-    variants: int = field(default=8, metadata={"help": "Degraded clips per reference, beside the untouched one."})
-    workers: int = field(default=2, metadata={"help": "FFmpeg processes at a time."})
-    seed: int = field(default=0, metadata={"help": "Of the splits and of every choice."})
 
 
 @dataclass(frozen=True)
@@ -235,18 +219,35 @@ def build_rows(
     return rows, left_out
 
 
-def main() -> None:
-    (arguments,) = HfArgumentParser(DegradedClipsArguments).parse_args_into_dataclasses()
-    images, out = Path(arguments.images), Path(arguments.out)
-    groups = {line["file"]: line["group"] for line in read_csv(arguments.groups, required=("file", "group"))}
-    segments, left_out = plan_segments(Path(arguments.clips), groups, arguments.seed)
-    mos = read_image_mos(images / "mos.csv", tuple(arguments.image_mos_range))
-    pans = plan_pans(images, mos, arguments.lowest_image_mos, arguments.photographs, arguments.seed)
+def prepare_clips(
+    labels: str | Path,
+    videos: str | Path,
+    out: str | Path,
+    mos_range: tuple[float, float],
+    seed: int = 0,
+    groups: str | Path = CLIP_GROUPS,
+    photographs: int = 110,
+    lowest_mos: float = 75.0,
+    variants: int = 8,
+    workers: int = 2,
+) -> tuple[list[dict], list[dict]]:
+    """Gives the rows of all clips made, and what is left out as {file, split, reason}.
+
+    Args:
+        labels: CSV `file,mos` of the photographs beside it, over which a pan is made.
+        videos: folder of real clips.
+        out: folder for clips and labels.
+        mos_range: of the photographs' MOS.
+        groups: CSV `file,group`, clips that show the same content. A clip not in it is its own group.
+        photographs: how many photographs to pan over.
+        lowest_mos: MOS (0-100) that a photograph needs for a pan.
+        variants: degraded clips a reference, beside the untouched one.
+        workers: FFmpeg processes at a time.
+    """
+    groups = {line["file"]: line["group"] for line in read_csv(groups, required=("file", "group"))}
+    segments, left_out = plan_segments(Path(videos), groups, seed)
+    mos = read_image_mos(labels, mos_range)
+    pans = plan_pans(Path(labels).parent, mos, lowest_mos, photographs, seed)
     print(f"{len(segments)} segments, {len(pans)} pans, {len(left_out)} clips left out", file=sys.stderr)
-    rows, unmade = build_rows(segments + pans, out, arguments.variants, arguments.workers, arguments.seed)
-    for report in save_rows(rows, left_out + unmade, DATASET, out / "dataset", COLUMNS):
-        print(json.dumps(report))
-
-
-if __name__ == "__main__":
-    main()
+    rows, unmade = build_rows(segments + pans, Path(out), variants, workers, seed)
+    return rows, left_out + unmade

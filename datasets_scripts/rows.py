@@ -1,10 +1,10 @@
-"""The row every builder writes, the split by content group, and how rows are read from CSV, saved and loaded.
+"""The row every builder writes, the split by content group, and how rows are saved and loaded.
 
 A row is `{video, mos, dataset, split, group}`: a path (never pixels), a mean opinion score on 0-100, the name of the
-data set, one of `SPLITS`, and the content the item shows. A builder may add columns of its own.
+data set, one of `SPLITS`, and the content the item shows. A builder may add columns of its own; rows that are not rated
+have no `mos`.
 """
 
-import csv
 import hashlib
 import json
 import math
@@ -15,7 +15,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
 
 
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "test_1080p")  # the last is LSVQ's
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
 ROW_FEATURES = {
     "video": Value("string"),
@@ -63,29 +63,6 @@ def split_by_group(
     return splits
 
 
-def read_csv(path: str | Path, required: Iterable[str]) -> list[dict[str, str]]:
-    """Reads a comma-separated table with a header as text: names such as `0012` keep their zeros.
-
-    Raises:
-        ValueError: a required column is missing, a line has too few or too many fields, or there is no line at all.
-    """
-    # utf-8-sig: spreadsheets put a byte-order mark before the first column's name
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in required if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path} has the columns {reader.fieldnames}, expected also {missing}: add them.")
-        table = list(reader)
-    if not table:
-        raise ValueError(f"{path} has a header and no line, expected at least one: is it the right file?")
-    for number, line in enumerate(table, start=2):
-        if None in line or None in line.values():
-            raise ValueError(
-                f"{path} line {number} does not have {len(reader.fieldnames)} fields as its header: quote commas."
-            )
-    return table
-
-
 def percent_mos(text: str, mos_range: tuple[float, float], where: str) -> float:
     """Maps a MOS linearly from `mos_range` (lowest, highest) to 0-100.
 
@@ -104,14 +81,24 @@ def percent_mos(text: str, mos_range: tuple[float, float], where: str) -> float:
     return 100 * (mos - low) / (high - low)
 
 
+def label_mos(percent: float, mos_range: tuple[float, float]) -> float:
+    """Maps a MOS from 0-100 back to the label file's scale, to six decimals."""
+    low, high = mos_range
+    return round(low + percent * (high - low) / 100, 6)
+
+
 def save_rows(
     rows: list[dict],
     left_out: list[dict],
     dataset: str,
     folder: str | Path,
     extra_features: Mapping[str, Value] | None = None,
+    mos_range: tuple[float, float] = (0, 100),
 ) -> list[dict]:
-    """Saves rows as a `DatasetDict` and gives one report per split: {dataset, split, n, missing, mos_min, mos_max}.
+    """Saves rows as a `DatasetDict`; gives {dataset, split, n, missing, mos_min, mos_max, mos_range} of every split.
+
+    `mos_min` and `mos_max` are on the label file's own scale, as publications state them. The ends of that scale,
+    `mos_range`, are 0 and 100 in the rows.
 
     `left_out` names what gave no row, {file, split, reason}: it is printed to stderr, kept in `left_out.jsonl` beside
     the data and counted as `missing`. A relative `video` is relative to `folder`, so that clips and rows can be moved
@@ -131,17 +118,23 @@ def save_rows(
     data.save_to_disk(str(folder))
     with open(Path(folder) / LEFT_OUT_FILE, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(item) + "\n" for item in left_out)
-    return [
-        {
-            "dataset": dataset,
-            "split": split,
-            "n": len(part),
-            "missing": sum(item["split"] == split for item in left_out),
-            "mos_min": min((row["mos"] for row in part), default=None),
-            "mos_max": max((row["mos"] for row in part), default=None),
-        }
-        for split, part in table.items()
-    ]
+    reports = []
+    for split, part in table.items():
+        missing = sum(item["split"] == split for item in left_out)
+        mos = [label_mos(row["mos"], mos_range) for row in part if row["mos"] is not None]
+        if part or missing:
+            reports.append(
+                {
+                    "dataset": dataset,
+                    "split": split,
+                    "n": len(part),
+                    "missing": missing,
+                    "mos_min": min(mos, default=None),
+                    "mos_max": max(mos, default=None),
+                    "mos_range": list(mos_range),
+                }
+            )
+    return reports
 
 
 def load_rows(folder: str | Path) -> DatasetDict:

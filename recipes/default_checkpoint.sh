@@ -6,10 +6,9 @@ shared=$1
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
-$python -m lmmvqa.datasets_scripts.rated_images --mos_csv "$shared/images/mos.csv" --images "$shared/images" \
-    --mos_range 0 1 --out data/rated_images
-$python -m lmmvqa.datasets_scripts.degraded_clips --clips "$shared/clips" --images "$shared/images" \
-    --photographs 220 --out data/degraded_clips
+$python -m lmmvqa.scoring.cli prepare rated_images --labels "$shared/images/mos.csv" --mos_range 0 1 --out data/rated_images
+$python -m lmmvqa.scoring.cli prepare degraded_clips --labels "$shared/images/mos.csv" --mos_range 0 1 \
+    --videos "$shared/clips" --photographs 220 --out data/degraded_clips
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
 [ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
     --clips data/degraded_clips/dataset --photographs data/rated_images --out runs/default/temporal_tower.safetensors

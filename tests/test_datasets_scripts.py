@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmmvqa.datasets_scripts import degraded_clips, own_csv, rated_images
+from lmmvqa.datasets_scripts import degraded_clips, rated_images
 from lmmvqa.datasets_scripts.distortions import KINDS, degrade
 from lmmvqa.datasets_scripts.ffmpeg_process import count_frames, encode_frames, measure_vmaf
 from lmmvqa.datasets_scripts.reference_clips import render_pan, segment_starts
@@ -103,33 +103,12 @@ def test_mos_is_mapped_to_percent_and_refused_outside_its_range():
 # rated images
 
 
-def test_rated_images_become_rows_and_what_is_missing_is_listed(tmp_path, capsys):
+def test_photographs_are_split_within_their_collections():
     files = [f"{prefix}_{k}.jpg" for prefix in ("ss01", "ss02") for k in range(10)]
-    for file in files[1:]:
-        Image.fromarray(texture(8, 8)).save(tmp_path / file)
-    (tmp_path / files[1]).write_text("not an image")
-    table = write_csv(tmp_path / "mos.csv", "file,mos", *(f"{file},{k / 20}" for k, file in enumerate(files)))
-
-    rows, left_out = rated_images.build_rows(table, tmp_path, (0, 1), "photographs", seed=0)
-    reports = save_rows(rows, left_out, "photographs", tmp_path / "rows")
-
-    assert [(Path(item["file"]).name, item["reason"].split(":")[0]) for item in left_out] == [
-        (files[0], "no such file"),
-        (files[1], "not an image"),
-    ]
-    assert sum(report["n"] for report in reports) == 18 and sum(report["missing"] for report in reports) == 2
-    assert files[0] in capsys.readouterr().err
-    data = load_rows(tmp_path / "rows")
-    stored = [row for part in data.values() for row in part]
-    assert {Path(row["video"]).name: row["mos"] for row in stored}[files[19]] == 95
-    assert all(row["split"] == split for split, part in data.items() for row in part)
     splits = rated_images.split_images(files)
-    assert Counter(splits[file] for file in files if file.startswith("ss01")) == {
-        "train": 7,
-        "validation": 1,
-        "test": 2,
-    }
-    assert all(splits[row["group"]] == row["split"] for row in stored)
+    for prefix in ("ss01", "ss02"):
+        counts = Counter(splits[file] for file in files if file.startswith(prefix))
+        assert counts == {"train": 7, "validation": 1, "test": 2}
 
 
 def test_rated_images_refuse_a_mos_outside_the_range(tmp_path):
@@ -145,64 +124,6 @@ def test_real_photographs_are_all_split_within_their_collections():
     for prefix in ("ss01", "ss02", "ss03"):
         collection = [split for file, split in splits.items() if file.startswith(prefix)]
         assert collection.count("test") / len(collection) == pytest.approx(0.2, abs=0.002)
-
-
-# own CSV
-
-
-def test_own_csv_round_trip(tmp_path, clip):
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    for k in range(4):
-        shutil.copy(clip, folder / f"{k:04d}.mp4")
-    (folder / "text.mp4").write_text("not a video")
-    lines = ["videos/0000.mp4,1,x", "videos/0001.mp4,3,x", "videos/0002.mp4,5,y", "videos/0003.mp4,2,z"]
-    lines += ["videos/gone.mp4,2,z", "videos/text.mp4,2,z", "videos/0003.mp4,2,z"]
-    table = write_csv(tmp_path / "mine.csv", "video,mos,group", *lines)
-
-    rows, left_out = own_csv.build_rows(table, (1, 5), "mine", seed=0)
-    reports = save_rows(rows, left_out, "mine", tmp_path / "rows")
-
-    stored = {Path(row["video"]).name: row for part in load_rows(tmp_path / "rows").values() for row in part}
-    assert {name: row["mos"] for name, row in stored.items()} == {
-        "0000.mp4": 0, "0001.mp4": 50, "0002.mp4": 100, "0003.mp4": 25,
-    }  # fmt: skip
-    assert all(Path(row["video"]).is_file() and row["dataset"] == "mine" for row in stored.values())
-    assert stored["0000.mp4"]["split"] == stored["0001.mp4"]["split"]
-    reasons = {(Path(item["file"]).name, item["reason"].split(":")[0].split(",")[0]) for item in left_out}
-    assert reasons == {("gone.mp4", "no such file"), ("text.mp4", "not a video"), ("0003.mp4", "listed again")}
-    assert sum(report["missing"] for report in reports) == 3
-
-
-def test_own_csv_keeps_the_splits_it_is_given(tmp_path, clip):
-    lines = (f"{clip},50,test,a", f"{tmp_path / 'gone.mp4'},60,train,b")
-    rows, left_out = own_csv.build_rows(
-        write_csv(tmp_path / "t.csv", "video,mos,split,group", *lines), (0, 100), "t", 0
-    )
-    assert [row["split"] for row in rows] == ["test"] and [item["split"] for item in left_out] == ["train"]
-
-
-@pytest.mark.parametrize(
-    ("header", "lines", "message"),
-    [
-        ("video,mos", ["a.mp4,101"], "expected 0 to 100"),
-        ("video,mos", ["a.mp4,50", "./a.mp4,60"], "keep one of the lines"),
-        ("video,mos,split", ["a.mp4,50,valid"], "expected one of"),
-        ("video,mos,split,group", ["a.mp4,50,train,x", "b.mp4,50,test,x"], "in one split"),
-        ("name,mos", ["a.mp4,50"], r"expected also \['video'\]"),
-        ("video,mos", ["a.mp4,50,train"], "line 2 does not have 2 fields"),
-        ("video,mos", [], "no line"),
-    ],
-)
-def test_own_csv_says_what_is_wrong(tmp_path, header, lines, message):
-    with pytest.raises(ValueError, match=message):
-        own_csv.build_rows(write_csv(tmp_path / "t.csv", header, *lines), (0, 100), "t", 0)
-
-
-def test_no_usable_video_is_an_error(tmp_path):
-    rows, left_out = own_csv.build_rows(write_csv(tmp_path / "t.csv", "video,mos", "a.mp4,50"), (0, 100), "t", 0)
-    with pytest.raises(ValueError, match="1 left out"):
-        save_rows(rows, left_out, "t", tmp_path / "rows")
 
 
 # degraded clips
@@ -306,7 +227,7 @@ def test_a_stopped_build_goes_on_and_gives_the_same_rows(tmp_path, clip, monkeyp
     reports = save_rows(rows, left_out, "degraded_clips", out / "dataset", degraded_clips.COLUMNS)
 
     assert [row["distortion"] for row in rows][:2] == ["none", "h264"]
-    assert [report["missing"] for report in reports] == [0, 0, 1]
+    assert {report["split"]: report["missing"] for report in reports} == {"train": 0, "test": 1}
     # the folder moves as a whole
     shutil.move(out, tmp_path / "moved")
     out = tmp_path / "moved"

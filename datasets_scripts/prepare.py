@@ -1,0 +1,143 @@
+"""`lmmvqa prepare`: the label file of a benchmark, and its videos, to rows on disk with a report, and to the Hub."""
+
+import os
+import statistics
+import sys
+from pathlib import Path
+
+from datasets import load_from_disk
+
+from . import (
+    degraded_clips,
+    instruction_json,
+    konvid_1k,
+    listed_videos,
+    live_vqc,
+    live_yt_gaming,
+    lsvq,
+    own_csv,
+    rated_images,
+    youtube_ugc,
+)
+from .rated_videos import Found, RatedVideo, build_rows, find_files
+from .rows import label_mos, percent_mos, save_rows
+
+
+BENCHMARKS = {
+    "lsvq": lsvq,
+    "konvid_1k": konvid_1k,
+    "live_vqc": live_vqc,
+    "youtube_ugc": youtube_ugc,
+    "live_yt_gaming": live_yt_gaming,
+    "csv": own_csv,
+    "dover_text": listed_videos,
+    "qalign_json": listed_videos,
+    "rated_images": rated_images,
+}
+DEFAULT_MOS_RANGE = (0.0, 100.0)
+
+
+def prepare(
+    name: str,
+    labels: str | Path | list[str],
+    out: str | Path,
+    videos: str | Path | None = None,
+    mos_range: tuple[float, float] | None = None,
+    dataset: str | None = None,
+    labels_only: bool = False,
+    push_to_hub: str | None = None,
+    private: bool = False,
+    **options,
+) -> list[dict]:
+    """Saves the rows of one data set in `out` and gives the reports of `rows.save_rows`, one a split.
+
+    What is left out, and how many videos there are, with which MOS, frame rates and durations, goes to stderr.
+
+    Args:
+        name: one of `BENCHMARKS`, `degraded_clips` or `instruction_json`.
+        labels: the label file; for LSVQ a list of them.
+        out: folder for the rows. Degraded clips have them in its folder `dataset`.
+        videos: folder in which the videos are looked for (default: the folder of the label file).
+        mos_range: lowest and highest MOS of the label file's scale (default: the benchmark's; 0 to 100 elsewhere).
+        dataset: the name in the column `dataset` (default: `name`; for a CSV the file's).
+        labels_only: look for no videos.
+        push_to_hub: data set repository to upload the rows to, with paths relative to `videos`.
+        options: of the builder, such as `split_name` for LSVQ.
+
+    Raises:
+        ValueError: from the builder, or where no row is left.
+    """
+    files = labels if isinstance(labels, list) else [labels]
+    folder = Path(videos or Path(files[0]).parent)
+    dataset = dataset or (Path(files[0]).stem if name == "csv" else name)
+    columns = None
+    if name == "degraded_clips":
+        rows, left_out = degraded_clips.prepare_clips(labels, folder, out, mos_range or DEFAULT_MOS_RANGE, **options)
+        mos_range, columns, out = DEFAULT_MOS_RANGE, degraded_clips.COLUMNS, Path(out) / "dataset"
+        found = find_files([(row["video"],) for row in rows], out)
+    elif name == "instruction_json":
+        rows, left_out, found = instruction_json.build_rows(
+            labels, folder, dataset, labels_only=labels_only, **options
+        )
+        mos_range, columns = DEFAULT_MOS_RANGE, instruction_json.COLUMNS
+    else:
+        rated = BENCHMARKS[name].read_videos(labels, **options)
+        mos_range = mos_range or BENCHMARKS[name].MOS_RANGE or _checked_default_range(rated, files[0])
+        rows, left_out, found = build_rows(rated, folder, mos_range, dataset, labels_only)
+    reports = save_rows(rows, left_out, dataset, out, columns, mos_range)
+    _summarise(reports, rows, found)
+    if push_to_hub:
+        _push(out, folder, push_to_hub, private)
+    return reports
+
+
+def _checked_default_range(videos: list[RatedVideo], labels: str | Path) -> tuple[float, float]:
+    mos = [percent_mos(video.mos, DEFAULT_MOS_RANGE, video.files[0]) for video in videos if video.mos]
+    highest = max(mos, default=100.0)
+    if highest <= 10:
+        raise ValueError(
+            f"{labels} has no MOS above {highest:g}, which is hardly a scale from 0 to 100: "
+            "give its lowest and highest MOS, such as --mos_range 1 5."
+        )
+    return DEFAULT_MOS_RANGE
+
+
+def _summarise(reports: list[dict], rows: list[dict], found: list[Found]) -> None:
+    for report in reports:
+        part = [row for row in rows if row["split"] == report["split"]]
+        text = f"{report['dataset']} {report['split']}: {report['n']} rows, {report['missing']} left out"
+        mos = [label_mos(row["mos"], report["mos_range"]) for row in part if row["mos"] is not None]
+        if mos:
+            low, high = report["mos_range"]
+            text += (
+                f"; MOS {min(mos):.4g} to {max(mos):.4g} on the scale {low:g} to {high:g}, "
+                f"mean {statistics.fmean(mos):.4g}, sd {statistics.pstdev(mos):.4g}"
+            )
+        print(text, file=sys.stderr)
+    trained = {row["group"] for row in rows if row["split"] in ("train", "validation")}
+    for split in ("test", "test_1080p"):
+        shared = sum(row["split"] == split and row["group"] in trained for row in rows)
+        if shared:
+            print(f"{shared} of the rows in {split} show content that train or validation shows too", file=sys.stderr)
+    for what, values in {
+        "frames per second": [file.fps for file in found if file.fps],
+        "seconds": [file.seconds for file in found if file.seconds],
+    }.items():
+        if values:
+            print(
+                f"{what}: {min(values):.4g} to {max(values):.4g}, median {statistics.median(values):.4g}, "
+                f"of {len(values)} files",
+                file=sys.stderr,
+            )
+
+
+def _push(folder: str | Path, videos: Path, repository: str, private: bool) -> None:
+    videos = videos.resolve()
+
+    def relative(row: dict) -> dict:
+        # no folder of this machine goes to the Hub
+        return {"video": os.path.relpath(row["video"], videos) if os.path.isabs(row["video"]) else row["video"]}
+
+    data = load_from_disk(str(folder)).map(relative, keep_in_memory=True)
+    data.push_to_hub(repository, private=private)
+    print(f"pushed to {repository}", file=sys.stderr)
