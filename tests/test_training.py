@@ -95,7 +95,7 @@ def test_the_command_trains_the_projectors_alone_and_exports(arguments, checkpoi
     (result,) = predict_scores(model, processor, [str(rows / "0.mp4")])
     assert 0 < result.score < 100
     card = (tmp_path / "mine" / "README.md").read_text()
-    assert "tiny (6 videos)" in card and "spatial_projector, temporal_projector" in card
+    assert "| tiny | 6 |" in card and "spatial_projector, temporal_projector" in card
 
 
 @pytest.mark.parametrize("cache", [False, True])
