@@ -17,7 +17,7 @@ from ..datasets_scripts.qa_pairs import mos_level
 from ..datasets_scripts.rows import load_rows
 from ..processing.feature_cache import FeatureCache
 from ..scoring.scorer import default_checkpoint
-from .metrics import bootstrap_interval, correlations, level_accuracy
+from .metrics import agreement, correlations, level_report
 from .predictions import predict_levels, predict_scores
 
 
@@ -29,13 +29,6 @@ class HeldOutArguments:
     split: str = field(default="test", metadata={"help": "validation while choosing, test once at the end."})
     feature_cache: str = field(default="data/feature_cache", metadata={"help": "Folder for the towers' features."})
     out: str | None = field(default=None, metadata={"help": "JSON file for figures and predictions."})
-
-
-def agreement(scores: list[float], truths: list[float]) -> dict:
-    """Correlations, and the bootstrap 95 % interval of SRCC."""
-    figures = correlations(scores, truths)
-    figures["srcc_interval"] = bootstrap_interval(scores, truths, "srcc")
-    return figures
 
 
 def reference_of(row: dict) -> str:
@@ -88,7 +81,8 @@ def main() -> None:
     videos = [row["video"] for row in rows]
     scores = [result.score for result in predict_scores(model, processor, videos, cache=cache)]
     clip_scores, image_scores = scores[: len(clips)], scores[len(clips) :]
-    levels = [mos_level(row["mos"], processor.level_answer_thresholds) for row in rows]
+    thresholds = processor.level_answer_thresholds
+    levels = [mos_level(row["mos"], thresholds) for row in rows]
 
     figures = {
         "degraded clips, with VMAF": agreement(clip_scores, [row["vmaf"] for row in clips]),
@@ -96,10 +90,9 @@ def main() -> None:
         "degraded clips, within a reference, with label": within_reference(clips, clip_scores, "mos"),
         "photographs, with MOS": agreement(image_scores, [row["mos"] for row in images]),
         "untouched above degraded": ordered_pairs(clips, clip_scores),
-        "level answers, thirds of the training set": {
-            "thresholds": processor.level_answer_thresholds,
-            **level_accuracy(predict_levels(model, processor, videos, cache=cache), levels),
-        },
+        "level answers, thirds of the training set": level_report(
+            predict_levels(model, processor, videos, cache=cache), levels, thresholds
+        ),
     }
     print(json.dumps(figures, indent=2))
     if arguments.out:

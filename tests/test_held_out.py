@@ -3,7 +3,6 @@
 import pytest
 
 from lmmvqa.evaluation.held_out import ordered_pairs, within_reference
-from lmmvqa.evaluation.metrics import level_accuracy
 
 
 def row(reference: str, distortion: str, strength: int, mos: float) -> dict:
@@ -32,13 +31,3 @@ def test_correlation_within_a_reference_is_averaged_over_references():
     figures = within_reference(ROWS, [90.0, 10.0, 80.0, 60.0, 50.0, 70.0], "mos")
     # Ranks agree in the first; in the second 1, 2, 3 against 2, 1, 3 in the order of scores
     assert figures == {"n": 2, "srcc": pytest.approx((1 + 0.5) / 2)}
-
-
-def test_level_accuracy_counts_each_level():
-    figures = level_accuracy(["poor", "good", "good", "fair"], ["poor", "poor", "good", "good"])
-    assert figures == {
-        "n": 4,
-        "share": 0.5,
-        "poor": {"n": 2, "recall": 0.5},
-        "good": {"n": 2, "recall": 0.5},
-    }
