@@ -55,6 +55,13 @@ class DataArguments:
     tasks: list[str] = field(
         default_factory=lambda: list(TASKS), metadata={"help": "Questions for each video: score, level or both."}
     )
+    template_sizes: list[int] | None = field(
+        default=None,
+        metadata={"help": "How many system prompts, instructions and restrictions to combine; default: all."},
+    )
+    inference_share: float = field(
+        default=0.5, metadata={"help": "Share of the question that inference asks; 0: all drawn evenly."}
+    )
     score_noise: float = field(
         default=0.0, metadata={"help": "Standard deviation (MOS) of the noise on each score answer."}
     )
@@ -162,7 +169,7 @@ def main() -> None:
 
     model = AutoModelForImageTextToText.from_pretrained(model_args.model).to(training_args.device)
     processor = AutoProcessor.from_pretrained(model_args.model)
-    processor.level_answer_thresholds = level_thresholds([row["mos"] for row in train_rows])
+    processor.level_answer_thresholds = level_thresholds(train_rows)
     train_only(model, model_args.train_parts)
 
     cache = None
@@ -182,6 +189,8 @@ def main() -> None:
             data_args.score_noise,
             cache,
             training_args.seed,
+            template_sizes=data_args.template_sizes,
+            inference_share=data_args.inference_share,
         ),
         data_collator=LmmVqaDataCollator(processor),
         processing_class=processor,

@@ -2,9 +2,12 @@
 
 import json
 import math
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,19 +19,51 @@ from ..processing.processing_lmmvqa import LEVELS
 TASKS = ("score", "level")
 
 
-def question_templates(task: str) -> list[str]:
-    """Every question of a task ("score" or "level"): instruction prompt, then response restriction."""
-    templates = json.loads((files(__package__) / "question_templates.json").read_text(encoding="utf-8"))[task]
-    return [" ".join(parts) for parts in product(templates["instructions"], templates["restrictions"])]
+class QuestionTemplate(NamedTuple):
+    """What is asked about a video; `LmmVqaProcessor.prompt` takes both."""
+
+    system_prompt: str
+    question: str
 
 
-def level_thresholds(mos: list[float]) -> tuple[float, float]:
-    """The MOS that divide a training set into equal thirds: poor, fair, good."""
-    lower, upper = np.quantile(mos, [1 / 3, 2 / 3])
-    return float(lower), float(upper)
+def question_templates(task: str, sizes: Sequence[int] | None = None) -> list[QuestionTemplate]:
+    """
+    Every way to ask for a score or a level: each system prompt with each instruction prompt, followed by each response
+    restriction (section III-B). The first one is the question of inference.
+
+    Args:
+        task: "score" or "level".
+        sizes: how many system prompts, instructions and restrictions are combined, the first of each; all by default.
+
+    Raises:
+        ValueError: a size is not one from 1 to the number of texts there are.
+    """
+    texts = json.loads((files(__package__) / "question_templates.json").read_text(encoding="utf-8"))
+    parts = [texts["system_prompts"], texts[task]["instructions"], texts[task]["restrictions"]]
+    available = [len(part) for part in parts]
+    sizes = available if sizes is None else sizes
+    if len(sizes) != 3 or not all(1 <= size <= most for size, most in zip(sizes, available, strict=True)):
+        raise ValueError(
+            f"got the sizes {list(sizes)}, expected how many system prompts, instructions and restrictions to combine: "
+            f"three numbers from 1 up to {available}"
+        )
+    return [
+        QuestionTemplate(system_prompt, f"{instruction} {restriction}")
+        for system_prompt, instruction, restriction in product(
+            *(part[:size] for part, size in zip(parts, sizes, strict=True))
+        )
+    ]
 
 
-def mos_level(mos: float, thresholds: tuple[float, float]) -> str:
+def level_thresholds(rows: list[dict]) -> dict[str, list[float]]:
+    """The MOS that divide each data set among rows {mos, dataset} into equal thirds: poor, fair, good (section III-B)."""
+    mos = defaultdict(list)
+    for row in rows:
+        mos[row["dataset"]].append(row["mos"])
+    return {dataset: np.quantile(values, [1 / 3, 2 / 3]).tolist() for dataset, values in sorted(mos.items())}
+
+
+def mos_level(mos: float, thresholds: Sequence[float]) -> str:
     """The level of a video in a data set with these thresholds."""
     return LEVELS[sum(mos >= threshold for threshold in thresholds)]
 
@@ -36,47 +71,57 @@ def mos_level(mos: float, thresholds: tuple[float, float]) -> str:
 @dataclass
 class QaPairs(torch.utils.data.Dataset):
     """
-    Rows {video, mos} as rows {video, question, answer, score}, each video once a task. Questions are drawn by seed; the first
-    template of each task stands for inference and is drawn half the time.
+    Rows {video, mos, dataset} as rows {video, system_prompt, question, answer, score}, each video once a task. Questions
+    are drawn by seed.
 
     Args:
         rows: rated videos.
         tasks: "score" and "level" for the paper's multi-task training, "score" alone for "wo/multi-task".
-        thresholds: MOS that divide levels, see `level_thresholds`.
+        thresholds: MOS that divide each data set into levels, see `level_thresholds`.
         score_noise: standard deviation (MOS) of what is added to each score whenever it is drawn, so that the model
             learns a distribution around the MOS and not a single answer.
         cache: features in place of videos.
         seed: of the questions.
+        template_sizes: of `question_templates`.
+        inference_share: probability of the first template, the one that inference uses, before all are drawn evenly;
+            0 is the paper's even draw.
     """
 
     rows: list[dict]
     tasks: tuple[str, ...]
-    thresholds: tuple[float, float]
+    thresholds: dict[str, Sequence[float]]
     score_noise: float = 0.0
     cache: FeatureCache | None = None
     seed: int = 0
+    template_sizes: Sequence[int] | None = None
+    inference_share: float = 0.5
 
     def __post_init__(self):
         rng = np.random.default_rng(self.seed)
         self._pairs = []
         for task in self.tasks:
-            templates = question_templates(task)
-            drawn = np.where(rng.random(len(self.rows)) < 0.5, 0, rng.integers(len(templates), size=len(self.rows)))
+            templates = question_templates(task, self.template_sizes)
+            is_inference = rng.random(len(self.rows)) < self.inference_share
+            drawn = np.where(is_inference, 0, rng.integers(len(templates), size=len(self.rows)))
             self._pairs += [(row, task, templates[index]) for row, index in zip(self.rows, drawn, strict=True)]
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> dict:
-        row, task, question = self._pairs[index]
-        video = row["video"] if self.cache is None else self.cache[row["video"]]
-        score = row["mos"] if task == "score" else math.nan
-        return {"video": video, "question": question, "answer": self.answer(task, row["mos"]), "score": score}
+        row, task, template = self._pairs[index]
+        return {
+            "video": row["video"] if self.cache is None else self.cache[row["video"]],
+            **template._asdict(),
+            "answer": self.answer(task, row),
+            "score": row["mos"] if task == "score" else math.nan,
+        }
 
-    def answer(self, task: str, mos: float) -> str:
+    def answer(self, task: str, row: dict) -> str:
         """The answer text: a whole number from 0 to 100, or a level."""
+        mos = row["mos"]
         if task == "level":
-            return mos_level(mos, self.thresholds)
+            return mos_level(mos, self.thresholds[row["dataset"]])
         # Drawn anew each time; a resumed run draws other noise, as its loader had drawn one batch ahead
         drawn = mos + self.score_noise * float(torch.randn(())) if self.score_noise else mos
         return str(round(min(max(drawn, 0.0), 100.0)))

@@ -82,7 +82,7 @@ def main() -> None:
     scores = [result.score for result in predict_scores(model, processor, videos, cache=cache)]
     clip_scores, image_scores = scores[: len(clips)], scores[len(clips) :]
     thresholds = processor.level_answer_thresholds
-    levels = [mos_level(row["mos"], thresholds) for row in rows]
+    levels = [mos_level(row["mos"], thresholds[row["dataset"]]) for row in rows]
 
     figures = {
         "degraded clips, with VMAF": agreement(clip_scores, [row["vmaf"] for row in clips]),

@@ -10,20 +10,22 @@ from .processing_lmmvqa import LmmVqaProcessor
 @dataclass
 class LmmVqaDataCollator:
     """
-    Rows {video, question, answer, score} to model inputs and `labels` (batch, sequence): the ids of the answer and of
-    the end-of-turn token as they stand in the chat, -100 on everything else. Labels are not shifted; the loss does
-    that. `scores` (batch,) are the MOS that the answers state, NaN for other questions; the model does not take them.
+    Rows {video, question, answer, score}, optionally with a system_prompt, to model inputs and `labels` (batch,
+    sequence): the ids of the answer and of the end-of-turn token as they stand in the chat, -100 on everything else.
+    Labels are not shifted; the loss does that. `scores` (batch,) are the MOS that the answers state, NaN for other
+    questions; the model does not take them.
     """
 
     processor: LmmVqaProcessor
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        chats = [self.processor.prompt(row["question"], row["answer"]) for row in rows]
+        turns = [(row["question"], row["answer"], row.get("system_prompt")) for row in rows]
+        chats = [self.processor.prompt(*of_row) for of_row in turns]
         batch = self.processor([row["video"] for row in rows], text=chats)
         end_of_turn = self.processor.tokenizer.eos_token_id
         labels = torch.full_like(batch["input_ids"], -100)
-        for row, input_ids, row_labels in zip(rows, batch["input_ids"], labels, strict=True):
-            answer = self.processor.answer_token_ids(row["question"], row["answer"])
+        for of_row, input_ids, row_labels in zip(turns, batch["input_ids"], labels, strict=True):
+            answer = self.processor.answer_token_ids(*of_row)
             # Templates may add a line break after the turn's end; the answer ends at the last end-of-turn token
             end = int((input_ids == end_of_turn).nonzero()[-1]) + 1
             row_labels[end - len(answer) : end] = torch.tensor(answer)

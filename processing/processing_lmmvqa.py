@@ -78,8 +78,9 @@ class LmmVqaProcessor(ProcessorMixin):
     level_thresholds (`tuple[float, float]`):
         Scores from which a video is fair and good. 40 and 60 are the borders of "fair" on the five-point scale
         bad - poor - fair - good - excellent stretched over 0-100.
-    level_answer_thresholds (`tuple[float, float]`, *optional*):
-        The thirds of the training set (section III-B) that the answer to the level question refers to.
+    level_answer_thresholds (`dict[str, list[float]]`, *optional*):
+        For each training set by name, the MOS between its thirds (section III-B), which the answer to the level
+        question refers to.
     """
 
     # Chats are rendered with every special token already
@@ -117,7 +118,7 @@ class LmmVqaProcessor(ProcessorMixin):
         self.score_question = score_question
         self.level_question = level_question
         self.level_thresholds = tuple(level_thresholds)
-        self.level_answer_thresholds = None if level_answer_thresholds is None else tuple(level_answer_thresholds)
+        self.level_answer_thresholds = level_answer_thresholds
         super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
 
     def check_argument_for_proper_class(self, argument_name, argument):
@@ -130,16 +131,17 @@ class LmmVqaProcessor(ProcessorMixin):
             )
         return VideoProcessorMixin
 
-    def prompt(self, question: str | None = None, answer: str | None = None) -> str:
+    def prompt(self, question: str | None = None, answer: str | None = None, system_prompt: str | None = None) -> str:
         """
         The chat of one video and one question, placeholders not expanded yet.
 
         Args:
             question: `score_question` by default.
             answer: the assistant's turn; without it the text ends where the answer begins.
+            system_prompt: the processor's by default.
         """
         messages = [
-            {"role": "system", "content": self.system_prompt},
+            {"role": "system", "content": system_prompt or self.system_prompt},
             {"role": "user", "content": f"{self.video_token}\n{question or self.score_question}"},
         ]
         if answer is not None:
@@ -195,7 +197,7 @@ class LmmVqaProcessor(ProcessorMixin):
             temporal_tokens = num_chunks if self.temporal_reduction == "none" else 1
         return self.key_frame_token * key_frame_tokens + self.video_token * temporal_tokens
 
-    def answer_token_ids(self, question: str, answer: str) -> list[int]:
+    def answer_token_ids(self, question: str, answer: str, system_prompt: str | None = None) -> list[int]:
         """
         Token ids of an answer in its place after the question, end-of-turn token included: tokenised alone, an answer
         may merge otherwise.
@@ -203,8 +205,10 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             ValueError: the chat template gives the question other tokens when an answer follows.
         """
-        prompt = self.tokenizer(self.prompt(question), add_special_tokens=False)["input_ids"]
-        chat = self.tokenizer(self.prompt(question, answer), add_special_tokens=False)["input_ids"]
+        prompt, chat = (
+            self.tokenizer(self.prompt(question, turn, system_prompt), add_special_tokens=False)["input_ids"]
+            for turn in (None, answer)
+        )
         end = len(chat) - chat[::-1].index(self.tokenizer.eos_token_id) if self.tokenizer.eos_token_id in chat else 0
         if chat[: len(prompt)] != prompt or end <= len(prompt) + 1:
             raise ValueError(

@@ -17,7 +17,7 @@ $python -m lmmvqa.recipes.small_model --pictures data/rated_images --clips data/
 
 # Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs, both questions
 $python train.py --model runs/default/init --data data/degraded_clips/dataset data/rated_images \
-    --train_parts temporal_projector spatial_projector language_model --tasks score level \
+    --train_parts temporal_projector spatial_projector language_model --tasks score level --template_sizes 1 8 5 \
     --score_noise 4 --readout_weight 1 --feature_cache data/feature_cache --num_train_epochs 12 \
     --per_device_train_batch_size 32 --learning_rate 1e-3 --weight_decay 0.05 \
     --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \

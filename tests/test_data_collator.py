@@ -43,6 +43,15 @@ def test_labels_of_a_score_and_a_level(processor, clips):
     assert batch["num_chunks"].tolist() == [1, 2] and len(batch["pixel_values"]) == 3
 
 
+def test_a_row_may_bring_its_own_system_prompt(processor, clips):
+    row = {"video": clips[0], "question": "How good?", "answer": "63", "score": 63.4}
+    batch = LmmVqaDataCollator(processor)([row | {"system_prompt": "You are an optician."}, row])
+    chats = processor.batch_decode(batch["input_ids"])
+    assert "<|system|>You are an optician.<|end|>" in chats[0] and "<|system|>You are an expert.<|end|>" in chats[1]
+    assert batch["labels"][:, -2:].tolist() == [[316, 1], [316, 1]]
+    assert (batch["labels"] != NOT_A_LABEL).sum() == 4
+
+
 def test_answers_are_tokenised_in_their_place(processor, clips):
     """Alone "good" is "g", "o", "o", "d"; after a space it is one token."""
     processor.chat_template = (

@@ -110,6 +110,7 @@ def test_a_question_and_an_answer_of_ones_own(tiny, clips):
     processor = tiny[1]
     assert processor.prompt("Is it sharp?").endswith("<|user|><|video|>\nIs it sharp?<|end|><|assistant|>")
     assert processor.prompt("Is it sharp?", "yes").endswith("Is it sharp?<|end|><|assistant|>yes<|end|>")
+    assert processor.prompt("Sharp?", "yes", "You look.").startswith("<|system|>You look.<|end|><|user|>")
     text = processor.decode(processor(clips[0], text=processor.prompt("Is it sharp?"))["input_ids"][0])
     assert text.endswith("<|key_frame|><|video|>\nIs it sharp?<|end|><|assistant|>")
 
@@ -252,7 +253,7 @@ def test_the_round_trip_keeps_every_setting(tmp_path, clips):
         "score_question": "How good?",
         "level_question": "Which level?",
         "level_thresholds": (30.0, 70.0),
-        "level_answer_thresholds": (55.51, 65.05),
+        "level_answer_thresholds": {"lsvq": [55.51, 65.05]},
         "key_frame_token": "<|video|>",
         "video_token": "<|key_frame|>",
         "chat_template": "{% for message in messages %}{{ message['content'] }}<|end|>{% endfor %}",

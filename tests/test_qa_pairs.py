@@ -1,0 +1,206 @@
+"""Questions and answers: how many, which, and that no question contradicts its task."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, set_seed
+
+from lmmvqa.datasets_scripts.qa_pairs import TASKS, QaPairs, level_thresholds, question_templates
+from lmmvqa.processing.processing_lmmvqa import LEVELS, SYSTEM_PROMPT
+from lmmvqa.recipes.small_model import TEMPLATE_SIZES, small_model
+from lmmvqa.scoring.scorer import default_checkpoint
+
+
+# templates
+
+OTHER_LEVELS = (
+    r"\b(excellent|bad|acceptable|average|mediocre|moderate|medium|terrible|awful|great|perfect|decent|satisfactory|"
+    r"high|low|worse|better|superb)\b"
+)
+OTHER_SCALES = r"\d+|percent|%|decimal|stars?|(one|two|three|four|five|six|seven|eight|nine|ten)[- ](star|point)"
+EXPLANATIONS = r"\b(describe|explain|justify|because|reasons?|why|in detail)\b"
+
+
+def contradictions(task: str, text: str) -> list[str]:
+    """What in a question (with its system prompt) does not fit the answers of its task."""
+    text = text.lower()
+    # "how good" asks, and does not answer
+    levels = re.findall(rf"(?<!how )\b({'|'.join(LEVELS)})\b", text)
+    other = re.findall(OTHER_LEVELS, text)
+    scales = [match.group() for match in re.finditer(OTHER_SCALES, text)]
+    found = [f"explanation: {match}" for match in re.findall(EXPLANATIONS, text)]
+    if task == "score":
+        found += [f"level: {word}" for word in levels + re.findall(r"\b(?:levels?|class\w*|category|grade)\b", text)]
+        # "higher means better" says which end is which
+        found += [f"level: {word}" for word in other if word != "better"]
+        found += [f"scale: {scale}" for scale in scales if scale not in {"0", "100"}]
+        if {"0", "100"} - {*scales}:
+            found.append(f"range: {scales}")
+        if not re.search(r"\b(number|score|integer|value)\b", text):
+            found.append("no word for a number")
+    else:
+        found += [f"scale: {scale}" for scale in scales]
+        found += [f"level: {word}" for word in other]
+        found += [f"number: {word}" for word in re.findall(r"\b(?:number|scores?|integer|rating from)\b", text)]
+        if levels != LEVELS:
+            found.append(f"levels: {levels}")
+    return found
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_two_thousand_templates_that_differ_by_more_than_punctuation(task):
+    templates = question_templates(task)
+    assert len(templates) == 10 * 24 * 12 >= 2000
+    words = {" ".join(re.findall(r"\w+", " ".join(template).lower())) for template in templates}
+    assert len(words) == len(templates)
+    assert len({template.question for template in templates}) == 24 * 12
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_template_contradicts_its_task(task):
+    found = {template: contradictions(task, " ".join(template)) for template in question_templates(task)}
+    assert not {template: reasons for template, reasons in found.items() if reasons}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_templates_are_whole_sentences(task):
+    for template in question_templates(task):
+        for text in template:
+            assert re.fullmatch(r"[A-Z][^.?]*[.?]( [A-Z][^.?]*\.)?", text) and "  " not in text
+
+
+def test_the_tasks_share_no_question():
+    score, level = ({template.question for template in question_templates(task)} for task in TASKS)
+    assert not score & level
+
+
+@pytest.mark.parametrize(
+    "task, text, reason",
+    [
+        ("score", "How good is it? Answer poor, fair or good.", "level: poor"),
+        ("score", "Which level fits? Give a number from 0 to 100.", "level: level"),
+        ("score", "Is it excellent? Give a number from 0 to 100.", "level: excellent"),
+        ("score", "Give a number from 1 to 100.", "scale: 1"),
+        ("score", "Give a number from 0 to 10.", "scale: 10"),
+        ("score", "Give a five-point score from 0 to 100.", "scale: five-point"),
+        ("score", "Give a number.", "range: []"),
+        ("score", "How good is it? From 0 to 100.", "no word for a number"),
+        ("score", "Describe the video and give a number from 0 to 100.", "explanation: describe"),
+        ("level", "Answer poor, fair, good or excellent.", "level: excellent"),
+        ("level", "Answer poor or good.", "levels: ['poor', 'good']"),
+        ("level", "How good is it? Answer with one word.", "levels: []"),
+        ("level", "Answer poor, fair or good, from 0 to 100.", "scale: 0"),
+        ("level", "Give a score: poor, fair or good.", "number: score"),
+    ],
+)
+def test_the_check_finds_contradictions(task, text, reason):
+    assert reason in contradictions(task, text)
+
+
+def test_inference_asks_the_first_template(tiny):
+    stored = json.loads((Path(default_checkpoint()) / "processor_config.json").read_text())
+    for task, name in zip(TASKS, ("score_question", "level_question"), strict=True):
+        first = question_templates(task)[0]
+        assert first == question_templates(task, TEMPLATE_SIZES)[0]
+        assert first.question == getattr(tiny[1], name) == stored[name]
+        assert first.system_prompt == SYSTEM_PROMPT == stored["system_prompt"]
+
+
+def test_fewer_templates_are_the_first_of_each_part():
+    templates = question_templates("score", (2, 3, 1))
+    assert len(templates) == 6 and set(templates) < set(question_templates("score"))
+    assert len({template.system_prompt for template in templates}) == 2
+    assert len({template.question for template in templates}) == 3
+
+
+@pytest.mark.parametrize("sizes", [(0, 8, 5), (11, 8, 5), (1, 8), (1, 8, 5, 1)])
+def test_sizes_that_do_not_exist_are_refused(sizes):
+    with pytest.raises(ValueError, match=r"got the sizes \[.*up to \[10, 24, 12\]"):
+        question_templates("level", sizes)
+
+
+def test_the_recipe_of_the_default_still_makes_its_tokenizer():
+    tokenizer = small_model(key_frame_size=64)[1].tokenizer
+    assert len(tokenizer) <= 640
+    assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(default_checkpoint()).get_vocab()
+
+
+# pairs
+
+RATED = [{"video": f"{mos}.mp4", "mos": float(mos), "dataset": "tiny"} for mos in range(5, 95, 10)]  # 5, 15 ... 85
+
+
+def test_two_pairs_a_video_and_equal_thirds():
+    thresholds = level_thresholds(RATED)
+    assert thresholds == {"tiny": pytest.approx([95 / 3, 175 / 3])}
+    pairs = list(QaPairs(RATED, ("score", "level"), thresholds))
+    assert [pair["video"] for pair in pairs] == [row["video"] for row in RATED] * 2
+    assert [pair["answer"] for pair in pairs[:9]] == ["5", "15", "25", "35", "45", "55", "65", "75", "85"]
+    assert [pair["answer"] for pair in pairs[9:]] == ["poor"] * 3 + ["fair"] * 3 + ["good"] * 3
+    for task, of_task in (("score", pairs[:9]), ("level", pairs[9:])):
+        asked = {(pair["system_prompt"], pair["question"]) for pair in of_task}
+        assert asked <= set(question_templates(task))
+    assert len(QaPairs(RATED, ("score",), thresholds)) == 9
+
+
+def test_each_data_set_has_thirds_of_its_own():
+    """Joined, all of the second would be poor."""
+    second = [row | {"mos": row["mos"] / 100, "dataset": "second"} for row in RATED]
+    thresholds = level_thresholds([*RATED, *second])
+    assert thresholds == {
+        "second": pytest.approx([0.95 / 3, 1.75 / 3]),
+        "tiny": pytest.approx([95 / 3, 175 / 3]),
+    }
+    answers = [pair["answer"] for pair in QaPairs([*RATED, *second], ("level",), thresholds)]
+    assert answers == (["poor"] * 3 + ["fair"] * 3 + ["good"] * 3) * 2
+
+
+def test_questions_depend_on_the_seed_alone():
+    def asked(seed, noise=0.0):
+        pairs = QaPairs(RATED * 20, ("score", "level"), {"tiny": (30, 60)}, noise, seed=seed)
+        return [(pair["system_prompt"], pair["question"]) for pair in pairs]
+
+    drawn = asked(0)
+    assert drawn == asked(0) == asked(0, noise=5.0)
+    assert drawn != asked(1)
+    assert Counter(drawn[:180])[question_templates("score")[0]] / 180 == pytest.approx(0.5, abs=0.1)
+    assert len(set(drawn)) > 150  # about half of 360, hardly any twice
+    assert len({system_prompt for system_prompt, _ in drawn}) == 10
+
+
+def test_how_often_inference_is_rehearsed_and_of_how_many_templates():
+    def asked(**options):
+        pairs = QaPairs(RATED * 50, ("score",), {}, **options)
+        return Counter((pair["system_prompt"], pair["question"]) for pair in pairs)
+
+    first = question_templates("score")[0]
+    assert asked(inference_share=1.0) == {first: 450}
+    evenly = asked(inference_share=0.0)
+    assert evenly[first] < 5 and len(evenly) > 350
+    few = asked(template_sizes=TEMPLATE_SIZES)
+    assert set(few) == set(question_templates("score", (1, 8, 5))) and few[first] > 200
+
+
+def test_answers_stay_on_the_scale():
+    pairs = QaPairs([], ("score",), {"tiny": (30, 60)})
+
+    def answers(task, *mos):
+        return [pairs.answer(task, {"mos": value, "dataset": "tiny"}) for value in mos]
+
+    assert answers("score", -3, 0.4, 62.5, 63.5, 104) == ["0", "0", "62", "64", "100"]
+    assert answers("level", 29.9, 30, 60) == ["poor", "fair", "good"]
+
+
+def test_noise_is_drawn_anew_and_spares_levels():
+    rows = [{"video": "a.mp4", "mos": 50.0, "dataset": "tiny"}] * 500
+    pairs = QaPairs(rows, ("score", "level"), {"tiny": (50, 60)}, score_noise=5.0)
+    set_seed(0)
+    answers, others = ([pair["answer"] for pair in pairs] for _ in range(2))
+    assert answers != others
+    drawn = torch.tensor([float(answer) for answer in answers[:500]])
+    assert drawn.mean() == pytest.approx(50, abs=1) and drawn.std() == pytest.approx(5, abs=1)
+    assert set(answers[500:]) == {"fair"}
