@@ -11,7 +11,8 @@ $python -m lmmvqa.scoring.cli prepare degraded_clips --labels "$shared/images/mo
     --videos "$shared/clips" --photographs 220 --out data/degraded_clips
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
 [ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
-    --clips data/degraded_clips/dataset --photographs data/rated_images --out runs/default/temporal_tower.safetensors
+    --clips data/degraded_clips/dataset --photographs data/rated_images --stop_step 1400 \
+    --out runs/default/temporal_tower.safetensors
 $python -m lmmvqa.recipes.small_model --pictures data/rated_images --clips data/degraded_clips/dataset \
     --temporal_tower runs/default/temporal_tower.safetensors --out runs/default/init
 

@@ -46,7 +46,8 @@ class PretrainArguments:
     clips: str = field(metadata={"help": "Rows of degraded clips."})
     photographs: str = field(metadata={"help": "Rows of photographs."})
     out: str = field(metadata={"help": "Safetensors file for the tower."})
-    steps: int = field(default=4000, metadata={"help": "Batches."})
+    steps: int = field(default=4000, metadata={"help": "Batches of the one-cycle schedule."})
+    stop_step: int | None = field(default=None, metadata={"help": "Stop after so many of them."})
     batch_size: int = field(default=32, metadata={"help": "Windows a batch."})
     learning_rate: float = field(default=2e-3, metadata={"help": "Highest of the one-cycle schedule."})
     log_steps: int = field(default=250, metadata={"help": "Batches between two validations."})
@@ -226,7 +227,7 @@ def main() -> None:
         optimizer, arguments.learning_rate, total_steps=arguments.steps, pct_start=0.1
     )
     rng, losses = random.Random(f"{arguments.seed}:training"), []
-    for step in range(1, arguments.steps + 1):
+    for step in range(1, (arguments.stop_step or arguments.steps) + 1):
         chunks, kinds, degrees = draw_batch(windows, arguments.batch_size, rng)
         # float32: bfloat16 rounds the differences between frames away
         outputs = head(tower(chunks).pooler_output)
