@@ -25,5 +25,5 @@ $python train.py --model runs/default/init --data data/degraded_clips/dataset da
     --use_cpu True --output_dir runs/default/trained
 
 $python -m lmmvqa.recipes.embed_checkpoint --model runs/default/trained --out default_checkpoint
-$python -m lmmvqa.evaluation.held_out --model runs/default/trained --degraded_clips data/degraded_clips/dataset --rated_images data/rated_images \
+$python -m lmmvqa.evaluation.held_out --degraded_clips data/degraded_clips/dataset --rated_images data/rated_images \
     --out benchmarks/results/default_held_out.json

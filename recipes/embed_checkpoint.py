@@ -39,7 +39,7 @@ def main() -> None:
         for file in Path(complete).iterdir():
             if file.suffix != ".py":
                 shutil.copyfile(file, Path(arguments.out) / file.name)
-    for name in ("config.json", "processor_config.json"):
+    for name in ("config.json", "processor_config.json", "tokenizer_config.json"):
         file = Path(arguments.out) / name
         settings = without_code(json.loads(file.read_text(encoding="utf-8")))
         file.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
