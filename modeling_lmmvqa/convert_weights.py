@@ -16,8 +16,11 @@
 import re
 from collections.abc import Callable
 from os import PathLike
+from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
@@ -72,16 +75,24 @@ EFFICIENTNET_LITE_HEAD = r"^(_conv_head|_bn1|_fc)\."
 def slowfast_state_dict(path: str | PathLike, config: LmmVqaSlowFastConfig | None = None) -> dict[str, torch.Tensor]:
     """State dict of `LmmVqaSlowFastModel` from a public Kinetics checkpoint (`.pyth`), without its head.
 
-    Reads pytorchvideo's layout, the same with a `model.` prefix (PySlowFast's zoo), and PySlowFast's native one.
+    Reads pytorchvideo's layout, the same with a `model.` prefix (PySlowFast's zoo), PySlowFast's native one, and our
+    own (`.safetensors`).
 
     Args:
-        path: the checkpoint, a dictionary with the weights under `model_state`.
+        path: the checkpoint, a dictionary with the weights under `model_state`; or a `.safetensors` file.
         config: the network it must fill; by default SlowFast 8x8 R50.
 
     Raises:
-        ValueError: there is no `model_state`, or keys are missing, unexpected or of another shape.
+        ValueError: there is no `model_state`, the file holds more than tensors and plain values, or keys are missing,
+            unexpected or of another shape.
     """
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    if Path(path).suffix == ".safetensors":
+        return _checked(load_file(path), LmmVqaSlowFastModel, config or LmmVqaSlowFastConfig(), path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"got {path}, expected a checkpoint of tensors and plain values: {reason}") from error
     if "model_state" not in checkpoint:
         raise ValueError(f"{path} has no `model_state`, as a SlowFast checkpoint must; it has {sorted(checkpoint)}.")
     state_dict = _renamed(checkpoint["model_state"], SLOWFAST_RENAMES, SLOWFAST_HEAD)

@@ -39,6 +39,23 @@ TOKEN_LAYOUT = (
 )
 
 
+def visual_token_counts(layout, num_chunks: int) -> tuple[int, int]:
+    """
+    Key-frame tokens and temporal tokens of a video of so many chunks.
+
+    Args:
+        layout: a processor or a configuration, whatever has the attributes of `TOKEN_LAYOUT`.
+    """
+    joins_vision = layout.use_temporal_tokens and layout.temporal_fusion == "vision"
+    key_frame_tokens = layout.spatial_grid_size**2 + joins_vision
+    if layout.spatial_reduction == "none":
+        key_frame_tokens *= num_chunks
+    temporal_tokens = 0
+    if layout.use_temporal_tokens and not joins_vision:
+        temporal_tokens = num_chunks if layout.temporal_reduction == "none" else 1
+    return key_frame_tokens, temporal_tokens
+
+
 class AnswerParsingError(ValueError):
     """A generated answer that holds no score or level; the message quotes it."""
 
@@ -75,6 +92,7 @@ class LmmVqaProcessor(ProcessorMixin):
     spatial_grid_size, spatial_reduction, temporal_reduction, temporal_fusion, use_temporal_tokens:
         As in `LmmVqaConfig`.
     system_prompt, score_question, level_question (`str`): What is asked unless the caller asks something else.
+    system_role (`bool`): False for chat templates without system messages: the user's turn opens with the prompt then.
     level_thresholds (`tuple[float, float]`):
         Scores from which a video is fair and good. 40 and 60 are the borders of "fair" on the five-point scale
         bad - poor - fair - good - excellent stretched over 0-100.
@@ -104,6 +122,7 @@ class LmmVqaProcessor(ProcessorMixin):
         level_question="How good is the visual quality of this video? Answer with one word: poor, fair or good.",
         level_thresholds=(40.0, 60.0),
         level_answer_thresholds=None,
+        system_role=True,
     ):
         self.key_frame_token = key_frame_token
         self.video_token = video_token
@@ -115,6 +134,7 @@ class LmmVqaProcessor(ProcessorMixin):
         self.temporal_fusion = temporal_fusion
         self.use_temporal_tokens = use_temporal_tokens
         self.system_prompt = system_prompt
+        self.system_role = system_role
         self.score_question = score_question
         self.level_question = level_question
         self.level_thresholds = tuple(level_thresholds)
@@ -140,10 +160,12 @@ class LmmVqaProcessor(ProcessorMixin):
             answer: the assistant's turn; without it the text ends where the answer begins.
             system_prompt: the processor's by default.
         """
-        messages = [
-            {"role": "system", "content": system_prompt or self.system_prompt},
-            {"role": "user", "content": f"{self.video_token}\n{question or self.score_question}"},
-        ]
+        system_prompt = system_prompt or self.system_prompt
+        content = f"{self.video_token}\n{question or self.score_question}"
+        if self.system_role:
+            messages = [{"role": "system", "content": system_prompt}, {"role": "user", "content": content}]
+        else:
+            messages = [{"role": "user", "content": f"{system_prompt}\n{content}"}]
         if answer is not None:
             messages.append({"role": "assistant", "content": answer})
         return self.tokenizer.apply_chat_template(
@@ -187,14 +209,7 @@ class LmmVqaProcessor(ProcessorMixin):
         return video_inputs, [self.replace_video_token(video_inputs, index) for index in range(len(videos))]
 
     def replace_video_token(self, video_inputs: dict, video_idx: int, **kwargs) -> str:
-        num_chunks = int(video_inputs["num_chunks"][video_idx])
-        joins_vision = self.use_temporal_tokens and self.temporal_fusion == "vision"
-        key_frame_tokens = self.spatial_grid_size**2 + joins_vision
-        if self.spatial_reduction == "none":
-            key_frame_tokens *= num_chunks
-        temporal_tokens = 0
-        if self.use_temporal_tokens and not joins_vision:
-            temporal_tokens = num_chunks if self.temporal_reduction == "none" else 1
+        key_frame_tokens, temporal_tokens = visual_token_counts(self, int(video_inputs["num_chunks"][video_idx]))
         return self.key_frame_token * key_frame_tokens + self.video_token * temporal_tokens
 
     def answer_token_ids(self, question: str, answer: str, system_prompt: str | None = None) -> list[int]:

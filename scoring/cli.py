@@ -1,4 +1,4 @@
-"""`lmmvqa score`, `lmmvqa selfcheck`, `lmmvqa prepare` and `lmmvqa export`.
+"""`lmmvqa score`, `lmmvqa selfcheck`, `lmmvqa prepare`, `lmmvqa assemble` and `lmmvqa export`.
 
 Exit status: 0 all went well; 1 a video has no score, or the self-check failed; 2 wrong use.
 """
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     selfcheck.set_defaults(run=_selfcheck, command=selfcheck)
 
     _add_prepare(commands)
+    _add_assemble(commands)
 
     export = commands.add_parser(
         "export",
@@ -96,6 +97,35 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--private", action="store_true", help="make a new repository private")
     export.set_defaults(run=_export, command=export)
     return parser
+
+
+def _add_assemble(commands: argparse._SubParsersAction) -> None:
+    assemble = commands.add_parser(
+        "assemble",
+        help="make a checkpoint from public parts, to be trained",
+        description="Joins a vision tower, a temporal tower and a decoder with new random projectors, for train.py.",
+    )
+    assemble.add_argument(
+        "--vision", metavar="DIR_OR_REPO", help="vision or image-text model (default: CLIP ViT-L/14)"
+    )
+    assemble.add_argument("--temporal", metavar="FILE", help="SlowFast: public .pyth, our folder or .safetensors")
+    assemble.add_argument("--decoder", metavar="DIR_OR_REPO", help="chat model, or .gguf file (default: the preset's)")
+    assemble.add_argument("--out", metavar="DIR", help="new folder for the checkpoint")
+    assemble.add_argument("--preset", default="paper", help="paper (default), paper-64, wo-temporal or llama-2")
+    assemble.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of the model or the video processor over the preset's, such as spatial_grid_size=4",
+    )
+    assemble.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="of all weights (default: what the decoder is stored in)",
+    )
+    assemble.add_argument("--dry-run", action="store_true", help="print sizes and token counts; read no weights")
+    assemble.set_defaults(run=_assemble, command=assemble)
 
 
 def _add_prepare(commands: argparse._SubParsersAction) -> None:
@@ -220,6 +250,32 @@ def _selfcheck(arguments: argparse.Namespace) -> int:
     except OSError as error:
         _wrong_use(arguments, error)
     return 0 if run_selfcheck(scorer, reference) else 1
+
+
+def _assemble(arguments: argparse.Namespace) -> int:
+    if arguments.out is None and not arguments.dry_run:
+        _wrong_use(arguments, "got no --out, expected a new folder; or --dry-run")
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers.utils import logging as transformers_logging
+
+    from ..modeling_lmmvqa import assemble as parts
+    from ..modeling_lmmvqa.assembly_plan import assembly_plan
+
+    transformers_logging.set_verbosity_error()
+    try:
+        options = parts.preset_options(arguments.preset) | dict(map(parts.parse_option, arguments.set))
+        vision = arguments.vision or parts.DEFAULT_VISION
+        decoder = arguments.decoder or parts.DEFAULT_DECODERS[arguments.preset]
+        if arguments.dry_run:
+            print(assembly_plan(vision, arguments.temporal, decoder, **options))
+            return 0
+        dtype = arguments.dtype and getattr(torch, arguments.dtype)
+        parts.assemble(vision, arguments.temporal, decoder, arguments.out, dtype, **options)
+    except (ValueError, OSError, StrictDataclassError) as error:
+        _wrong_use(arguments, error)
+    print(f"wrote {arguments.out}; its projectors are random, train them with train.py --model {arguments.out}")
+    return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,359 @@
+"""Public checkpoints of a vision tower, a temporal tower and a decoder -> one LMM-VQA checkpoint with new projectors.
+
+Weights are mapped from their files and written shard by shard: no second copy of a part is ever in memory.
+"""
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.utils import cached_file
+
+from ..processing.decoder_tokenizer import fix_chat, reserve_tokens
+from ..processing.processing_lmmvqa import TOKEN_LAYOUT, LmmVqaProcessor
+from ..processing.video_processing_lmmvqa import SETTINGS, LmmVqaVideoProcessor
+from .answer_tree_lmmvqa import AnswerTree
+from .configuration_lmmvqa import LmmVqaConfig, LmmVqaSlowFastConfig
+from .convert_weights import slowfast_state_dict
+from .export import save_checkpoint
+from .model_card import model_card
+from .modeling_lmmvqa import LmmVqaForConditionalGeneration
+from .modeling_slowfast import LmmVqaSlowFastModel
+
+
+# The paper's model, its fast setting (64 tokens a key frame, section IV-D) and its ablations (Tables VI and VII)
+PRESETS = {
+    "paper": {},
+    "paper-64": {"spatial_grid_size": 8},
+    "wo-temporal": {"use_temporal_tokens": False},
+    "llama-2": {},
+}
+DEFAULT_VISION = "openai/clip-vit-large-patch14"
+DEFAULT_DECODERS = dict.fromkeys(PRESETS, "meta-llama/Meta-Llama-3-8B-Instruct") | {
+    "llama-2": "meta-llama/Llama-2-7b-chat-hf"
+}
+
+# What `options` may set: every choice of LmmVqaConfig, and how videos are scaled
+OPTIONS = {
+    name: getattr(LmmVqaConfig, name)
+    for name in LmmVqaConfig.__annotations__
+    if not name.endswith(("_config", "_token_id")) and name not in ("tie_word_embeddings", "base_models")
+} | {name: getattr(LmmVqaVideoProcessor, name) for name in SETTINGS}
+
+# Parts of image-text and classification checkpoints that stand beside the vision tower
+BESIDE_THE_TOWER = re.compile(r"(text_model|text_projection|visual_projection|logit_scale|logit_bias|classifier)\b")
+
+
+def parse_option(text: str) -> tuple[str, object]:
+    """
+    `spatial_grid_size=8` to a name and a value of the type that the option has; lists as JSON.
+
+    Raises:
+        ValueError: there is no such option, or the value cannot be read.
+    """
+    name, _, value = text.partition("=")
+    _refuse_unknown([name])
+    return name, value if isinstance(OPTIONS[name], str) else json.loads(value)
+
+
+def _refuse_unknown(names) -> None:
+    unknown = sorted(set(names) - OPTIONS.keys())
+    if unknown:
+        raise ValueError(f"got the options {', '.join(unknown)}, expected some of {', '.join(sorted(OPTIONS))}")
+
+
+def preset_options(preset: str) -> dict:
+    """
+    Raises:
+        ValueError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"got the preset {preset!r}, expected one of {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
+def read_vision_config(vision: str) -> PreTrainedConfig:
+    """Configuration of a vision model, or of the vision half of an image-text model such as CLIP."""
+    config = AutoConfig.from_pretrained(vision)
+    return config.vision_config if "vision_config" in config.sub_configs else config
+
+
+def read_temporal_config(temporal: str | None) -> LmmVqaSlowFastConfig:
+    """Our own SlowFast's configuration beside its weights; public checkpoints are SlowFast 8x8 R50."""
+    if temporal is None or not (Path(temporal).is_dir() or temporal.endswith(".safetensors")):
+        return LmmVqaSlowFastConfig()
+    folder = Path(temporal) if Path(temporal).is_dir() else Path(temporal).parent
+    return LmmVqaSlowFastConfig.from_pretrained(folder)
+
+
+def decoder_source(decoder: str) -> tuple[str, dict[str, str]]:
+    """
+    What `from_pretrained` takes for a folder, a repository or a GGUF file.
+
+    Raises:
+        ValueError: a GGUF file, where the package that reads it is missing.
+    """
+    if not decoder.endswith(".gguf"):
+        return decoder, {}
+    if find_spec("gguf") is None:
+        raise ValueError(f"got {decoder}, which the package gguf reads; pip install 'lmmvqa[gguf]'")
+    return str(Path(decoder).parent), {"gguf_file": Path(decoder).name}
+
+
+def read_decoder_config(decoder: str) -> PreTrainedConfig:
+    """
+    Raises:
+        ValueError: a GGUF file of another architecture than Llama.
+    """
+    source, gguf = decoder_source(decoder)
+    config = AutoConfig.from_pretrained(source, **gguf)
+    if gguf and config.model_type != "llama":
+        raise ValueError(
+            f"got {decoder} of architecture {config.model_type}, expected llama; take the decoder's safetensors"
+        )
+    return config
+
+
+def composite_config(
+    vision_config: PreTrainedConfig,
+    temporal_config: LmmVqaSlowFastConfig,
+    decoder_config: PreTrainedConfig,
+    **options,
+) -> LmmVqaConfig:
+    """
+    Args:
+        options: some of `OPTIONS`; those of the video processor are left out here.
+
+    Raises:
+        ValueError: an option is unknown.
+    """
+    _refuse_unknown(options)
+    choices = {name: value for name, value in options.items() if name not in SETTINGS}
+    parts = {"vision_config": vision_config, "temporal_config": temporal_config, "text_config": decoder_config}
+    # Without the place on this machine that a configuration was read from
+    dicts = {name: {**part.to_dict(), "_name_or_path": ""} for name, part in parts.items()}
+    return LmmVqaConfig(**dicts, **choices)
+
+
+def meta_model(config: LmmVqaConfig, key_frame_size: int) -> LmmVqaForConditionalGeneration:
+    """
+    The model without memory for its weights.
+
+    Raises:
+        ValueError: the vision tower's tokens do not make the grid that the configuration asks for, or a decoder ties
+            its head to embeddings of another name than Llama's.
+    """
+    with torch.device("meta"):
+        language_model = AutoModel.from_config(config.text_config)
+        if config.tie_word_embeddings and "embed_tokens" not in dict(language_model.named_children()):
+            raise ValueError(
+                f"got a {type(language_model).__name__}, which ties its head to other embeddings than `embed_tokens`, "
+                "expected a decoder such as Llama, Qwen or SmolLM2"
+            )
+        model = LmmVqaForConditionalGeneration(config).eval()
+        model.model.encode_key_frames(torch.empty(1, 3, key_frame_size, key_frame_size))
+    return model
+
+
+def key_frame_size(vision_config: PreTrainedConfig, options: dict) -> int:
+    """
+    Side of the key frames in pixels: the option, or what the vision tower was trained on.
+
+    Raises:
+        ValueError: neither is known.
+    """
+    size = options.get("key_frame_size", vision_config.to_dict().get("image_size"))
+    if size is None:
+        raise ValueError(
+            f"got a {vision_config.model_type} whose configuration names no image_size, expected key_frame_size among "
+            "the options"
+        )
+    return size
+
+
+def _video_processor(vision: str, vision_config: PreTrainedConfig, options: dict) -> LmmVqaVideoProcessor:
+    settings = {"key_frame_size": key_frame_size(vision_config, options)}
+    file = cached_file(vision, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+    if file is not None:
+        preprocessor = json.loads(Path(file).read_text(encoding="utf-8"))
+        settings |= {name: preprocessor[name] for name in ("image_mean", "image_std")}
+    elif not vision_config.model_type.startswith("clip") and not {"image_mean", "image_std"} <= options.keys():
+        raise ValueError(
+            f"got {vision} without preprocessor_config.json, expected it to say how pictures are normalised; add the "
+            "file, or image_mean and image_std to the options"
+        )
+    return LmmVqaVideoProcessor(**settings | {name: options[name] for name in SETTINGS if name in options})
+
+
+def _loaded(auto_class, source: str, ignored: re.Pattern | None = None, **options) -> PreTrainedModel:
+    """`from_pretrained`, but missing and unexpected keys are refused by name."""
+    model, info = auto_class.from_pretrained(source, output_loading_info=True, **options)
+    unexpected = [key for key in info["unexpected_keys"] if ignored is None or not ignored.match(key)]
+    problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(unexpected)}
+    if any(problems.values()):
+        listing = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
+        raise ValueError(f"{source} does not fill {type(model).__name__}. {listing}.")
+    return model
+
+
+def _load_temporal_tower(temporal: str, config: LmmVqaSlowFastConfig) -> LmmVqaSlowFastModel:
+    file = Path(temporal) / "model.safetensors" if Path(temporal).is_dir() else Path(temporal)
+    with torch.device("meta"):
+        tower = LmmVqaSlowFastModel(config)
+    tower.load_state_dict(slowfast_state_dict(file, config), assign=True)
+    return tower
+
+
+def _load_decoder(decoder: str, vocab_size: int, dtype: torch.dtype | None) -> PreTrainedModel:
+    source, options = decoder_source(decoder)
+    if options:
+        # GGUF's own types are none of PyTorch's
+        options |= {"quantization_config": GgufConfig(dequantize=True)}
+        dtype = dtype or torch.bfloat16
+    model = _loaded(AutoModelForCausalLM, source, dtype=dtype or "auto", **options)
+    old_size = model.config.vocab_size
+    if vocab_size > old_size:
+        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+        with torch.no_grad():
+            # The mean of all tokens is never the likeliest: the decoder will not write a placeholder
+            for layer in {model.get_input_embeddings(), model.get_output_embeddings()}:
+                layer.weight[old_size:] = layer.weight[:old_size].mean(0)
+    return model
+
+
+def _check_decoder(model: LmmVqaForConditionalGeneration, decoder: PreTrainedModel, input_ids: list[int]) -> None:
+    with torch.no_grad():
+        expected = decoder.eval()(input_ids=torch.tensor([input_ids])).logits
+        if not torch.equal(model(input_ids=torch.tensor([input_ids])).logits, expected):
+            raise ValueError(
+                f"got a {type(decoder).__name__} whose logits are not those of a plain linear head (a bias, a scale or "
+                "a cap), expected a decoder such as Llama, Qwen or SmolLM2"
+            )
+
+
+def _generation_config(decoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
+    """The decoder's own, which also stops at the end of a turn."""
+    config = decoder.generation_config
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    config.eos_token_id = sorted({*ends, tokenizer.eos_token_id} - {None})
+    config.pad_token_id = tokenizer.pad_token_id
+    return config
+
+
+def read_tokenizer(decoder: str) -> PreTrainedTokenizerBase:
+    """The decoder's own tokenizer."""
+    source, gguf = decoder_source(decoder)
+    return AutoTokenizer.from_pretrained(source, **gguf)
+
+
+def build_processor(
+    tokenizer: PreTrainedTokenizerBase, config: LmmVqaConfig, video_processor: LmmVqaVideoProcessor | None = None
+) -> LmmVqaProcessor:
+    """
+    Prepares the decoder's tokenizer, in place, and makes the processor; writes the placeholders' ids and the size of
+    the vocabulary into the configuration.
+
+    Raises:
+        ValueError: the chat template is missing or does not suit questions and answers.
+    """
+    key_frame_token, video_token = reserve_tokens(tokenizer)
+    processor = LmmVqaProcessor(
+        video_processor or LmmVqaVideoProcessor(),
+        tokenizer,
+        system_role=fix_chat(tokenizer),
+        key_frame_token=key_frame_token,
+        video_token=video_token,
+        **{name: getattr(config, name) for name in TOKEN_LAYOUT},
+    )
+    config.image_token_id, config.video_token_id = tokenizer.convert_tokens_to_ids([key_frame_token, video_token])
+    # Some decoders have more rows than their tokenizer has tokens
+    config.text_config.vocab_size = max(config.text_config.vocab_size, len(tokenizer))
+    return processor
+
+
+def assemble(
+    vision: str,
+    temporal: str | None,
+    decoder: str,
+    out: str | Path,
+    dtype: torch.dtype | None = None,
+    max_shard_size: str = "5GB",
+    **options,
+) -> None:
+    """
+    Writes a complete checkpoint folder with the parts' weights and random projectors, the same ones every time.
+
+    Args:
+        vision: folder or repository of a vision model, or of an image-text model whose vision tower is taken.
+        temporal: public SlowFast R50 (`.pyth`), or our own SlowFast (folder or `.safetensors`); None without.
+        decoder: folder, repository or `.gguf` file of a model of AutoModelForCausalLM that was trained to chat.
+        out: new folder.
+        dtype: of all weights; by default what the decoder is stored in, bfloat16 for GGUF.
+        max_shard_size: of one file of weights.
+        options: some of `OPTIONS`.
+
+    Raises:
+        ValueError: a part's keys are missing or unexpected, an option does not fit, the chat template or the decoder's
+            head does not suit, or `out` is not empty.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"got the folder {out}, which is not empty, expected a new one")
+    vision_config = read_vision_config(vision)
+    temporal_config = read_temporal_config(temporal)
+    config = composite_config(vision_config, temporal_config, read_decoder_config(decoder), **options)
+    if config.use_temporal_tokens == (temporal is None):
+        raise ValueError(
+            f"got temporal={temporal!r} with use_temporal_tokens={config.use_temporal_tokens}, expected a temporal "
+            "tower exactly where there are temporal tokens; name one, or take the preset wo-temporal without"
+        )
+    tokenizer = read_tokenizer(decoder)
+    processor = build_processor(tokenizer, config, _video_processor(vision, vision_config, options))
+    question = tokenizer(processor.score_question)["input_ids"]
+    for answer_ids in (processor.score_answer_ids, processor.level_answer_ids):
+        AnswerTree(answer_ids)  # refuses a template under which answers look alike
+    model = meta_model(config, processor.video_processor.key_frame_size)
+
+    language_model = _load_decoder(decoder, config.text_config.vocab_size, dtype)
+    dtype = language_model.dtype
+    parts = {"language_model": language_model.base_model}
+    parts["vision_tower"] = _loaded(AutoModel, vision, BESIDE_THE_TOWER, config=vision_config, dtype=dtype)
+    if temporal is not None:
+        parts["temporal_tower"] = _load_temporal_tower(temporal, temporal_config).to(dtype)
+    for name, part in parts.items():
+        expected = type(model.model.get_submodule(name))
+        if type(part) is not expected:
+            raise ValueError(f"got a {type(part).__name__} for the {name}, expected a {expected.__name__}")
+        setattr(model.model, name, part)
+    model.lm_head.weight = language_model.get_output_embeddings().weight
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name, module in model.model.named_children():
+            if name.endswith("_projector"):
+                module.to_empty(device="cpu").apply(model._init_weights).to(dtype)
+    _check_decoder(model.eval(), language_model, question)
+
+    model.generation_config = _generation_config(language_model, tokenizer)
+    sources = {"vision_tower": vision, "temporal_tower": temporal, "language_model": decoder}
+    model.config.base_models = {
+        part: Path(source).name if Path(source).exists() else source for part, source in sources.items() if source
+    }
+    save_checkpoint(model, processor, out, max_shard_size=max_shard_size)
+    (out / "README.md").write_text(model_card(model, out.name), encoding="utf-8")
+
+
+__all__ = ["DEFAULT_DECODERS", "DEFAULT_VISION", "OPTIONS", "PRESETS", "assemble", "parse_option", "preset_options"]

@@ -1,0 +1,357 @@
+"""Assembling: every part keeps its weights and its outputs, and what does not fit is refused by name."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import TINY_TEMPORAL
+from deterministic import fill
+from safetensors.torch import load_file, save_file
+from test_convert_weights import LAYOUTS
+from test_decoder_tokenizer import llama_3, smollm2
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    CLIPConfig,
+    CLIPModel,
+    CLIPVisionModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PhiConfig,
+    PhiForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+
+from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
+from lmmvqa.modeling_lmmvqa.assemble import assemble, parse_option, preset_options
+from lmmvqa.scoring.cli import main
+
+
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.3,
+}
+OPTIONS = {"spatial_grid_size": 2, "chunk_size": 32, "chunk_frames": 8}
+
+
+def save_decoder(folder, model_class=LlamaForCausalLM, config_class=LlamaConfig, tokenizer=smollm2, **options):
+    tokenizer = tokenizer()
+    torch.manual_seed(1)
+    options = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **TEXT, **options}
+    model_class(config_class(**options)).to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Folders of a random CLIP, SlowFast and Llama, by name."""
+    folder = tmp_path_factory.mktemp("parts")
+    torch.manual_seed(0)
+    text = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
+    clip = CLIPModel(CLIPConfig(vision_config=VISION, text_config={**text, "vocab_size": 50}))
+    clip.save_pretrained(folder / "vision")
+    fill(LmmVqaSlowFastModel(TINY_TEMPORAL)).save_pretrained(folder / "temporal")
+    save_decoder(folder / "decoder", tie_word_embeddings=True)
+    return {name: str(folder / name) for name in ("vision", "temporal", "decoder")}
+
+
+def load(folder, **options):
+    model, info = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True, **options)
+    assert not any(info.values())
+    return model, AutoProcessor.from_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def assembled(parts, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("assembled")
+    assemble(**parts, out=folder, dtype=torch.float32, **OPTIONS)
+    return load(folder)
+
+
+# each part as it was
+
+
+@torch.no_grad()
+def test_key_frame_features_are_clips(assembled, parts):
+    clip = CLIPVisionModel.from_pretrained(parts["vision"])
+    pixel_values = torch.randn(3, 3, 32, 32)
+    expected = clip(pixel_values, output_hidden_states=True).hidden_states[-2][:, 1:]  # (3, 16, 32)
+    model = assembled[0].model
+    got = model.vision_tower(pixel_values, output_hidden_states=True).hidden_states[-2][:, 1:]
+    assert torch.equal(got, expected)
+    cells = expected.unflatten(1, (2, 2, 2, 2)).mean((2, 4)).flatten(1, 2)  # 2 x 2 cells of 2 x 2 tokens
+    torch.testing.assert_close(model.encode_key_frames(pixel_values), cells)
+
+
+@torch.no_grad()
+def test_motion_features_are_slowfasts(assembled, parts):
+    slowfast = LmmVqaSlowFastModel.from_pretrained(parts["temporal"])
+    chunks = torch.randn(1, 8, 3, 32, 32)
+    assert torch.equal(assembled[0].model.encode_chunks(chunks), slowfast(chunks).pooler_output)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        {"tie_word_embeddings": True},
+        {"tie_word_embeddings": False},
+        {"tokenizer": llama_3, "tie_word_embeddings": False},
+        {"vocab_size": 300},  # more rows than tokens, as Qwen has
+        {"model_class": Qwen2ForCausalLM, "config_class": Qwen2Config, "tie_word_embeddings": True},
+    ],
+)
+@torch.no_grad()
+def test_logits_on_text_are_the_decoders(decoder, parts, tmp_path):
+    decoder = save_decoder(tmp_path / "decoder", **decoder)
+    assemble(parts["vision"], parts["temporal"], decoder, tmp_path / "out", **OPTIONS)
+    model, processor = load(tmp_path / "out")
+    plain = AutoModelForCausalLM.from_pretrained(decoder)
+    assert {parameter.dtype for parameter in model.parameters()} == {plain.dtype} == {torch.bfloat16}
+    inputs = processor.tokenizer(["How good is it?", "Is it 63?"], padding=True, return_tensors="pt")
+    logits, expected = model(**inputs).logits, plain(**inputs).logits
+    assert torch.equal(logits[..., : expected.shape[-1]], expected)
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) == plain.config.tie_word_embeddings
+
+
+@torch.no_grad()
+def test_added_placeholders_are_never_the_likeliest(assembled):
+    model, processor = assembled
+    assert len(processor.tokenizer) == model.config.text_config.vocab_size == len(smollm2()) + 2
+    logits = model(**processor.tokenizer("How good?", return_tensors="pt")).logits[0, :, : len(smollm2())]
+    added = model(**processor.tokenizer("How good?", return_tensors="pt")).logits[0, :, len(smollm2()) :]
+    torch.testing.assert_close(added, logits.mean(-1, keepdim=True).expand_as(added), atol=0.02, rtol=0)
+
+
+def test_a_vision_model_alone(parts, tmp_path):
+    CLIPVisionModel.from_pretrained(parts["vision"]).save_pretrained(tmp_path / "clip")
+    assemble(str(tmp_path / "clip"), parts["temporal"], parts["decoder"], tmp_path / "alone", **OPTIONS)
+    assemble(**parts, out=tmp_path / "whole", **OPTIONS)
+    alone, whole = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "whole"))
+    assert alone.keys() == whole.keys() and all(torch.equal(alone[name], whole[name]) for name in whole)
+
+
+def test_public_slowfast(parts, tmp_path):
+    weights = fill(LmmVqaSlowFastModel(LmmVqaSlowFastConfig())).state_dict()
+    rename, head = LAYOUTS["PySlowFast"]
+    public = {rename(key): tensor for key, tensor in weights.items()} | {head + "bias": torch.zeros(400)}
+    torch.save({"model_state": public}, tmp_path / "SLOWFAST_8x8_R50.pyth")
+    options = {**OPTIONS, "spatial_projector_intermediate_size": 48}
+    pyth = str(tmp_path / "SLOWFAST_8x8_R50.pyth")
+    assemble(parts["vision"], pyth, parts["decoder"], tmp_path / "out", torch.float32, **options)
+    tower = load(tmp_path / "out")[0].model.temporal_tower
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in tower.state_dict().items())
+
+
+def test_a_vision_tower_without_cls_token_and_with_its_own_normalisation(parts, tmp_path):
+    SiglipVisionModel(SiglipVisionConfig(**VISION)).save_pretrained(tmp_path / "vision")
+    arguments = (str(tmp_path / "vision"), parts["temporal"], parts["decoder"], tmp_path / "out")
+    with pytest.raises(ValueError, match="without preprocessor_config.json.*image_mean"):
+        assemble(*arguments, **OPTIONS)
+    half = [0.5, 0.5, 0.5]
+    (tmp_path / "vision" / "preprocessor_config.json").write_text(json.dumps({"image_mean": half, "image_std": half}))
+    with pytest.raises(ValueError, match="got 15 tokens a key frame.*change.*vision_feature_select_strategy"):
+        assemble(*arguments, **OPTIONS)
+    assemble(*arguments, vision_feature_select_strategy="full", **OPTIONS)
+    video_processor = load(tmp_path / "out")[1].video_processor
+    assert (video_processor.image_mean, video_processor.key_frame_size) == (half, 32)
+
+
+# the whole
+
+
+def test_scores_and_answers(assembled, clips):
+    model, processor = assembled
+    inputs = processor(clips[:2])
+    (first, second) = processor.post_process_scores(
+        model.answer_log_probabilities(processor.score_answer_ids, **inputs)
+    )
+    assert 0 < first.score < 100 and first.score != second.score
+    generated = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+    assert generated.shape[1] <= inputs["input_ids"].shape[1] + 3
+    assert model.generation_config.pad_token_id == processor.tokenizer.pad_token_id
+    assert processor.tokenizer.eos_token_id in model.generation_config.eos_token_id
+
+
+def test_the_same_command_gives_the_same_weights_whatever_the_size_of_files(parts, tmp_path):
+    assemble(**parts, out=tmp_path / "one", **OPTIONS)
+    assemble(**parts, out=tmp_path / "many", max_shard_size="100KB", **OPTIONS)
+    assert len(list((tmp_path / "many").glob("*.safetensors"))) > 3
+    one, many = load(tmp_path / "one")[0].state_dict(), load(tmp_path / "many")[0].state_dict()
+    assert all(torch.equal(one[name], many[name]) for name in one)
+    assert one["model.spatial_projector.linear.weight"].std() > 0.01
+
+
+def test_the_folder_is_complete_and_names_its_parts(parts, tmp_path):
+    assemble(**parts, out=tmp_path / "out", **OPTIONS)
+    model, _ = load(tmp_path / "out")
+    names = {"vision_tower": "vision", "temporal_tower": "temporal", "language_model": "decoder"}
+    assert model.config.base_models == names  # not where they lie on this machine
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "projectors have not been trained" in card and "| vision_tower | CLIPVisionModel |" in card
+    assert (tmp_path / "out" / "modeling_lmmvqa.py").is_file()
+    texts = [file.read_text() for file in (tmp_path / "out").glob("*.json")]
+    assert not any(str(tmp_path.parent) in text or parts["decoder"] in text for text in texts)
+
+
+def test_the_end_of_a_turn_joins_the_decoders_own_end(parts, tmp_path):
+    decoder = save_decoder(tmp_path / "decoder", tokenizer=llama_3)
+    assemble(parts["vision"], parts["temporal"], decoder, tmp_path / "out", **OPTIONS)
+    model, processor = load(tmp_path / "out")
+    ends = processor.tokenizer.convert_tokens_to_ids(["<|end_of_text|>", "<|eot_id|>"])
+    assert model.generation_config.eos_token_id == ends
+    assert model.config.text_config.vocab_size == len(llama_3())
+
+
+def test_without_temporal_tower(parts, tmp_path, clips):
+    options = preset_options("wo-temporal") | OPTIONS
+    with pytest.raises(ValueError, match="exactly where there are temporal tokens"):
+        assemble(**parts, out=tmp_path / "out", **options)
+    assemble(parts["vision"], None, parts["decoder"], tmp_path / "out", **options)
+    model, processor = load(tmp_path / "out")
+    assert not hasattr(model.model, "temporal_tower")
+    assert model(**processor(clips[0])).logits.isfinite().all()
+    with pytest.raises(ValueError, match="exactly where there are temporal tokens"):
+        assemble(parts["vision"], None, parts["decoder"], tmp_path / "other", **OPTIONS)
+
+
+# what is refused
+
+
+def damaged(folder, tmp_path, drop, add):
+    shutil.copytree(folder, tmp_path / "damaged")
+    file = tmp_path / "damaged" / "model.safetensors"
+    weights = load_file(file)
+    del weights[drop]
+    save_file(weights | {add: torch.zeros(1)}, file, metadata={"format": "pt"})
+    return str(tmp_path / "damaged")
+
+
+@pytest.mark.parametrize(
+    "part, drop, add, missing",
+    [
+        ("vision", "vision_model.post_layernorm.bias", "vision_model.extra", "post_layernorm.bias"),
+        ("temporal", "stem.slow.norm.bias", "stem.extra", "stem.slow.norm.bias"),
+        ("decoder", "model.norm.weight", "model.extra", "model.norm.weight"),
+    ],
+)
+def test_missing_and_unexpected_keys(part, drop, add, missing, parts, tmp_path):
+    other = {part: damaged(parts[part], tmp_path, drop, add)}
+    with pytest.raises(ValueError, match=f"missing: {missing}; unexpected: .*extra"):
+        assemble(**parts | other, out=tmp_path / "out", **OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_head_that_is_more_than_linear(parts, tmp_path):
+    options = {"model_class": Gemma2ForCausalLM, "config_class": Gemma2Config, "head_dim": 8, "pad_token_id": 0}
+    decoder = save_decoder(tmp_path / "decoder", **options)  # caps its logits at 30
+    with pytest.raises(ValueError, match="Gemma2ForCausalLM whose logits are not those of a plain linear head"):
+        assemble(parts["vision"], parts["temporal"], decoder, tmp_path / "out", **OPTIONS)
+
+
+@torch.no_grad()
+def test_a_head_with_a_bias(parts, tmp_path):
+    options = {"model_class": PhiForCausalLM, "config_class": PhiConfig}
+    decoder = save_decoder(tmp_path / "decoder", **options)
+    assemble(parts["vision"], parts["temporal"], decoder, tmp_path / "zero", **OPTIONS)
+    load(tmp_path / "zero")  # nothing is lost with a bias of zero
+    file = tmp_path / "decoder" / "model.safetensors"
+    weights = load_file(file)
+    save_file(weights | {"lm_head.bias": weights["lm_head.bias"] + 1}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="PhiForCausalLM whose logits are not those of a plain linear head"):
+        assemble(parts["vision"], parts["temporal"], decoder, tmp_path / "one", **OPTIONS)
+
+
+def test_a_head_tied_to_embeddings_of_another_name(parts, tmp_path):
+    options = {"n_embd": 32, "n_head": 4, "n_layer": 1, "tie_word_embeddings": True}
+    decoder = save_decoder(tmp_path / "decoder", GPT2LMHeadModel, GPT2Config, **options)
+    with pytest.raises(ValueError, match="GPT2Model, which ties its head to other embeddings"):
+        assemble(parts["vision"], parts["temporal"], decoder, tmp_path / "out", **OPTIONS)
+
+
+def test_a_folder_in_use(parts, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="which is not empty"):
+        assemble(**parts, out=tmp_path, **OPTIONS)
+
+
+def test_options():
+    assert parse_option("spatial_grid_size=8") == ("spatial_grid_size", 8)
+    assert parse_option("use_temporal_tokens=false") == ("use_temporal_tokens", False)
+    assert parse_option("spatial_projector_type=mlp") == ("spatial_projector_type", "mlp")
+    assert parse_option("image_mean=[0.5, 0.5, 0.5]") == ("image_mean", [0.5, 0.5, 0.5])
+    with pytest.raises(ValueError, match="got the options image_token_id, expected some of"):
+        parse_option("image_token_id=7")
+    with pytest.raises(
+        ValueError, match="got the preset 'big', expected one of paper, paper-64, wo-temporal, llama-2"
+    ):
+        preset_options("big")
+
+
+def test_gguf_needs_its_reader(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr("lmmvqa.modeling_lmmvqa.assemble.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install 'lmmvqa\[gguf\]'"):
+        assemble(parts["vision"], parts["temporal"], "llama.gguf", tmp_path / "out", **OPTIONS)
+
+
+def test_gguf_of_another_architecture(parts, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "qwen.gguf", "qwen2")
+    writer.add_block_count(1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match="of architecture qwen2, expected llama"):
+        assemble(parts["vision"], parts["temporal"], str(tmp_path / "qwen.gguf"), tmp_path / "out", **OPTIONS)
+
+
+# the command
+
+
+def test_command(parts, tmp_path, capsys, clips):
+    options = [word for name, value in OPTIONS.items() for word in ("--set", f"{name}={value}")]
+    sources = [word for name, folder in parts.items() for word in (f"--{name}", folder)]
+    out = str(tmp_path / "out")
+    assert main(["assemble", *sources, "--out", out, "--dtype", "float32", *options]) == 0
+    assert "random" in capsys.readouterr().out
+    assert load(out)[0].dtype == torch.float32
+    assert main(["score", "--model", out, clips[0]]) == 0
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        ([], "got no --out"),
+        (["--dry-run", "--preset", "big"], "got the preset 'big'"),
+        (["--dry-run", "--set", "spatial_grid_size=2.5"], "'spatial_grid_size' expected int"),
+        (["--dry-run", "--set", "spatial_grid_size=two"], "Expecting value"),
+    ],
+)
+def test_wrong_use(more, message, parts, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["assemble", "--vision", parts["vision"], "--decoder", parts["decoder"], *more])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
