@@ -78,10 +78,10 @@ class QaPairs(torch.utils.data.Dataset):
         rows: rated videos.
         tasks: "score" and "level" for the paper's multi-task training, "score" alone for "wo/multi-task".
         thresholds: MOS that divide each data set into levels, see `level_thresholds`.
-        score_noise: standard deviation (MOS) of what is added to each score whenever it is drawn, so that the model
-            learns a distribution around the MOS and not a single answer.
+        score_noise: standard deviation (MOS) of what is added to each score, other noise in each epoch, so that the
+            model learns a distribution around the MOS and not a single answer.
         cache: features in place of videos.
-        seed: of the questions.
+        seed: of the questions and the noise.
         template_sizes: of `question_templates`.
         inference_share: probability of the first template, the one that inference uses, before all are drawn evenly;
             0 is the paper's even draw.
@@ -98,6 +98,7 @@ class QaPairs(torch.utils.data.Dataset):
 
     def __post_init__(self):
         rng = np.random.default_rng(self.seed)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # a loader's workers may outlive an epoch
         self._pairs = []
         for task in self.tasks:
             templates = question_templates(task, self.template_sizes)
@@ -108,20 +109,23 @@ class QaPairs(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Noise depends on the seed, the epoch and the row alone, so that a resumed run draws the same."""
+        self._epoch.fill_(epoch)
+
     def __getitem__(self, index: int) -> dict:
         row, task, template = self._pairs[index]
+        noise = np.random.default_rng((self.seed, int(self._epoch), index)).normal(0.0, self.score_noise)
         return {
             "video": row["video"] if self.cache is None else self.cache[row["video"]],
             **template._asdict(),
-            "answer": self.answer(task, row),
+            "answer": self.answer(task, row, noise),
             "score": row["mos"] if task == "score" else math.nan,
         }
 
-    def answer(self, task: str, row: dict) -> str:
-        """The answer text: a whole number from 0 to 100, or a level."""
+    def answer(self, task: str, row: dict, noise: float = 0.0) -> str:
+        """The answer text: a whole number from 0 to 100, or a level, which noise does not change."""
         mos = row["mos"]
         if task == "level":
             return mos_level(mos, self.thresholds[row["dataset"]])
-        # Drawn anew each time; a resumed run draws other noise, as its loader had drawn one batch ahead
-        drawn = mos + self.score_noise * float(torch.randn(())) if self.score_noise else mos
-        return str(round(min(max(drawn, 0.0), 100.0)))
+        return str(round(min(max(mos + noise, 0.0), 100.0)))
