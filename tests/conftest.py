@@ -1,13 +1,18 @@
 """Tiny random models and clips written by PyAV: nothing here is downloaded and nothing takes a second."""
 
+import importlib.util
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, LlamaConfig
 
+from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.modeling_lmmvqa import (
     LmmVqaConfig,
     LmmVqaEfficientNetLiteConfig,
@@ -16,6 +21,7 @@ from lmmvqa.modeling_lmmvqa import (
     LmmVqaSlowFastConfig,
     LmmVqaVideoProcessor,
 )
+from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT
 from lmmvqa.recipes.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
@@ -135,3 +141,60 @@ def clips(tmp_path_factory):
     """Three clips of 1, 2 and 3 seconds."""
     folder = tmp_path_factory.mktemp("clips")
     return [write_clip(folder / f"{n}s.mp4", num_frames=30 * n, seed=n) for n in (1, 2, 3)]
+
+
+# train.py
+
+TRAIN_PY = Path(__file__).resolve().parents[1] / "train.py"
+
+
+@pytest.fixture(scope="session")
+def train():
+    """train.py as a module."""
+    spec = importlib.util.spec_from_file_location("train", TRAIN_PY)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["train"] = module  # checkpoints pickle its arguments by name
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_checkpoint(*tiny_pair(), folder, torch.float32)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory):
+    """A folder of six rows to train on and three to validate with."""
+    folder = tmp_path_factory.mktemp("rows")
+    splits = ["train"] * 6 + ["validation"] * 3
+    for index in range(9):
+        write_clip(folder / f"{index}.mp4", num_frames=30 + 30 * (index % 2), seed=index)
+    rows = [
+        {"video": f"{index}.mp4", "mos": 10.0 * (index + 1), "dataset": "tiny", "split": split, "group": str(index)}
+        for index, split in enumerate(splits)
+    ]
+    save_rows(rows, [], "tiny", folder)
+    return folder
+
+
+@pytest.fixture
+def arguments(checkpoint, rows, tmp_path):
+    return [
+        *("--model", checkpoint, "--data", rows, "--output_dir", tmp_path / "run", "--export_dir", tmp_path / "mine"),
+        *("--max_steps", 2, "--per_device_train_batch_size", 4, "--use_cpu", "--save_strategy", "no"),
+    ]
+
+
+def run(train, monkeypatch, arguments, *more) -> dict[str, torch.Tensor]:
+    """Runs train.py in this process; returns the exported tensors."""
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*arguments, *more])])
+    train.main()
+    return load_file(Path(arguments[arguments.index("--export_dir") + 1]) / "model.safetensors")
+
+
+def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name in before if not torch.equal(before[name], after[name])}

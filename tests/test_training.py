@@ -1,78 +1,19 @@
 """Training from saved rows to a loadable checkpoint: what moves, what is cached, what resumes."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_pair, write_clip
+from conftest import TRAIN_PY, moved, run, tiny_pair, write_clip
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lmmvqa.datasets_scripts.qa_pairs import QaPairs
-from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.evaluation.predictions import predict_scores
-from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
-
-
-TRAIN_PY = Path(__file__).resolve().parents[1] / "train.py"
-
-
-@pytest.fixture(scope="module")
-def train():
-    """train.py as a module."""
-    spec = importlib.util.spec_from_file_location("train", TRAIN_PY)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["train"] = module  # checkpoints pickle its arguments by name
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("checkpoint")
-    save_checkpoint(*tiny_pair(), folder, torch.float32)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    """A folder of six rows to train on and three to validate with."""
-    folder = tmp_path_factory.mktemp("rows")
-    splits = ["train"] * 6 + ["validation"] * 3
-    for index in range(9):
-        write_clip(folder / f"{index}.mp4", num_frames=30 + 30 * (index % 2), seed=index)
-    rows = [
-        {"video": f"{index}.mp4", "mos": 10.0 * (index + 1), "dataset": "tiny", "split": split, "group": str(index)}
-        for index, split in enumerate(splits)
-    ]
-    save_rows(rows, [], "tiny", folder)
-    return folder
-
-
-@pytest.fixture
-def arguments(checkpoint, rows, tmp_path):
-    return [
-        *("--model", checkpoint, "--data", rows, "--output_dir", tmp_path / "run", "--export_dir", tmp_path / "mine"),
-        *("--max_steps", 2, "--per_device_train_batch_size", 4, "--use_cpu", "--save_strategy", "no"),
-    ]
-
-
-def run(train, monkeypatch, arguments, *more) -> dict[str, torch.Tensor]:
-    """Runs train.py in this process; returns the exported tensors."""
-    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*arguments, *more])])
-    train.main()
-    return load_file(Path(arguments[arguments.index("--export_dir") + 1]) / "model.safetensors")
-
-
-def moved(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
-    assert before.keys() == after.keys()
-    return {name for name in before if not torch.equal(before[name], after[name])}
 
 
 # train.py
@@ -115,18 +56,16 @@ def test_a_trained_tower_and_decoder_move_and_nothing_else(train, monkeypatch, a
 
 
 def test_a_batch_equals_its_halves_accumulated(train, monkeypatch, arguments):
-    one = run(train, monkeypatch, arguments, "--optim", "sgd")
+    arguments = [*arguments, "--optim", "sgd", "--readout_weight", 2]
+    one = run(train, monkeypatch, arguments)
     halves = ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2]
-    torch.testing.assert_close(one, run(train, monkeypatch, arguments, "--optim", "sgd", *halves))
+    torch.testing.assert_close(one, run(train, monkeypatch, arguments, *halves))
 
 
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(train, monkeypatch, arguments, tmp_path):
-    options = ["--lr_scheduler_type", "constant", "--save_strategy", "steps", "--save_steps", 2]
-    other = ["--output_dir", tmp_path / "other"]
-    whole = run(train, monkeypatch, arguments, *options, "--max_steps", 4)
-    run(train, monkeypatch, arguments, *options, *other)
-    assert (tmp_path / "other" / "checkpoint-2").is_dir()
-    torch.testing.assert_close(whole, run(train, monkeypatch, arguments, *options, *other, "--max_steps", 4))
+def test_several_gpus_in_one_process_are_refused(train, monkeypatch, arguments):
+    monkeypatch.setattr(train.LmmVqaTrainingArguments, "n_gpu", 2)
+    with pytest.raises(ValueError, match="got 2 GPUs in one process, expected one process a GPU; start with torchrun"):
+        run(train, monkeypatch, arguments)
 
 
 def test_unknown_parts_are_refused(train):

@@ -1,0 +1,270 @@
+"""How runs of train.py go on, stop, are divided and are kept small: resuming, adapters, NaN guard, several processes."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import TRAIN_PY, moved, run, tiny_pair
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from lmmvqa.evaluation.predictions import predict_scores
+from lmmvqa.modeling_lmmvqa.export import save_checkpoint
+
+
+HALVES = ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2]
+EACH_STEP = ["--logging_steps", 1, "--save_strategy", "steps", "--save_steps", 1]
+
+
+def log(folder) -> list[dict]:
+    """What was logged at each step until a checkpoint was written, but for times."""
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return [{name: row[name] for name in ("step", "loss", "grad_norm", "learning_rate")} for row in history]
+
+
+# resuming
+
+
+@pytest.mark.parametrize(
+    ("vision", "options"),
+    [
+        ("lite", ["--train_parts", "spatial_projector", "temporal_projector", "temporal_tower", "language_model"]),
+        ("clip", ["--train_parts", "spatial_projector", "vision_tower", *HALVES]),
+        ("lite", ["--lora_rank", 2, "--train_parts", "temporal_projector", "temporal_tower"]),
+    ],
+)
+def test_a_run_resumed_from_any_checkpoint_goes_on_with_the_identical_loss(
+    train, monkeypatch, arguments, tmp_path, vision, options
+):
+    save_checkpoint(*tiny_pair(vision=vision, projector_dropout=0.2), tmp_path / "start", torch.float32)
+    arguments = [*arguments, "--model", tmp_path / "start", *EACH_STEP, "--readout_weight", 1, *options]
+    arguments += ["--score_noise", 5, "--max_steps", 5]
+    whole = run(train, monkeypatch, arguments)
+    expected = log(tmp_path / "run" / "checkpoint-5")
+    assert [row["step"] for row in expected] == [1, 2, 3, 4, 5] and len({row["loss"] for row in expected}) == 5
+    for step in (2, 3):  # of 3 in an epoch
+        other = tmp_path / f"from-{step}"
+        shutil.copytree(tmp_path / "run" / f"checkpoint-{step}", other / f"checkpoint-{step}")
+        resumed = run(train, monkeypatch, arguments, "--output_dir", other)
+        assert log(other / "checkpoint-5") == expected
+        assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_checkpoint_holds_what_is_trained(train, monkeypatch, arguments, tmp_path):
+    parts = ["--train_parts", "temporal_projector", "temporal_tower", "language_model"]
+    whole = run(train, monkeypatch, arguments, *EACH_STEP, *parts)
+    stored = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
+    trained = ("model.temporal_projector", "model.temporal_tower", "model.language_model")
+    assert set(stored) == {name for name in whole if name.startswith(trained)}
+    assert any("running_var" in name for name in stored) and "lm_head.weight" not in stored
+    assert all(torch.equal(stored[name], whole[name]) for name in stored)
+    with pytest.raises(ValueError, match="model_type"):  # it is no model
+        AutoModelForImageTextToText.from_pretrained(tmp_path / "run" / "checkpoint-2")
+    assert set(load_file(tmp_path / "run" / "model.safetensors")) == set(whole)
+    with pytest.raises(ValueError, match="expected the same train_parts and lora_rank"):
+        run(train, monkeypatch, arguments, "--max_steps", 3, "--train_parts", "spatial_projector")
+
+
+# the loss in parts
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--lora_rank", 2], ["--train_parts", "vision_tower", "temporal_tower", "spatial_projector"]]
+)
+def test_activation_checkpointing_changes_no_gradient(train, monkeypatch, arguments, tmp_path, options):
+    train_only, calls = train.train_only, []
+
+    def count_calls(model, parts):
+        train_only(model, parts)
+        model.model.language_model.layers[0].self_attn.register_forward_hook(lambda *call: calls.append(call))
+
+    monkeypatch.setattr(train, "train_only", count_calls)
+    options = [*options, *EACH_STEP, "--optim", "sgd", "--model", tmp_path / "start"]
+    save_checkpoint(*tiny_pair(vision="clip"), tmp_path / "start", torch.float32)
+    stored = run(train, monkeypatch, arguments, *options)
+    num_calls = len(calls)
+    other = ["--output_dir", tmp_path / "other", "--activation_checkpointing"]
+    computed_again = run(train, monkeypatch, arguments, *options, *other)
+    assert len(calls) == 2 * num_calls + 2  # once more in each of two steps
+    torch.testing.assert_close(computed_again, stored)
+    logs = [log(tmp_path / name / "checkpoint-2") for name in ("run", "other")]
+    for kept, again in zip(*logs, strict=True):
+        assert again == pytest.approx(kept, rel=1e-5) and kept["grad_norm"] > 0
+
+
+def test_bfloat16_trains_float32_weights_beside_frozen_bfloat16(train, monkeypatch, arguments, tmp_path):
+    model, processor = tiny_pair()
+    save_checkpoint(model.bfloat16(), processor, tmp_path / "start", torch.bfloat16)
+    arguments = [*arguments, "--model", tmp_path / "start", *EACH_STEP]
+    run(train, monkeypatch, arguments)
+    exported = run(train, monkeypatch, arguments, "--bf16", "--output_dir", tmp_path / "mixed")
+    precise, mixed = (log(tmp_path / name / "checkpoint-2") for name in ("run", "mixed"))
+    assert [row["loss"] for row in mixed] == pytest.approx([row["loss"] for row in precise], rel=0.02)
+    assert mixed != precise
+    stored = load_file(tmp_path / "mixed" / "checkpoint-2" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
+    assert {tensor.dtype for tensor in exported.values() if tensor.is_floating_point()} == {torch.bfloat16}
+
+
+# LoRA
+
+
+@pytest.fixture(scope="module")
+def adapter(train, rows, tmp_path_factory):
+    """A start whose CLIP has layers of the decoder's names, `run` with its adapter, and `mine` with the merged model."""
+    folder = tmp_path_factory.mktemp("adapter")
+    save_checkpoint(*tiny_pair(vision="clip"), folder / "start", torch.float32)
+    arguments = ["--model", folder / "start", "--data", rows, "--output_dir", folder / "run", "--use_cpu"]
+    arguments += ["--export_dir", folder / "mine", "--max_steps", 3, "--learning_rate", 0.01, "--lora_rank", 2]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run(train, monkeypatch, arguments)
+    return folder
+
+
+def test_an_adapter_is_of_the_decoder_and_the_projectors(adapter):
+    stored = load_file(adapter / "run" / "adapter_model.safetensors")
+    assert not (adapter / "run" / "model.safetensors").exists()
+    lora = {name for name in stored if "lora" in name}
+    assert len(lora) == 2 * 7 * 2 and all("model.language_model.layers" in name for name in lora)
+    assert all("_projector." in name for name in stored.keys() - lora) and len(stored) > len(lora)
+    changed = moved(
+        load_file(adapter / "start" / "model.safetensors"), load_file(adapter / "mine" / "model.safetensors")
+    )
+    adapted = {name.removeprefix("base_model.model.").partition(".lora")[0] for name in lora}
+    assert {f"{name}.weight" for name in adapted} == {name for name in changed if "language_model" in name}
+    assert not any("tower" in name or "embed" in name for name in changed)
+
+
+def test_an_adapter_scores_as_the_merged_model(adapter, rows):
+    videos = [str(rows / "0.mp4"), str(rows / "1.mp4")]
+    processor = AutoProcessor.from_pretrained(adapter / "run")
+
+    def scores(model):
+        return [result.score for result in predict_scores(model, processor, videos)]
+
+    def load(name):
+        return AutoModelForImageTextToText.from_pretrained(adapter / name)
+
+    model = PeftModel.from_pretrained(load("start"), adapter / "run")
+    adapted = scores(model)
+    assert adapted != pytest.approx(scores(load("start")), abs=0.1)
+    for same in (load("run"), model.merge_and_unload(), load("mine")):
+        assert scores(same) == pytest.approx(adapted, abs=1e-3)
+
+
+class FakeHub:
+    """Takes what is pushed into a folder in the layout of the Hub's download cache."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def create_repo(self, repo_id, **options):
+        return SimpleNamespace(repo_id=repo_id)
+
+    def create_commit(self, repo_id, operations, **options):
+        repository = self.folder / f"models--{repo_id.replace('/', '--')}"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0" * 40)
+        for operation in operations:
+            file = repository / "snapshots" / ("0" * 40) / operation.path_in_repo
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with operation.as_file() as content:
+                file.write_bytes(content.read())
+
+
+def test_an_adapter_is_pushed_and_pulled(adapter, monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("transformers.utils.hub._hf_api", FakeHub(tmp_path))
+    base = AutoModelForImageTextToText.from_pretrained(adapter / "start")
+    pushed = PeftModel.from_pretrained(base, adapter / "run")
+    pushed.push_to_hub("me/adapter")
+    base = AutoModelForImageTextToText.from_pretrained(adapter / "start")
+    pulled = PeftModel.from_pretrained(base, "me/adapter", cache_dir=tmp_path).state_dict()
+    assert all(torch.equal(pulled[name], tensor) for name, tensor in pushed.state_dict().items())
+    assert any(tensor.any() for name, tensor in pulled.items() if "lora_B" in name)
+
+
+def test_lora_and_full_training_of_the_decoder_exclude_each_other(train):
+    model, _ = tiny_pair()
+    with pytest.raises(
+        ValueError, match="got lora_rank=4 with language_model in train_parts, expected one of the two"
+    ):
+        train.add_lora(model, 4, ["language_model"])
+
+
+# the NaN guard
+
+
+@pytest.mark.parametrize("options", [[], ["--gradient_accumulation_steps", 2, "--lora_rank", 2]])
+def test_a_non_finite_loss_stops_training_and_names_the_module(train, monkeypatch, arguments, tmp_path, options):
+    model, processor = tiny_pair()
+    model.model.language_model.layers[1].mlp.up_proj.weight.data[0, 0] = math.inf
+    save_checkpoint(model, processor, tmp_path / "start", torch.float32)
+    with pytest.raises(FloatingPointError, match=r"at step 1, first in the output of \S*layers\.1\.mlp\.up_proj"):
+        run(train, monkeypatch, arguments, "--model", tmp_path / "start", *options)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_non_finite_gradient_stops_training_before_the_update(train, monkeypatch, arguments, tmp_path):
+    add_only = train.train_only
+
+    def spoil(model, parts):
+        add_only(model, parts)
+        count = iter(range(100))
+        # Finite itself, at step 3 without a finite derivative
+        model.model.language_model.layers[0].register_forward_hook(
+            lambda module, inputs, output: output if next(count) < 2 else output + (output * 0).sqrt()
+        )
+
+    monkeypatch.setattr(train, "train_only", spoil)
+    with pytest.raises(
+        FloatingPointError, match=r"at step 3, first in the gradient at the output of model.language_model"
+    ):
+        run(train, monkeypatch, arguments, *EACH_STEP, "--max_steps", 4)
+    assert not (tmp_path / "run" / "checkpoint-3").exists()
+    stored = load_file(tmp_path / "run" / "checkpoint-2" / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in stored.values())
+
+
+# several processes
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
+
+
+def launch(launcher: list, arguments: list, **environment: str) -> str:
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment
+    command = [sys.executable, *launcher, TRAIN_PY, *arguments]
+    finished = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr[-5000:]
+    return finished.stdout
+
+
+def validations(output: str) -> list[dict]:
+    return [json.loads(line)["tiny"] for line in output.splitlines() if line.startswith('{"epoch"')]
+
+
+def test_two_processes_equal_one_that_accumulates_twice_as_much(train, monkeypatch, arguments, tmp_path, capsys):
+    options = ["--readout_weight", 1, "--score_noise", 5, "--optim", "sgd", "--lr_scheduler_type", "constant"]
+    arguments = [*arguments, *options, *EACH_STEP, "--per_device_train_batch_size", 2]
+    one = run(train, monkeypatch, arguments, "--gradient_accumulation_steps", 2, "--max_steps", 4)
+    expected = validations(capsys.readouterr().out)
+    assert len(expected) == 2 and expected[0]["n"] == 3
+
+    arguments += ["--output_dir", tmp_path / "two"]
+    launch(TORCHRUN, arguments)
+    output = launch(ACCELERATE, [*arguments, "--max_steps", 4], ACCELERATE_USE_CPU="true")  # which resumes
+    assert validations(output)[-1] == pytest.approx(expected[-1], rel=1e-4)
+    for step in (2, 4):
+        ranks = (tmp_path / "two" / f"checkpoint-{step}").glob("rng_state_*.pth")
+        assert {file.name for file in ranks} == {"rng_state_0.pth", "rng_state_1.pth"}
+    for row, same in zip(log(tmp_path / "run" / "checkpoint-4"), log(tmp_path / "two" / "checkpoint-4"), strict=True):
+        assert same == pytest.approx(row, rel=1e-5)
+    torch.testing.assert_close(load_file(tmp_path / "mine" / "model.safetensors"), one)

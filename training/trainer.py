@@ -1,0 +1,130 @@
+"""transformers' Trainer with LMM-VQA's loss, checkpoints of what is trained, and a stop at the first NaN."""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch.distributed.fsdp import FSDPModule
+from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from .non_finite import first_non_finite
+from .trained_parts import trained_state
+
+
+class LmmVqaTrainer(Trainer):
+    """Trains on batches of `LmmVqaDataCollator`.
+
+    The loss is the paper's, and beside it, weighted, what the score readout misses, in squared units of 25 MOS.
+    Cross-entropy does not know that 64 is close to 63. A pretrained decoder does; one that starts from nothing learns
+    many times faster when the expected score itself is pulled to the MOS. Both terms are means over all answers of an
+    optimizer step, however these are divided into accumulated batches and processes.
+
+    A `checkpoint-N` folder holds what training changes, to resume from; adapters as peft saves them. Under FSDP and
+    DeepSpeed it holds their own complete shards as well. `save_model` writes a whole model.
+
+    Args:
+        readout_weight: of the squared error of the expected score.
+        score_answer_ids: `LmmVqaProcessor.score_answer_ids`.
+
+    Raises:
+        ValueError: a readout_weight for a tokenizer that splits numbers.
+    """
+
+    def __init__(self, *args, readout_weight: float, score_answer_ids: list[list[int]], **kwargs):
+        super().__init__(*args, **kwargs)
+        self.readout_weight = readout_weight
+        if readout_weight and any(len(ids) > 1 for ids in score_answer_ids):
+            raise ValueError(
+                "got a readout_weight for a tokenizer that splits numbers, expected one token for each of 0 to 100; "
+                "set readout_weight to 0"
+            )
+        self.score_token_ids = [ids[0] for ids in score_answer_ids]
+        self.add_callback(_EpochCallback())
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The batches of one optimizer step in this process, and how many answer tokens all processes have in it."""
+        self.step_batches, num_items_in_batch = super().get_batch_samples(epoch_iterator, num_batches, device)
+        num_scores = sum((~batch["scores"].isnan()).sum() for batch in self.step_batches)
+        self.num_scores = self.accelerator.reduce(torch.as_tensor(num_scores, device=device), "sum")
+        return self.step_batches, num_items_in_batch
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        scores = inputs.pop("scores")
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        if self.readout_weight:
+            # The logits that decide the first answer token stand one place before it
+            before = (inputs["labels"] != -100).int().argmax(-1) - 1  # (batch,)
+            logits = outputs.logits[torch.arange(len(before)), before][:, self.score_token_ids]  # (batch, 101)
+            expected = logits.float().softmax(-1) @ torch.arange(101.0, device=logits.device)
+            asked = ~scores.isnan()
+            # Of a batch without any score as well: ZeRO-3 needs the same graph in every process
+            squared_error = torch.where(asked, (expected - scores) / 25, 0.0).square().sum()
+            if num_items_in_batch is None:  # this batch alone, as the cross-entropy
+                squared_error = squared_error / asked.sum().clamp(min=1)
+            else:  # gradients are averaged over processes
+                squared_error = squared_error / self.num_scores.clamp(min=1) * self.accelerator.num_processes
+            loss = loss + self.readout_weight * squared_error
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        """
+        Stops before weights are updated with a NaN, so that the last checkpoint is good and the batch can be run again.
+
+        The one wait for the device in an optimizer step; `logging_nan_inf_filter` would wait in each of its batches.
+
+        Raises:
+            FloatingPointError: the loss or the gradient is not finite.
+        """
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        if self.accelerator.scaler is not None:  # float16's scaler meets infinities on purpose, and skips the update
+            return grad_norm
+        # Reduced, so that all processes of a sharded model run the passes below together
+        if not bool(torch.isfinite(self.accelerator.reduce(self._tr_loss, "sum") + grad_norm)):
+            where = first_non_finite(
+                self.model,
+                [partial(self.compute_loss, self.model, self._prepare_inputs(batch)) for batch in self.step_batches],
+            )
+            raise FloatingPointError(
+                f"got a non-finite loss or gradient at step {self.state.global_step + 1}, first in "
+                f"{where or 'another process, or not again when repeated'}; expected finite numbers: lower "
+                "learning_rate, or look at the weights and videos that were loaded"
+            )
+        return grad_norm
+
+    def _save(self, output_dir=None, state_dict=None):
+        is_checkpoint = Path(output_dir).name.startswith(PREFIX_CHECKPOINT_DIR)
+        if not is_checkpoint or not isinstance(self.accelerator.unwrap_model(self.model), PreTrainedModel):
+            own_class = self.model.__class__
+            if isinstance(self.model, FSDPModule):  # FSDP's code would be copied as the model's; it derives so itself
+                self.model.__class__ = own_class.__mro__[2]
+            super()._save(output_dir, state_dict)
+            self.model.__class__ = own_class
+        elif self.args.should_save:
+            # Without config.json: nobody shall load it as a model, with random weights for all that is frozen
+            state_dict = self.model.state_dict() if state_dict is None else state_dict
+            weights = {name: state_dict[name].contiguous() for name in trained_state(self.model) & state_dict.keys()}
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(weights, Path(output_dir) / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+
+    def _issue_warnings_after_load(self, load_result):
+        """
+        Raises:
+            ValueError: a checkpoint does not hold what is trained, or holds more.
+        """
+        differences = [*(trained_state(self.model) & set(load_result.missing_keys)), *load_result.unexpected_keys]
+        if differences:
+            raise ValueError(
+                f"got a checkpoint that differs from what is trained in {len(differences)} tensors, such as "
+                f"{min(differences)}, expected the same train_parts and lora_rank; resume with those that the run was "
+                "started with, or choose another output_dir"
+            )
+
+
+class _EpochCallback(TrainerCallback):
+    """Tells the data set its epoch: accelerate's loaders do so in a single process only."""
+
+    def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        train_dataloader.dataset.set_epoch(int(state.epoch or 0))
