@@ -20,6 +20,7 @@ from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel, ViTConfig
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.vit.modeling_vit import ViTLayer
@@ -154,8 +155,9 @@ class LmmVqaPreTrainedModel(PreTrainedModel):
 
 def _portions(pixels: torch.Tensor, tower: nn.Module) -> tuple[torch.Tensor, ...]:
     """Splits what a tower shall see, first dimension chunks, into what it sees at a time."""
-    if tower.training:
-        return (pixels,)  # BatchNorm's statistics are of the whole batch
+    # BatchNorm's statistics are of the whole batch, and ZeRO-3 gathers weights in as many passes on every device
+    if tower.training or is_deepspeed_zero3_enabled():
+        return (pixels,)
     # A CPU's cache holds the maps of one key frame: portions of eight take twice the time
     return pixels.split(1 if pixels.device.type == "cpu" else TOWER_BATCH_SIZE)
 

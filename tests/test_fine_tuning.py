@@ -268,3 +268,45 @@ def test_two_processes_equal_one_that_accumulates_twice_as_much(train, monkeypat
     for row, same in zip(log(tmp_path / "run" / "checkpoint-4"), log(tmp_path / "two" / "checkpoint-4"), strict=True):
         assert same == pytest.approx(row, rel=1e-5)
     torch.testing.assert_close(load_file(tmp_path / "mine" / "model.safetensors"), one)
+
+
+ROOT = TRAIN_PY.parent
+FSDP = [
+    "-m",
+    "accelerate.commands.launch",
+    "--config_file",
+    ROOT / "recipes" / "fsdp2.yaml",
+    "--mixed_precision",
+    "no",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["fsdp2", "zero3"])
+@pytest.mark.parametrize("options", [[], ["--lora_rank", 2], ["--train_parts", "spatial_projector", "language_model"]])
+def test_sharded_weights_train_as_whole_ones(
+    train, monkeypatch, arguments, checkpoint, tmp_path, capsys, sharding, options
+):
+    launcher, more = FSDP, []
+    if sharding == "zero3":
+        pytest.importorskip("deepspeed")
+        launcher, more = TORCHRUN, ["--deepspeed", ROOT / "recipes" / "zero3.json"]
+    arguments.remove("--use_cpu")
+    options = [*options, "--readout_weight", 1, "--lr_scheduler_type", "constant"]
+    arguments = [*arguments, *EACH_STEP, *options, "--per_device_train_batch_size", 2]
+    one = run(train, monkeypatch, arguments, "--use_cpu", "--gradient_accumulation_steps", 2, "--max_steps", 3)
+    expected = validations(capsys.readouterr().out)
+
+    arguments += ["--output_dir", tmp_path / "two", *more]
+    launch([*launcher, ROOT / "tests" / "ranks_on_cpu.py"], arguments)
+    output = launch([*launcher, ROOT / "tests" / "ranks_on_cpu.py"], [*arguments, "--max_steps", 3])  # which resumes
+    assert (tmp_path / "two" / "checkpoint-3" / "rng_state_1.pth").exists()
+    losses, same = ([row["loss"] for row in log(tmp_path / name / "checkpoint-3")] for name in ("run", "two"))
+    assert same == pytest.approx(losses, rel=1e-3)
+    assert validations(output)[-1] == pytest.approx(expected[-1], rel=1e-2)
+    assert not [file.name for file in (tmp_path / "two").glob("*.py") if "lmmvqa" not in file.name]
+    if sharding == "fsdp2":  # DeepSpeed draws other adapters, and names weights otherwise
+        start, two = (load_file(folder / "model.safetensors") for folder in (checkpoint, tmp_path / "mine"))
+        update = torch.cat([(one[name] - start[name]).flatten() for name in start])
+        difference = torch.cat([(one[name] - two[name]).flatten() for name in start])
+        assert difference.norm() < 0.05 * update.norm()
