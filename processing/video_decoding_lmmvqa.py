@@ -15,9 +15,9 @@
 
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import BinaryIO, TypeVar
 
 import av
 import numpy as np
@@ -35,6 +35,12 @@ VideoSource = str | os.PathLike | BinaryIO | np.ndarray | torch.Tensor | Image.I
 
 DEFAULT_ARRAY_FPS = 30.0
 
+# Which frames `decode_video` takes, as its docstring says. Raise it with any change of them: what is stored of videos
+# under another number is not theirs any more
+CHUNK_RULE = 1
+
+T = TypeVar("T")
+
 
 class VideoDecodingError(ValueError):
     """A source of which no frame can be read; the message names it and the reason."""
@@ -51,29 +57,52 @@ class DecodedVideo:
     Attributes:
         key_frames: (chunks, key_frame_size, key_frame_size, 3) uint8 RGB, the first frame of each one-second chunk.
         chunks: (chunks, chunk_frames, chunk_size, chunk_size, 3) uint8 RGB, consecutive frames from the key frame on.
-        duration: seconds, from the first frame's time stamp to the end of the last frame.
+        seconds: (chunks,) the second of the stream that each chunk starts; not 0, 1, 2 ... where no frame starts in one.
+        duration: seconds, from the first frame's time stamp to the end of the last frame decoded.
         num_frames: frames decoded.
     """
 
     key_frames: np.ndarray
     chunks: np.ndarray
+    seconds: np.ndarray
     duration: float
     num_frames: int
+
+    def part(self, first: int, end: int) -> "DecodedVideo":
+        """The chunks from `first` to before `end`."""
+        return replace(
+            self,
+            key_frames=self.key_frames[first:end],
+            chunks=self.chunks[first:end],
+            seconds=self.seconds[first:end],
+        )
 
 
 @dataclass
 class EncodedVideo:
-    """What a feature cache keeps of one video: a frozen tower's features in place of the pixels it would see.
+    """One video as the decoder's projectors see it: the towers' features in place of pixels.
 
     Attributes:
         vision_features: (chunks, tokens, vision hidden_size), see `LmmVqaModel.encode_key_frames`.
-        temporal_features: (chunks, temporal feature_size), see `LmmVqaModel.encode_chunks`; None with `chunks`.
+        temporal_features: (chunks, temporal feature_size), see `LmmVqaModel.encode_chunks`; None with `chunks`, and
+            for a model without temporal tower.
         chunks: as in `DecodedVideo`, where the temporal tower is being trained; None with `temporal_features`.
+        seconds: as in `DecodedVideo`; 0, 1, 2 ... by default.
     """
 
     vision_features: torch.Tensor
     temporal_features: torch.Tensor | None = None
     chunks: np.ndarray | None = None
+    seconds: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.seconds is None:
+            self.seconds = np.arange(len(self.vision_features))
+
+    def part(self, first: int, end: int) -> "EncodedVideo":
+        """The chunks from `first` to before `end`."""
+        parts = {name: value[first:end] for name, value in vars(self).items() if value is not None}
+        return EncodedVideo(**parts)
 
 
 class FrameScaler:
@@ -157,35 +186,75 @@ def decode_video(
         FileNotFoundError: the path does not exist.
     """
     sizes = (key_frame_size, chunk_size, chunk_frames, key_frame_fragments, chunk_fragments)
+    (video,) = decode_portions(source, lambda video: video, None, *sizes, fps)
+    return video
+
+
+def decode_portions(
+    source: VideoSource,
+    function: Callable[[DecodedVideo], T],
+    portion: int | None,
+    key_frame_size: int,
+    chunk_size: int,
+    chunk_frames: int,
+    key_frame_fragments: int = 1,
+    chunk_fragments: int = 1,
+    fps: float | None = None,
+) -> list[T]:
+    """As `decode_video`, but what is decoded is handed on while reading, so that memory does not grow with the video.
+
+    Args:
+        function: called with each portion in order. It must keep nothing but its result: where damage is met, reading
+            starts over, and results so far are dropped.
+        portion: chunks a portion, the last one has what is left; None for the whole video at once.
+
+    Returns:
+        What `function` returned, in order.
+    """
+    sizes = (portion, key_frame_size, chunk_size, chunk_frames, key_frame_fragments, chunk_fragments)
     if not _is_file(source):
-        return _cut(_read_pictures(source, fps), source, *sizes)
+        return [function(part) for part in _cut(_read_pictures(source, fps), source, *sizes)]
     is_path = isinstance(source, str | os.PathLike)
     can_restart = is_path or source.seekable()
     start = source.tell() if can_restart and not is_path else None
     try:
-        return _cut(_read_file(source, parallel=can_restart), source, *sizes)
+        return [function(part) for part in _cut(_read_file(source, parallel=can_restart), source, *sizes)]
     except _DamagedVideo:
         # What damaged frames look like then depends on timing: once more in order, for the same result on every run
         if not is_path:
             source.seek(start)
-        return _cut(_read_file(source, parallel=False), source, *sizes)
+        return [function(part) for part in _cut(_read_file(source, parallel=False), source, *sizes)]
 
 
 def _cut(
     frames: Iterator[tuple[float, float, av.VideoFrame]],
     source: VideoSource,
+    portion: int | None,
     key_frame_size: int,
     chunk_size: int,
     chunk_frames: int,
     key_frame_fragments: int,
     chunk_fragments: int,
-) -> DecodedVideo:
-    """(time in seconds, duration in seconds, frame) to key frames and chunks."""
+) -> Iterator[DecodedVideo]:
+    """(time in seconds, duration in seconds, frame) to key frames and chunks, `portion` of them at a time."""
     scale_key_frame = FrameScaler(key_frame_size, key_frame_fragments)
     scale_chunk_frame = FrameScaler(chunk_size, chunk_fragments)
     are_same = (chunk_size, chunk_fragments) == (key_frame_size, key_frame_fragments)
-    key_frames, chunks, seconds = [], [], []
-    start = end = num_frames = 0
+    key_frames, chunks, seconds = [], [], []  # of what is not handed on yet
+    growing = []  # those of the chunks that lack frames: they fill up in order
+    start = end = num_frames = num_chunks = 0
+
+    def hand_on(count: int) -> DecodedVideo:
+        video = DecodedVideo(
+            np.stack(key_frames[:count]),
+            np.stack([np.stack(chunk) for chunk in chunks[:count]]),
+            np.array(seconds[:count]),
+            float(end),
+            num_frames,
+        )
+        del key_frames[:count], chunks[:count], seconds[:count]
+        return video
+
     for time, duration, frame in frames:
         if not num_frames:
             start = time
@@ -194,24 +263,32 @@ def _cut(
         second = math.floor(time - start + 1e-6)
         picture = None
         if not seconds or second > seconds[-1]:
+            # Not before: only a frame of a later second shows that the second of the last chunk is complete
+            if portion is not None and len(chunks) - len(growing) >= portion:
+                yield hand_on(portion)
             picture = scale_key_frame(frame)
             key_frames.append(picture)
             chunks.append([])
             seconds.append(second)
-        growing = [chunk for chunk in chunks if len(chunk) < chunk_frames]
+            growing.append(chunks[-1])
+            num_chunks += 1
         if growing:
             if picture is None or not are_same:
                 picture = scale_chunk_frame(frame)
             for chunk in growing:
                 chunk.append(picture)
+            growing = [chunk for chunk in growing if len(chunk) < chunk_frames]
     if not num_frames:
         raise VideoDecodingError(f"Could not read {_name(source)}: it holds no frame; check that the file is complete")
     half_a_frame = end / num_frames / 2
-    if len(seconds) > 1 and end < seconds[-1] + 1 - half_a_frame:
+    if num_chunks > 1 and end < seconds[-1] + 1 - half_a_frame:
         key_frames.pop()
         chunks.pop()
-    chunks = [chunk + [chunk[-1]] * (chunk_frames - len(chunk)) for chunk in chunks]
-    return DecodedVideo(np.stack(key_frames), np.stack([np.stack(chunk) for chunk in chunks]), float(end), num_frames)
+        seconds.pop()
+    for chunk in chunks:
+        chunk += [chunk[-1]] * (chunk_frames - len(chunk))
+    while chunks:
+        yield hand_on(portion or len(chunks))
 
 
 def _name(source: VideoSource) -> str:
@@ -325,4 +402,4 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
     yield from array
 
 
-__all__ = ["DecodedVideo", "EncodedVideo", "VideoDecodingError", "VideoSource", "decode_video"]
+__all__ = ["DecodedVideo", "EncodedVideo", "VideoDecodingError", "VideoSource", "decode_portions", "decode_video"]

@@ -13,6 +13,8 @@
 # limitations under the License.
 """Videos to the two towers' inputs: key frames and chunks, scaled and normalised."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from PIL import Image
@@ -20,7 +22,11 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, VideoSource, decode_video
+from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, T, VideoSource, decode_portions
+
+
+# Chunks whose pixels are in memory at a time while towers encode a video: a multiple of the model's TOWER_BATCH_SIZE
+PORTION = 16
 
 
 class LmmVqaVideosKwargs(VideosKwargs, total=False):
@@ -105,8 +111,11 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         # All of them stand in the saved file: a default that changes one day must not change a checkpoint's scores
         super().__init__(**{name: getattr(self, name) for name in SETTINGS} | kwargs)
 
-    def decode(self, videos, video_metadata: list[dict] | None = None) -> list[DecodedVideo]:
-        """One video or a list, in any form of `VideoSource`, to key frames and chunks; decoded ones pass through."""
+    def decode(self, videos, video_metadata: list[dict] | None = None) -> list[DecodedVideo | EncodedVideo]:
+        """
+        One video or a list, in any form of `VideoSource`, to key frames and chunks; decoded and encoded videos pass
+        through.
+        """
         videos = make_video_list(videos)
         video_metadata = video_metadata or [{}] * len(videos)
         if len(video_metadata) != len(videos):
@@ -115,17 +124,59 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             )
         return [
             video
-            if isinstance(video, DecodedVideo)
-            else decode_video(
-                video,
-                self.key_frame_size,
-                self.chunk_size,
-                self.chunk_frames,
-                self.key_frame_fragments,
-                self.chunk_fragments,
-                metadata.get("fps"),
-            )
+            if isinstance(video, DecodedVideo | EncodedVideo)
+            else self.decode_portions(video, lambda decoded: decoded, None, metadata.get("fps"))[0]
             for video, metadata in zip(videos, video_metadata, strict=True)
+        ]
+
+    def decode_portions(
+        self,
+        video: VideoSource | DecodedVideo,
+        function: Callable[[DecodedVideo], T],
+        portion: int | None = PORTION,
+        fps: float | None = None,
+    ) -> list[T]:
+        """What `function` returns for each portion of a video's chunks, see `video_decoding_lmmvqa.decode_portions`."""
+        if isinstance(video, DecodedVideo):
+            portion = portion or len(video.chunks)
+            return [function(video.part(first, first + portion)) for first in range(0, len(video.chunks), portion)]
+        return decode_portions(
+            video,
+            function,
+            portion,
+            self.key_frame_size,
+            self.chunk_size,
+            self.chunk_frames,
+            self.key_frame_fragments,
+            self.chunk_fragments,
+            fps,
+        )
+
+    @torch.no_grad()
+    def encode(self, videos, encoder) -> list[EncodedVideo]:
+        """
+        One video or a list to both towers' features, `PORTION` chunks at a time: of long videos nothing else stays in
+        memory. Encoded videos pass through.
+
+        Args:
+            videos: in any form of `VideoSource`, decoded or encoded.
+            encoder: a `LmmVqaModel` in eval mode; the features are in its dtype and on its device.
+
+        Raises:
+            VideoDecodingError: a video of which no frame can be read.
+        """
+
+        def encode_portion(decoded: DecodedVideo) -> EncodedVideo:
+            inputs = self.preprocess(decoded).to(encoder.device)
+            vision_features = encoder.encode_key_frames(inputs["pixel_values"])
+            temporal_features = None
+            if encoder.config.use_temporal_tokens:
+                temporal_features = encoder.encode_chunks(inputs["pixel_values_videos"])
+            return EncodedVideo(vision_features, temporal_features, seconds=decoded.seconds)
+
+        return [
+            video if isinstance(video, EncodedVideo) else _join(self.decode_portions(video, encode_portion))
+            for video in make_video_list(videos)
         ]
 
     def preprocess(
@@ -179,6 +230,17 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         if not self.do_normalize:
             mean, std = [0.0] * len(mean), [1.0] * len(std)
         return [value / factor for value in mean], [value / factor for value in std]
+
+
+def _join(parts: list[EncodedVideo]) -> EncodedVideo:
+    temporal_features = None
+    if parts[0].temporal_features is not None:
+        temporal_features = torch.cat([part.temporal_features for part in parts])
+    return EncodedVideo(
+        torch.cat([part.vision_features for part in parts]),
+        temporal_features,
+        seconds=np.concatenate([part.seconds for part in parts]),
+    )
 
 
 def _normalise(pictures: list[np.ndarray], mean: list[float], std: list[float]) -> torch.Tensor:

@@ -25,16 +25,8 @@ def decoded(tiny, clips):
     return tiny[1].video_processor.decode(clips)
 
 
-@torch.no_grad()
 def encode(model, processor, videos) -> list[EncodedVideo]:
-    encoded = []
-    for video in videos:
-        pixels = processor.video_processor(video)
-        temporal = (
-            model.model.encode_chunks(pixels["pixel_values_videos"]) if model.config.use_temporal_tokens else None
-        )
-        encoded.append(EncodedVideo(model.model.encode_key_frames(pixels["pixel_values"]), temporal))
-    return encoded
+    return processor.video_processor.encode(videos, model.model)
 
 
 def split_digits_tokenizer():

@@ -13,6 +13,7 @@ from PIL import Image
 
 from lmmvqa.modeling_lmmvqa import LmmVqaVideoProcessor
 from lmmvqa.processing import VideoDecodingError, decode_video
+from lmmvqa.processing.video_decoding_lmmvqa import decode_portions
 
 
 def decode(source, chunk_frames=8, fps=None):
@@ -79,6 +80,35 @@ def test_a_chunk_holds_consecutive_frames_and_repeats_the_last_one_at_the_end(tm
     assert video.key_frames.shape == (2, 16, 16, 3)
     assert video.chunks.shape == (2, 6, 8, 8, 3)
     assert video.chunks.dtype == video.key_frames.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        even_times(150, 30),
+        even_times(165, 30),  # the last half second gives no chunk
+        even_times(9, 30),
+        even_times(8, 1),  # chunks run through all seconds that follow
+        even_times(10, 10) + [3 + t for t in even_times(20, 10)],  # no frame starts in seconds 1 and 2
+    ],
+)
+def test_portions_are_the_whole_video_in_order(tmp_path, times):
+    path = write_numbered_clip(tmp_path / "clip.mkv", times)
+    whole = decode(path)
+    assert whole.seconds.tolist() == sorted({int(times[index]) for index in frame_numbers(whole.key_frames)})
+    for portion in (1, 2, 5):
+        parts = decode_portions(path, lambda part: part, portion, 16, 8, 8)
+        assert [len(part.chunks) for part in parts[:-1]] == [portion] * (len(parts) - 1)
+        assert 1 <= len(parts[-1].chunks) <= portion
+        for name in ("key_frames", "chunks", "seconds"):
+            assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
+            assert np.array_equal(getattr(whole.part(1, 3), name), getattr(whole, name)[1:3])
+
+
+def test_a_portion_is_handed_on_while_the_video_is_read():
+    parts = decode_portions(numbered_pictures(250), lambda part: part, 2, 16, 8, 8, fps=30)
+    assert [part.num_frames for part in parts] == [61, 121, 181, 241]
+    assert [part.seconds.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 def test_every_form_of_a_video_gives_the_same_frames(tmp_path):
@@ -173,9 +203,11 @@ def test_a_damaged_file_gives_the_same_frames_on_every_run(tmp_path, caplog):
     path.write_bytes(data)
     runs = [decode(path), decode(path), decode(io.BytesIO(data))]
     assert "damaged" in caplog.text
+    parts = decode_portions(path, lambda part: part, 1, 16, 8, 8)
     for run in runs[1:]:
         assert np.array_equal(run.key_frames, runs[0].key_frames)
         assert np.array_equal(run.chunks, runs[0].chunks)
+    assert np.array_equal(np.concatenate([part.chunks for part in parts]), runs[0].chunks)
 
 
 def test_a_truncated_file_is_scored_with_a_warning(tmp_path, caplog):
