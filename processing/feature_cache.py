@@ -3,15 +3,16 @@
 import hashlib
 import json
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from tqdm import tqdm
-from transformers.image_processing_utils import BatchFeature
 
+from .feature_shards import FeatureShards, SharedLog
 from .processing_lmmvqa import LmmVqaProcessor
-from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo
+from .video_decoding_lmmvqa import CHUNK_RULE, DecodedVideo, EncodedVideo
 
 
 # What `encode_key_frames` reads of the configuration
@@ -21,15 +22,23 @@ KEY_FRAME_OPTIONS = (
     "spatial_projector_type",
     "spatial_grid_size",
 )
+NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize")
+KEY_FRAME_SETTINGS = ("key_frame_size", "key_frame_fragments", "image_mean", "image_std", *NORMALISATION)
+CHUNK_SETTINGS = ("chunk_size", "chunk_frames", "chunk_fragments")
 
 
 class FeatureCache:
-    """Features of frozen towers, one file a video and tower, computed when first asked for.
+    """Features of frozen towers by the digest of the video, computed when first asked for.
 
     Key-frame features are always cached, so the vision tower must be frozen; the temporal tower's features are cached
     where it is frozen, and the decoded chunks where it is trained. Each kind lies in a folder named after all that it
-    depends on: the tower's configuration and weights and the video processor's settings. A video is known by its path,
-    size and time of change. Features are stored as float16.
+    depends on and that its `settings.json` spells out: the tower's configuration and weights, the video processor's
+    settings and the rule by which chunks are cut. Another tower finds another folder, so nothing stale is read and
+    nothing is lost; a folder whose settings are not those of its name is refused.
+
+    A video is known by the SHA-256 of its content, wherever it lies; what path, size and time of change had which
+    digest is remembered, so that unchanged files are read no second time. Features are stored as float16. Several
+    processes may fill and read one cache at the same time, see `FeatureShards`.
 
     Args:
         folder: where caches lie, side by side for different towers.
@@ -37,72 +46,118 @@ class FeatureCache:
         processor: its processor.
 
     Raises:
-        ValueError: the vision tower is being trained.
+        ValueError: the vision tower is being trained, or a folder holds features of something else.
     """
 
     def __init__(self, folder: str | Path, model: torch.nn.Module, processor: LmmVqaProcessor):
         self.encoder, self.video_processor = model.model, processor.video_processor
-        settings = self.video_processor
-        if _is_trained(self.encoder.vision_tower):
+        config, towers = model.config, self.encoder
+        if _is_trained(towers.vision_tower):
             raise ValueError("got a vision tower that is being trained, expected a frozen one; leave the cache out")
-        config = model.config
-        key_frame_settings = [
-            settings.key_frame_size,
-            settings.key_frame_fragments,
-            settings.image_mean,
-            settings.image_std,
-        ]
-        layout = [getattr(config, name) for name in KEY_FRAME_OPTIONS]
-        vision_key = _digest(key_frame_settings + layout, self.encoder.vision_tower)
-        self.folders = {"vision_features": Path(folder) / f"vision-{vision_key}"}
-        chunk_settings = [settings.chunk_size, settings.chunk_frames, settings.chunk_fragments]
-        if config.use_temporal_tokens and _is_trained(self.encoder.temporal_tower):
-            self.folders["chunks"] = Path(folder) / f"chunks-{_digest(chunk_settings)}"
+        key_frame_options = {name: getattr(config, name) for name in KEY_FRAME_OPTIONS}
+        key_frame_settings = self._settings(*KEY_FRAME_SETTINGS) | key_frame_options | _identity(towers.vision_tower)
+        kinds = {
+            "seconds": ("seconds", self._settings(), np.int32),
+            "vision_features": ("vision", key_frame_settings, np.float16),
+        }
+        if config.use_temporal_tokens and _is_trained(towers.temporal_tower):
+            kinds["chunks"] = ("chunks", self._settings(*CHUNK_SETTINGS), np.uint8)
         elif config.use_temporal_tokens:
-            chunk_settings += [settings.chunk_mean, settings.chunk_std]
-            temporal_key = _digest(chunk_settings, self.encoder.temporal_tower)
-            self.folders["temporal_features"] = Path(folder) / f"temporal-{temporal_key}"
-        for path in self.folders.values():
-            path.mkdir(parents=True, exist_ok=True)
+            names = (*CHUNK_SETTINGS, "chunk_mean", "chunk_std", *NORMALISATION)
+            settings = self._settings(*names) | _identity(towers.temporal_tower)
+            kinds["temporal_features"] = ("temporal", settings, np.float16)
 
-    def _files(self, video: str) -> dict[str, Path]:
+        folder = Path(folder)
+        self.shards = {
+            kind: FeatureShards(folder / f"{name}-{_digest(settings)}", settings, dtype)
+            for kind, (name, settings, dtype) in kinds.items()
+        }
+        self._digest_log = SharedLog(folder, "digests")
+        self._digests = {}  # (path, size, time of change) -> digest
+        self._refresh()
+
+    def _settings(self, *names: str) -> dict:
+        return {"chunk_rule": CHUNK_RULE} | {name: getattr(self.video_processor, name) for name in names}
+
+    def _refresh(self) -> None:
+        for entry in self._digest_log.new_entries():
+            self._digests[entry["path"], entry["size"], entry["mtime_ns"]] = entry["digest"]
+        for shards in self.shards.values():
+            shards.refresh()
+
+    def _known_digest(self, video: str) -> str | None:
         stat = os.stat(video)
-        digest = hashlib.sha256(f"{os.path.abspath(video)}:{stat.st_size}:{stat.st_mtime_ns}".encode()).hexdigest()
-        return {name: folder / f"{digest[:32]}.safetensors" for name, folder in self.folders.items()}
+        return self._digests.get((os.path.abspath(video), stat.st_size, stat.st_mtime_ns))
+
+    def _digest_of(self, video: str) -> str:
+        digest = self._known_digest(video)
+        if digest is None:
+            stat = os.stat(video)
+            with open(video, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            entry = {"path": os.path.abspath(video), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+            self._digests[tuple(entry.values())] = digest
+            self._digest_log.append(entry | {"digest": digest})
+        return digest
+
+    def _has(self, digest: str | None) -> bool:
+        return all(digest in shards for shards in self.shards.values())
 
     def build(self, videos: list[str]) -> int:
-        """Computes what is missing, with a progress bar, and returns of how many videos something was."""
-        missing = [
-            video for video in dict.fromkeys(videos) if not all(f.exists() for f in self._files(video).values())
-        ]
+        """
+        Computes what is missing, with a progress bar, and returns of how many videos something was computed here.
+
+        Each process takes the videos in an order of its own and leaves out what others have done meanwhile, so that
+        several of them share the work without waiting for one another. One that is stopped loses the video it was at.
+
+        Raises:
+            VideoDecodingError: a video of which no frame can be read; what was computed before is kept.
+            ValueError: a feature that float16 cannot hold.
+        """
+        missing = [video for video in dict.fromkeys(videos) if not self._has(self._known_digest(video))]
+        random.Random().shuffle(missing)  # not the global generator: training draws the same with and without a cache
+        num_computed = 0
         for video in tqdm(missing, desc="features", disable=not missing, mininterval=5):
-            self._compute(video)
-        return len(missing)
+            self._refresh()
+            digest = self._digest_of(video)
+            if not self._has(digest):
+                self._compute(video, digest)
+                num_computed += 1
+        return num_computed
 
     @torch.no_grad()
-    def _encode(self, name: str, decoded: DecodedVideo, inputs: BatchFeature) -> torch.Tensor:
-        if name == "chunks":
-            return torch.from_numpy(decoded.chunks)
-        if name == "vision_features":
-            return self.encoder.encode_key_frames(inputs["pixel_values"]).half().cpu()
-        return self.encoder.encode_chunks(inputs["pixel_values_videos"]).half().cpu()
+    def _compute(self, video: str, digest: str) -> None:
+        missing = [kind for kind, shards in self.shards.items() if digest not in shards]
 
-    def _compute(self, video: str) -> None:
-        (decoded,) = self.video_processor.decode(video)
-        inputs = self.video_processor(decoded).to(self.encoder.device)
-        for name, file in self._files(video).items():
-            if not file.exists():
-                partial = file.with_suffix(f".{os.getpid()}.partial")
-                save_file({name: self._encode(name, decoded, inputs).contiguous()}, partial)
-                partial.replace(file)  # atomic: an interrupted run leaves no half file behind
+        def encode(decoded: DecodedVideo) -> dict[str, np.ndarray]:
+            inputs = self.video_processor(decoded).to(self.encoder.device)
+            arrays = {}
+            for kind in missing:
+                if kind == "vision_features":
+                    arrays[kind] = _as_float16(self.encoder.encode_key_frames(inputs["pixel_values"]), video)
+                elif kind == "temporal_features":
+                    arrays[kind] = _as_float16(self.encoder.encode_chunks(inputs["pixel_values_videos"]), video)
+                else:
+                    arrays[kind] = getattr(decoded, kind)
+            return arrays
+
+        portions = self.video_processor.decode_portions(video, encode)
+        for kind in missing:
+            self.shards[kind].add(digest, np.concatenate([arrays[kind] for arrays in portions]))
 
     def __getitem__(self, video: str) -> EncodedVideo:
-        files = self._files(video)
-        if not all(file.exists() for file in files.values()):
-            self._compute(video)
-        tensors = {name: load_file(file)[name] for name, file in files.items()}
+        digest = self._known_digest(video)
+        if not self._has(digest):
+            self._refresh()
+            digest = self._digest_of(video)
+            if not self._has(digest):
+                self._compute(video, digest)
+        arrays = {kind: shards[digest] for kind, shards in self.shards.items()}
         return EncodedVideo(
-            **{name: tensor.numpy() if name == "chunks" else tensor.float() for name, tensor in tensors.items()}
+            **{
+                kind: torch.from_numpy(array).float() if array.dtype == np.float16 else array
+                for kind, array in arrays.items()
+            }
         )
 
 
@@ -110,10 +165,23 @@ def _is_trained(tower: torch.nn.Module) -> bool:
     return any(parameter.requires_grad for parameter in tower.parameters())
 
 
-def _digest(settings: list, tower: torch.nn.Module | None = None) -> str:
-    key = hashlib.sha256(json.dumps(settings).encode())
-    if tower is not None:
-        key.update(tower.config.to_json_string().encode())
-        for name, tensor in tower.state_dict().items():
-            key.update(name.encode() + tensor.float().cpu().numpy().tobytes())
-    return key.hexdigest()[:16]
+def _identity(tower: torch.nn.Module) -> dict[str, str]:
+    """What a tower computes, as a digest of its configuration and weights, and in which precision."""
+    digest = hashlib.sha256(tower.config.to_json_string().encode())
+    for name, tensor in tower.state_dict().items():
+        digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+    return {"tower": digest.hexdigest(), "tower_dtype": str(tower.dtype)}
+
+
+def _digest(settings: dict) -> str:
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+
+
+def _as_float16(features: torch.Tensor, video: str) -> np.ndarray:
+    half = features.half()
+    if not half.isfinite().all():
+        raise ValueError(
+            f"got features up to {features.abs().max():g} from {video}, expected numbers that float16 holds, at most "
+            "65504; train without the feature cache"
+        )
+    return half.cpu().numpy()

@@ -118,7 +118,7 @@ def test_a_folder_for_everything_that_features_depend_on(frozen, tmp_path):
     model, processor = frozen
 
     def folder():
-        return tuple(FeatureCache(tmp_path, model, processor).folders.values())
+        return tuple(shards.folder for shards in FeatureCache(tmp_path, model, processor).shards.values())
 
     first = folder()
     model.model.spatial_projector.linear.weight.data += 1  # what is trained on top of the features
@@ -128,8 +128,9 @@ def test_a_folder_for_everything_that_features_depend_on(frozen, tmp_path):
     folders.append(folder())
     next(buffer for name, buffer in model.model.vision_tower.named_buffers() if "running_mean" in name).add_(1)
     folders.append(folder())
-    processor.video_processor.chunk_std = [1.0, 1.0, 1.0]
-    folders.append(folder())
+    for name, value in {"chunk_std": [1.0, 1.0, 1.0], "do_normalize": False}.items():
+        setattr(processor.video_processor, name, value)
+        folders.append(folder())
     for name, value in {
         "vision_feature_layer": -2,
         "vision_feature_select_strategy": "default",
@@ -140,8 +141,8 @@ def test_a_folder_for_everything_that_features_depend_on(frozen, tmp_path):
         folders.append(folder())
     model.model.temporal_tower.requires_grad_(True)
     folders.append(folder())
-    assert len(set(folders)) == 9
-    assert [folder.name.split("-")[0] for folder in folders[-1]] == ["vision", "chunks"]
+    assert len(set(folders)) == 10
+    assert [folder.name.split("-")[0] for folder in folders[-1]] == ["seconds", "vision", "chunks"]
 
 
 @pytest.mark.parametrize("is_tower_trained", [False, True])
