@@ -187,7 +187,7 @@ def main() -> None:
             template_sizes=data_args.template_sizes,
             inference_share=data_args.inference_share,
         ),
-        data_collator=LmmVqaDataCollator(processor),
+        data_collator=LmmVqaDataCollator(processor, model.config.get_text_config().max_position_embeddings),
         processing_class=processor,
     )
     validation = Validation(trainer, processor, validation_rows, cache)

@@ -514,11 +514,18 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
             (batch, number of answers) float32 log probabilities, normalised over the answers.
 
         Raises:
-            ValueError: the prompts are padded on the right.
+            ValueError: the prompts are padded on the right, or longer than the decoder's context.
         """
         if not attention_mask[:, -1].all():
             raise ValueError("got prompts padded on the right, expected the left; set tokenizer.padding_side='left'")
         tree = AnswerTree(answer_ids)
+        num_positions = input_ids.shape[1] + max(tree.depths, default=0)
+        max_positions = self.config.get_text_config().max_position_embeddings
+        if num_positions > max_positions:
+            raise ValueError(
+                f"got a prompt that needs {num_positions} positions with its answers, expected at most the decoder's "
+                f"{max_positions}; score long videos with the pipeline, which cuts them with LmmVqaProcessor.windows"
+            )
         outputs = self(
             input_ids=input_ids,
             attention_mask=attention_mask,

@@ -13,10 +13,51 @@
 # limitations under the License.
 """`pipeline("video-quality-assessment")`: videos in, scores out."""
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 
+import torch
+from transformers import BatchFeature
 from transformers.pipelines import Pipeline
+
+
+def map_windows(
+    model, processor, videos: list, question: str, num_answer_tokens: int, function: Callable[[BatchFeature], list]
+) -> list[tuple[list, list]]:
+    """
+    Asks a question about encoded videos: together about those that fit the decoder's context, window by window about
+    the others, see `LmmVqaProcessor.windows`.
+
+    Args:
+        model: a `LmmVqaForConditionalGeneration`.
+        processor: its `LmmVqaProcessor`.
+        videos: of `LmmVqaVideoProcessor.encode`.
+        num_answer_tokens: places to keep free behind the prompt.
+        function: the model's inputs to what it answers, a list with one item a window.
+
+    Returns:
+        The windows of each video, and what `function` gave for each of them.
+    """
+    chat = processor.prompt(question)
+    max_positions = model.config.get_text_config().max_position_embeddings
+
+    def ask(parts: list) -> list:
+        return function(processor(parts, text=[chat] * len(parts)).to(model.device))
+
+    windows = [processor.windows(video.seconds, chat, max_positions, num_answer_tokens) for video in videos]
+    fitting = [video for video, of_video in zip(videos, windows, strict=True) if len(of_video) == 1]
+    of_fitting = iter(ask(fitting) if fitting else [])
+    return [
+        (
+            of_video,
+            [next(of_fitting)]
+            if len(of_video) == 1
+            else [ask([video.part(window.first_chunk, window.end_chunk)])[0] for window in of_video],
+        )
+        for video, of_video in zip(videos, windows, strict=True)
+    ]
 
 
 class VideoQualityAssessmentPipeline(Pipeline):
@@ -26,7 +67,7 @@ class VideoQualityAssessmentPipeline(Pipeline):
     Calling it with one video (a path, a file object, an array of frames, a picture) returns a dict, with a list of
     videos a list of dicts. `readout="score"` (default) reads the distribution over the answers 0 to 100 from the
     logits, `readout="generate"` lets the decoder write its answer and parses it, as in the paper. `batch_size` videos
-    go through the model together.
+    go through the model together. Videos longer than the decoder's context are scored in windows, whatever the readout.
 
     Raises:
         VideoDecodingError: a video of which no frame can be read.
@@ -52,24 +93,45 @@ class VideoQualityAssessmentPipeline(Pipeline):
         return {}, forward_parameters | generate_kwargs, {}
 
     def preprocess(self, videos):
-        return self.processor(videos)
+        # Encoding belongs to reading: a long video's pixels are never in memory all at once
+        return self.processor.video_processor.encode(videos, self.model.model)
 
-    def _forward(self, inputs, readout: str = "score", **generate_kwargs):
+    def _forward(self, videos, readout: str = "score", **generate_kwargs):
         if readout == "score":
-            return {"score_log_probabilities": self.model.answer_log_probabilities(self._score_answer_ids, **inputs)}
-        generate_kwargs = {"max_new_tokens": 16, "do_sample": False} | generate_kwargs
-        sequences = self.model.generate(**inputs, **generate_kwargs)
-        return {"answer_ids": sequences[:, inputs["input_ids"].shape[1] :]}
+            num_answer_tokens = max(map(len, self._score_answer_ids))
+            answer = self._score_log_probabilities
+        else:
+            generate_kwargs = {"max_new_tokens": 16, "do_sample": False} | generate_kwargs
+            num_answer_tokens = generate_kwargs["max_new_tokens"]
+            answer = partial(self._generate, **generate_kwargs)
+        question = self.processor.score_question
+        return map_windows(self.model, self.processor, videos, question, num_answer_tokens, answer)
+
+    def _score_log_probabilities(self, inputs: BatchFeature) -> list[torch.Tensor]:
+        return list(self.model.answer_log_probabilities(self._score_answer_ids, **inputs))
+
+    def _generate(self, inputs: BatchFeature, **generate_kwargs) -> list[str]:
+        names = ("num_chunks", "vision_features", "temporal_features")
+        features = {name: inputs.pop(name) for name in names if name in inputs}
+        # `generate` encodes pixels once; of features it takes what follows the projectors
+        encoded = {
+            "image": self.model.model.get_image_features(**features, return_dict=True),
+            "video": self.model.model.get_video_features(**features, return_dict=True),
+        }
+        sequences = self.model.generate(**inputs, mm_encoder_outputs=encoded, **generate_kwargs)
+        answers = sequences[:, inputs["input_ids"].shape[1] :]
+        return [answer.strip() for answer in self.processor.batch_decode(answers, skip_special_tokens=True)]
 
     def postprocess(self, outputs) -> dict:
         return self._results(outputs)[0]
 
-    def _results(self, outputs) -> list[dict]:
-        if "score_log_probabilities" in outputs:
-            results = self.processor.post_process_scores(outputs["score_log_probabilities"])
-        else:
-            answers = self.processor.batch_decode(outputs["answer_ids"], skip_special_tokens=True)
-            results = [self.processor.post_process_answer(answer.strip()) for answer in answers]
+    def _results(self, outputs: list[tuple[list, list]]) -> list[dict]:
+        results = [
+            self.processor.post_process_window_answers(windows, answers)
+            if isinstance(answers[0], str)
+            else self.processor.post_process_window_scores(windows, torch.stack(answers))
+            for windows, answers in outputs
+        ]
         return [asdict(result) for result in results]
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
@@ -79,4 +141,4 @@ class VideoQualityAssessmentPipeline(Pipeline):
             yield from self._results(self.forward(self.preprocess(batch), **forward_params))
 
 
-__all__ = ["VideoQualityAssessmentPipeline"]
+__all__ = ["VideoQualityAssessmentPipeline", "map_windows"]

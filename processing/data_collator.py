@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from .processing_lmmvqa import LmmVqaProcessor
+from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 
 
 @dataclass
@@ -14,14 +15,22 @@ class LmmVqaDataCollator:
     sequence): the ids of the answer and of the end-of-turn token as they stand in the chat, -100 on everything else.
     Labels are not shifted; the loss does that. `scores` (batch,) are the MOS that the answers state, NaN for other
     questions; the model does not take them.
+
+    A video longer than the decoder's context is cut as for scoring, see `LmmVqaProcessor.windows`, and one of its
+    windows is taken, drawn anew each time with PyTorch's generator. Without a feature cache all of it is decoded.
+
+    Args:
+        max_positions: the decoder's `max_position_embeddings`.
     """
 
     processor: LmmVqaProcessor
+    max_positions: int
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         turns = [(row["question"], row["answer"], row.get("system_prompt")) for row in rows]
         chats = [self.processor.prompt(*of_row) for of_row in turns]
-        batch = self.processor([row["video"] for row in rows], text=chats)
+        videos = self.processor.video_processor.decode([row["video"] for row in rows])
+        batch = self.processor(list(map(self._fitting, videos, chats)), text=chats)
         end_of_turn = self.processor.tokenizer.eos_token_id
         labels = torch.full_like(batch["input_ids"], -100)
         for of_row, input_ids, row_labels in zip(turns, batch["input_ids"], labels, strict=True):
@@ -31,3 +40,10 @@ class LmmVqaDataCollator:
             row_labels[end - len(answer) : end] = torch.tensor(answer)
         scores = torch.tensor([row["score"] for row in rows])
         return {**batch, "labels": labels, "scores": scores}
+
+    def _fitting(self, video: DecodedVideo | EncodedVideo, chat: str) -> DecodedVideo | EncodedVideo:
+        windows = self.processor.windows(video.seconds, chat, self.max_positions)
+        if len(windows) == 1:
+            return video
+        window = windows[int(torch.randint(len(windows), ()))]
+        return video.part(window.first_chunk, window.end_chunk)

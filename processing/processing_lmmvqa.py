@@ -13,9 +13,11 @@
 # limitations under the License.
 """A question about a video to the model's inputs, and the model's answer to a score and a level."""
 
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin
@@ -61,15 +63,36 @@ class AnswerParsingError(ValueError):
 
 
 @dataclass
+class VideoWindow:
+    """Consecutive chunks of a video that fit the decoder's context.
+
+    Attributes:
+        first_chunk, end_chunk: the first chunk and the one after the last.
+        start, end: seconds of the video; windows follow one another without gap.
+    """
+
+    first_chunk: int
+    end_chunk: int
+    start: int
+    end: int
+
+
+@dataclass
 class QualityResult:
     """Perceived quality of one video.
+
+    A video longer than the decoder's context is scored in windows, see `LmmVqaProcessor.windows`. Its distribution over
+    scores is the mixture of the windows' distributions, weighted by their durations, and everything else is read from
+    that: the score is the weighted mean of the windows' scores, the deviation has the differences between windows in
+    it.
 
     Attributes:
         score: 0 (worst) to 100 (best).
         score_std: standard deviation of the model's own distribution over scores; None where the answer was generated.
         level: "poor", "fair" or "good", the score against the processor's `level_thresholds`.
         level_probabilities: mass of the distribution over scores between the thresholds; None where generated.
-        answer: the generated text, or the most probable answer.
+        answer: the generated text, those of several windows joined by "; ", or the most probable answer.
+        windows: {"start", "end"} in seconds and the fields above for each window; None where the whole video fits.
     """
 
     score: float
@@ -77,6 +100,7 @@ class QualityResult:
     level: str
     level_probabilities: dict[str, float] | None
     answer: str
+    windows: list[dict] | None = None
 
 
 class LmmVqaProcessor(ProcessorMixin):
@@ -209,8 +233,45 @@ class LmmVqaProcessor(ProcessorMixin):
         return video_inputs, [self.replace_video_token(video_inputs, index) for index in range(len(videos))]
 
     def replace_video_token(self, video_inputs: dict, video_idx: int, **kwargs) -> str:
-        key_frame_tokens, temporal_tokens = visual_token_counts(self, int(video_inputs["num_chunks"][video_idx]))
+        return self._placeholders(int(video_inputs["num_chunks"][video_idx]))
+
+    def _placeholders(self, num_chunks: int) -> str:
+        key_frame_tokens, temporal_tokens = visual_token_counts(self, num_chunks)
         return self.key_frame_token * key_frame_tokens + self.video_token * temporal_tokens
+
+    def windows(
+        self, seconds: np.ndarray, text: str, max_positions: int, num_answer_tokens: int = 0
+    ) -> list[VideoWindow]:
+        """
+        A video in the fewest windows that fit the decoder's context, of equal length but for one chunk.
+
+        Args:
+            seconds: (chunks,), see `DecodedVideo` and `EncodedVideo`.
+            text: the chat that each window stands in, with one `video_token`.
+            max_positions: the decoder's `max_position_embeddings`.
+            num_answer_tokens: places to keep free behind the chat.
+
+        Returns:
+            One window where the whole video fits.
+
+        Raises:
+            ValueError: one second of video does not fit.
+        """
+        chats = [text.replace(self.video_token, self._placeholders(num_chunks)) for num_chunks in (1, 2)]
+        with_one, with_two = map(len, self.tokenizer(chats, add_special_tokens=False)["input_ids"])
+        free = max_positions - num_answer_tokens - with_one
+        if free < 0:
+            raise ValueError(
+                f"got a decoder of {max_positions} positions, expected at least {with_one + num_answer_tokens} for the "
+                "prompt, the answer and one second of video; use a smaller spatial_grid_size or a decoder of longer "
+                "context"
+            )
+        # Where both towers' tokens are averaged a chunk more takes no place
+        most = 1 + free // (with_two - with_one) if with_two > with_one else len(seconds)
+        num_windows = math.ceil(len(seconds) / most)
+        borders = [len(seconds) * index // num_windows for index in range(num_windows + 1)]
+        times = [int(seconds[border]) for border in borders[:-1]] + [int(seconds[-1]) + 1]
+        return [VideoWindow(*borders[index : index + 2], *times[index : index + 2]) for index in range(num_windows)]
 
     def answer_token_ids(self, question: str, answer: str, system_prompt: str | None = None) -> list[int]:
         """
@@ -268,6 +329,18 @@ class LmmVqaProcessor(ProcessorMixin):
             )
         ]
 
+    def post_process_window_scores(
+        self, windows: list[VideoWindow], score_log_probabilities: torch.Tensor
+    ) -> QualityResult:
+        """
+        The result of one video from its windows; of one window alone, that of `post_process_scores`.
+
+        Args:
+            score_log_probabilities: (windows, 101).
+        """
+        (result,) = self.post_process_scores(mix_windows(windows, score_log_probabilities)[None])
+        return _with_windows(result, windows, self.post_process_scores(score_log_probabilities))
+
     def post_process_answer(self, answer: str) -> QualityResult:
         """
         The score that a generated answer to the score question states.
@@ -280,6 +353,18 @@ class LmmVqaProcessor(ProcessorMixin):
             raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one number from 0 to 100")
         score = float(numbers[0])
         return QualityResult(score, None, self.level(score), None, answer)
+
+    def post_process_window_answers(self, windows: list[VideoWindow], answers: list[str]) -> QualityResult:
+        """
+        The result of one video from the answers generated to its windows: the mean score, weighted by duration.
+
+        Raises:
+            AnswerParsingError: an answer does not state exactly one number from 0 to 100.
+        """
+        results = [self.post_process_answer(answer) for answer in answers]
+        score = sum(weight * result.score for weight, result in zip(_weights(windows), results, strict=True))
+        result = QualityResult(score, None, self.level(score), None, "; ".join(answers))
+        return _with_windows(result, windows, results)
 
     def post_process_level_answer(self, answer: str) -> str:
         """
@@ -294,4 +379,38 @@ class LmmVqaProcessor(ProcessorMixin):
         return levels[0]
 
 
-__all__ = ["LmmVqaProcessor", "QualityResult"]
+def mix_windows(windows: list[VideoWindow], log_probabilities: torch.Tensor) -> torch.Tensor:
+    """
+    The distribution over answers to a whole video: the windows' distributions, weighted by duration.
+
+    Args:
+        log_probabilities: (windows, answers).
+
+    Returns:
+        (answers,) log probabilities.
+    """
+    if len(windows) == 1:
+        return log_probabilities[0]
+    weights = torch.tensor(_weights(windows), dtype=torch.float64)
+    mixed = (log_probabilities.cpu().double() + weights.log()[:, None]).logsumexp(0)
+    return mixed.to(log_probabilities)
+
+
+def _weights(windows: list[VideoWindow]) -> list[float]:
+    duration = windows[-1].end - windows[0].start
+    return [(window.end - window.start) / duration for window in windows]
+
+
+def _with_windows(result: QualityResult, windows: list[VideoWindow], results: list[QualityResult]) -> QualityResult:
+    if len(windows) == 1:
+        return results[0]
+    of_windows = [
+        {"start": window.start, "end": window.end} | vars(of_window)
+        for window, of_window in zip(windows, results, strict=True)
+    ]
+    for of_window in of_windows:
+        del of_window["windows"]
+    return replace(result, windows=of_windows)
+
+
+__all__ = ["LmmVqaProcessor", "QualityResult", "VideoWindow", "mix_windows"]

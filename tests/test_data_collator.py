@@ -26,7 +26,7 @@ def test_labels_of_a_score_and_a_level(processor, clips):
         {"video": clips[0], "question": "How good?", "answer": "63", "score": 63.4},
         {"video": clips[1], "question": "poor, fair or good?", "answer": "poor", "score": math.nan},
     ]
-    batch = LmmVqaDataCollator(processor)(rows)
+    batch = LmmVqaDataCollator(processor, 4096)(rows)
     assert processor.batch_decode(batch["input_ids"]) == [
         "<|pad|>"
         * 5
@@ -45,7 +45,7 @@ def test_labels_of_a_score_and_a_level(processor, clips):
 
 def test_a_row_may_bring_its_own_system_prompt(processor, clips):
     row = {"video": clips[0], "question": "How good?", "answer": "63", "score": 63.4}
-    batch = LmmVqaDataCollator(processor)([row | {"system_prompt": "You are an optician."}, row])
+    batch = LmmVqaDataCollator(processor, 4096)([row | {"system_prompt": "You are an optician."}, row])
     chats = processor.batch_decode(batch["input_ids"])
     assert "<|system|>You are an optician.<|end|>" in chats[0] and "<|system|>You are an expert.<|end|>" in chats[1]
     assert batch["labels"][:, -2:].tolist() == [[316, 1], [316, 1]]
@@ -58,7 +58,7 @@ def test_answers_are_tokenised_in_their_place(processor, clips):
         "{% for message in messages %}{% if message['role'] == 'assistant' %} {{ message['content'] }}<|end|>"
         "{% else %}{{ message['content'] }}<|assistant|>{% endif %}{% endfor %}"
     )
-    batch = LmmVqaDataCollator(processor)(
+    batch = LmmVqaDataCollator(processor, 4096)(
         [{"video": clips[0], "question": "How?", "answer": "good", "score": math.nan}]
     )
     assert batch["labels"][0, -3:].tolist() == [NOT_A_LABEL, 362, 1]
@@ -67,7 +67,7 @@ def test_answers_are_tokenised_in_their_place(processor, clips):
 
 def test_what_the_template_adds_after_the_turn_is_not_learnt(processor, clips):
     processor.chat_template = processor.chat_template.replace("<|end|>", "<|end|>\n")  # ChatML ends turns like this
-    batch = LmmVqaDataCollator(processor)(
+    batch = LmmVqaDataCollator(processor, 4096)(
         [{"video": clips[0], "question": "How good?", "answer": "63", "score": 63.4}]
     )
     assert batch["labels"][0, -4:].tolist() == [NOT_A_LABEL, 316, 1, NOT_A_LABEL]
@@ -81,6 +81,6 @@ def test_labels_where_padding_is_the_end_token_and_the_tokenizer_pads_right(proc
         {"video": clips[0], "question": "How good?", "answer": "63", "score": 63.4},
         {"video": clips[0], "question": "How good is the quality of this video?", "answer": "63", "score": 63.4},
     ]
-    batch = LmmVqaDataCollator(processor)(rows)
+    batch = LmmVqaDataCollator(processor, 4096)(rows)
     is_label = batch["labels"] != NOT_A_LABEL
     assert batch["labels"][is_label].tolist() == batch["input_ids"][is_label].tolist() == [316, 1, 316, 1]

@@ -153,7 +153,7 @@ def test_the_cached_loss_is_that_of_pixels(frozen, clips, tmp_path, is_tower_tra
     losses = []
     for cache in (None, FeatureCache(tmp_path, model, processor)):
         pairs = QaPairs(rows, ("score", "level"), {"tiny": (20.0, 50.0)}, cache=cache)
-        batch = LmmVqaDataCollator(processor)(list(pairs))
+        batch = LmmVqaDataCollator(processor, 4096)(list(pairs))
         assert ("vision_features" in batch) == (cache is not None)
         assert ("pixel_values_videos" in batch) == (cache is None or is_tower_trained)
         losses.append(model(**batch).loss.item())
@@ -182,7 +182,7 @@ def test_the_readout_loss_is_the_squared_error_of_the_expected_score(train, froz
     model, processor = frozen
     rows = [{"video": clip, "mos": 30.0 * index, "dataset": "tiny"} for index, clip in enumerate(clips)]
     pairs = QaPairs(rows, ("score", "level"), {"tiny": (20.0, 50.0)})
-    batch = LmmVqaDataCollator(processor)([pairs[index] for index in range(len(pairs))])
+    batch = LmmVqaDataCollator(processor, 4096)([pairs[index] for index in range(len(pairs))])
     losses = []
     for weight in (0.0, 2.0):
         trainer = train.LmmVqaTrainer(

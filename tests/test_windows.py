@@ -1,0 +1,263 @@
+"""Videos longer than the decoder's context: windows, their scores and the video's, in scoring and in training."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_pair, write_clip
+from transformers import pipeline
+
+from lmmvqa.evaluation.predictions import predict_levels, predict_scores
+from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
+from lmmvqa.processing import video_decoding_lmmvqa
+from lmmvqa.processing.data_collator import LmmVqaDataCollator
+from lmmvqa.processing.feature_cache import FeatureCache
+from lmmvqa.scoring.cli import main
+
+
+@pytest.fixture(scope="module")
+def frames():
+    """Six seconds whose quality changes: (180, 48, 64, 3)."""
+    rng = np.random.default_rng(0)
+    second, y, x = np.mgrid[:180, :48, :64]
+    picture = 127 + (100 - second // 2) * np.sin(x / 3 + second / 9) * np.cos(y / (2 + second // 30))
+    return np.clip(picture[..., None] + rng.normal(0, 1 + second[..., None] / 4, (180, 48, 64, 3)), 0, 255).astype(
+        np.uint8
+    )
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("windows") / "6s.mp4", num_frames=180, seed=3)
+
+
+@pytest.fixture(scope="module")
+def unlimited(tiny):
+    return pipeline("video-quality-assessment", model=tiny[0], processor=tiny[1])
+
+
+def limited_pair(num_chunks: int, num_answer_tokens: int = 1, **options):
+    """The tiny model, whose decoder holds so many seconds of video."""
+    model, processor = tiny_pair(**options)
+    chat = processor.tokenizer(processor.prompt(), add_special_tokens=False)["input_ids"]
+    # The video's one token becomes four a second and one
+    model.config.text_config.max_position_embeddings = len(chat) + 4 * num_chunks + num_answer_tokens
+    return model, processor
+
+
+def limited_scorer(num_chunks: int, **options) -> VideoQualityAssessmentPipeline:
+    model, processor = limited_pair(num_chunks, **options)
+    return pipeline("video-quality-assessment", model=model, processor=processor)
+
+
+# where a video is cut
+
+
+def test_fewest_windows_of_equal_length(tiny):
+    model, processor = limited_pair(3)
+    limit = model.config.text_config.max_position_embeddings
+    for num_chunks in range(1, 30):
+        windows = processor.windows(np.arange(num_chunks), processor.prompt(), limit, 1)
+        lengths = [window.end_chunk - window.first_chunk for window in windows]
+        assert len(windows) == math.ceil(num_chunks / 3)
+        assert sum(lengths) == num_chunks and max(lengths) <= 3 and max(lengths) - min(lengths) <= 1
+        assert [window.first_chunk for window in windows[1:]] == [window.end_chunk for window in windows[:-1]]
+        assert [(window.start, window.end) for window in windows] == [
+            (window.first_chunk, window.end_chunk) for window in windows
+        ]
+
+
+def test_windows_last_as_long_as_their_part_of_the_video():
+    """No frame starts in seconds 2 to 8: the picture stands still."""
+    model, processor = limited_pair(2)
+    limit = model.config.text_config.max_position_embeddings
+    windows = processor.windows(np.array([0, 1, 9, 10]), processor.prompt(), limit, 1)
+    assert [(window.start, window.end) for window in windows] == [(0, 9), (9, 11)]
+    certain = torch.full((2, 101), -torch.inf)
+    certain[0, 20] = certain[1, 75] = 0
+    assert processor.post_process_window_scores(windows, certain).score == pytest.approx((9 * 20 + 2 * 75) / 11)
+
+
+def test_tokens_that_do_not_grow_with_the_video_need_no_windows():
+    model, processor = limited_pair(1, spatial_reduction="mean")
+    limit = model.config.text_config.max_position_embeddings
+    assert len(processor.windows(np.arange(5000), processor.prompt(), limit, 1)) == 1
+
+
+def test_a_context_without_room_for_a_second_is_refused(frames):
+    with pytest.raises(ValueError, match="expected at least .* for the prompt, the answer and one second of video"):
+        limited_scorer(0)(frames)
+
+
+# scores
+
+
+def test_the_score_is_the_mean_of_the_parts_weighted_by_duration(frames, unlimited):
+    result = limited_scorer(2)(frames)
+    parts = [unlimited(frames[start : start + 60]) for start in (0, 60, 120)]
+    assert [(window["start"], window["end"]) for window in result["windows"]] == [(0, 2), (2, 4), (4, 6)]
+    for window, part in zip(result["windows"], parts, strict=True):
+        assert set(window) == {"start", "end", *part} - {"windows"}
+        assert all(window[name] == part[name] for name in part.keys() - {"windows"})
+    scores = [part["score"] for part in parts]
+    assert max(scores) - min(scores) > 0.01
+    assert result["score"] == pytest.approx(np.mean(scores), abs=1e-4)
+    # Variance of a mixture: mean of the variances and variance of the means
+    variance = np.mean([part["score_std"] ** 2 for part in parts]) + np.var(scores)
+    assert result["score_std"] == pytest.approx(math.sqrt(variance), abs=1e-3)
+    for level, mass in result["level_probabilities"].items():
+        assert mass == pytest.approx(np.mean([part["level_probabilities"][level] for part in parts]), abs=1e-5)
+
+
+def test_windows_of_different_length(frames, unlimited):
+    result = limited_scorer(2)(frames[:150])
+    lengths = [window["end"] - window["start"] for window in result["windows"]]
+    assert lengths == [1, 2, 2]
+    scores = [unlimited(frames[start:end])["score"] for start, end in ((0, 30), (30, 90), (90, 150))]
+    assert result["score"] == pytest.approx(np.average(scores, weights=lengths), abs=1e-4)
+
+
+def test_a_video_that_fits_has_the_result_of_the_model_bit_for_bit(frames, clips, tiny):
+    model, processor = tiny
+    scorer = limited_scorer(6)
+    for video in (frames, clips[2]):
+        log_probabilities = model.answer_log_probabilities(processor.score_answer_ids, **processor(video))
+        (expected,) = processor.post_process_scores(log_probabilities)
+        assert scorer(video) == vars(expected)
+        assert expected.windows is None
+
+
+def test_one_decoding_and_no_prompt_beyond_the_context(clip, monkeypatch):
+    scorer, read = limited_scorer(2), []
+    read_file = video_decoding_lmmvqa._read_file
+    monkeypatch.setattr(
+        video_decoding_lmmvqa,
+        "_read_file",
+        lambda *given, **options: read.append(given) or read_file(*given, **options),
+    )
+    lengths, chunks = [], []
+    scorer.model.model.language_model.register_forward_pre_hook(
+        lambda _, given, named: lengths.append(named["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    scorer.model.model.vision_tower.register_forward_hook(lambda _, given, output: chunks.append(len(given[0])))
+    assert len(scorer(clip)["windows"]) == 3
+    assert len(read) == 1 and chunks == [1] * 6
+    assert lengths == [scorer.model.config.text_config.max_position_embeddings - 1] * 3
+
+
+def test_long_and_short_videos_in_a_batch(clip, clips):
+    scorer = limited_scorer(2)
+    videos = [clips[0], clip, clips[1], clips[2]]
+    together, alone = scorer(videos, batch_size=4), [scorer(video) for video in videos]
+    assert [result["windows"] and len(result["windows"]) for result in together] == [None, 3, None, 2]
+    assert [result["score"] for result in together] == pytest.approx([result["score"] for result in alone], abs=0.01)
+
+
+def test_predictions_are_those_of_the_pipeline(clip, clips, tmp_path):
+    model, processor = limited_pair(2)
+    model.requires_grad_(False)
+    videos = [*clips, clip]
+    expected = [limited_scorer(2)(video) for video in videos]
+    cache = FeatureCache(tmp_path, model, processor)
+    for options, tolerance in (({}, 0.01), ({"cache": cache}, 0.05)):
+        results = predict_scores(model, processor, videos, batch_size=4, **options)
+        assert [result.score for result in results] == pytest.approx([e["score"] for e in expected], abs=tolerance)
+        assert [len(result.windows or []) for result in results] == [0, 0, 2, 3]
+        assert [window["start"] for window in results[3].windows] == [0, 2, 4]
+    assert len(predict_levels(model, processor, videos)) == 4
+
+
+def test_generated_answers_of_windows(frames, monkeypatch):
+    model, processor = limited_pair(2, num_answer_tokens=16)
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    answers = iter(["20", "The score is 50.", "62"])
+    generated = []
+
+    def decode(ids, **options):
+        generated.append(ids.shape)
+        return [next(answers)]
+
+    monkeypatch.setattr(scorer.processor, "batch_decode", decode)
+    result = scorer(frames, readout="generate")
+    assert result["score"] == pytest.approx(44) and result["level"] == "fair"
+    assert result["answer"] == "20; The score is 50.; 62"
+    assert result["score_std"] is None and result["level_probabilities"] is None
+    assert [window["score"] for window in result["windows"]] == [20, 50, 62]
+    assert len(generated) == 3 and all(shape[0] == 1 and 1 <= shape[1] <= 16 for shape in generated)
+
+
+def test_features_generate_what_pixels_do(clips, tiny, monkeypatch):
+    model, processor = tiny
+    scorer, decoded = pipeline("video-quality-assessment", model=model, processor=processor), []
+    monkeypatch.setattr(scorer.processor, "batch_decode", lambda ids, **_: decoded.append(ids) or ["50"] * len(ids))
+    options = {"max_new_tokens": 6, "eos_token_id": None, "num_beams": 2}
+    scorer(clips, readout="generate", batch_size=3, **options)
+    inputs = processor(clips)
+    expected = model.generate(**inputs, **options, do_sample=False)
+    assert torch.equal(decoded[0], expected[:, inputs["input_ids"].shape[1] :])
+
+
+def test_a_prompt_beyond_the_context_is_refused(clip):
+    model, processor = limited_pair(2)
+    with pytest.raises(ValueError, match="score long videos with the pipeline"):
+        model.answer_log_probabilities(processor.score_answer_ids, **processor(clip))
+
+
+def test_the_command_line_shows_windows(capsys, clip, clips, tmp_path):
+    for part in limited_pair(2):
+        part.save_pretrained(tmp_path)
+    command = ["score", "--model", str(tmp_path), "--device", "cpu", clips[0], clip]
+    assert main([*command, "--json", "--csv", str(tmp_path / "rows.csv")]) == 0
+    short, long = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "windows" not in short
+    assert list(long) == [*short, "windows"]
+    assert [window["end"] for window in long["windows"]] == [2, 4, 6]
+    weighted = np.mean([window["score"] for window in long["windows"]])
+    assert long["score"] == pytest.approx(weighted, abs=1e-4)
+
+    with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[1]) == list(short)
+    assert rows[1]["score"] == str(long["score"])
+
+    assert main(command) == 0
+    _, short_line, long_line = capsys.readouterr().out.splitlines()
+    assert long_line.endswith("(3 windows)") and not short_line.endswith("windows)")
+
+
+# training
+
+
+def test_training_takes_one_window_at_random(clip, tmp_path):
+    model, processor = limited_pair(3)
+    model.requires_grad_(False)
+    limit = model.config.text_config.max_position_embeddings
+    collate = LmmVqaDataCollator(processor, limit)
+    cached = FeatureCache(tmp_path, model, processor)[clip]
+    torch.manual_seed(0)
+    for video, name, whole in (
+        (clip, "pixel_values", processor(clip)["pixel_values"]),
+        (cached, "vision_features", cached.vision_features),
+    ):
+        row = {"video": video, "question": processor.score_question, "answer": "63", "score": 63.0}
+        starts = set()
+        for _ in range(12):
+            batch = collate([row])
+            assert batch["input_ids"].shape[1] <= limit
+            assert (batch["labels"] != -100).sum() == 2
+            first = next(index for index in range(6) if torch.equal(batch[name][0], whole[index]))
+            assert torch.equal(batch[name], whole[first : first + 2])  # "63" and its end take the place of a chunk
+            starts.add(first)
+        assert starts == {0, 2, 4}
+
+
+def test_what_fits_is_trained_on_whole_and_draws_nothing(clips):
+    model, processor = limited_pair(4)
+    state = torch.get_rng_state()
+    row = {"video": clips[2], "question": processor.score_question, "answer": "63", "score": 63.0}
+    batch = LmmVqaDataCollator(processor, model.config.text_config.max_position_embeddings)([row])
+    assert batch["num_chunks"].tolist() == [3]
+    assert torch.equal(torch.get_rng_state(), state)
