@@ -1,6 +1,7 @@
 """Arrays on disk by key, in shards that many processes read and write at the same time without waiting for another."""
 
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator
@@ -75,7 +76,7 @@ class FeatureShards:
         self._check_settings(settings | {"dtype": self.dtype.name})
         self._log = SharedLog(folder, "index")
         self._entries = {}  # key -> (shard, offset, shape)
-        self._readers = {}  # shard -> open file
+        self._readers = {}  # shard -> its bytes, mapped to memory
         self._writer, self._num_written = None, 0
         self.refresh()
 
@@ -95,7 +96,7 @@ class FeatureShards:
                 )
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_readers": {}, "_writer": None}  # open files stay with their process
+        return self.__dict__ | {"_readers": {}, "_writer": None}  # pickled, a map is all its bytes
 
     def refresh(self) -> None:
         """Takes notice of what other processes added."""
@@ -107,25 +108,24 @@ class FeatureShards:
 
     def __getitem__(self, key: str) -> np.ndarray:
         """
+        An array that is mapped from the disk: reading it reads the disk, writing to it does not reach the disk.
+
         Raises:
             KeyError: no such array, as far as known since the last `refresh`.
             ValueError: the shard is shorter than its index says.
         """
         shard, offset, shape = self._entries[key]
-        if shard not in self._readers:
-            self._readers[shard] = open(self.folder / shard, "rb", buffering=0)  # noqa: SIM115, kept open
-        array = np.empty(shape, self.dtype)
-        unread = memoryview(array).cast("B")
-        while unread:
-            # Not read(): forked processes share one position in the file
-            num_read = os.preadv(self._readers[shard].fileno(), [unread], offset)
-            if not num_read:
-                raise ValueError(
-                    f"got {self.folder / shard}, which ends within an array, expected {offset + len(unread)} bytes or "
-                    "more; remove the folder, it is made again"
-                )
-            unread, offset = unread[num_read:], offset + num_read
-        return array
+        end = offset + math.prod(shape) * self.dtype.itemsize
+        if shard not in self._readers or len(self._readers[shard]) < end:  # it may have grown
+            # Copy-on-write: PyTorch wants writable memory, and nothing gets into the file
+            self._readers[shard] = np.memmap(self.folder / shard, np.uint8, mode="c")
+        data = self._readers[shard][offset:end]
+        if len(data) < end - offset:
+            raise ValueError(
+                f"got {self.folder / shard} of {len(self._readers[shard])} bytes, expected at least {end}; remove the "
+                "folder, it is made again"
+            )
+        return np.asarray(data).view(self.dtype).reshape(shape)
 
     def add(self, key: str, array: np.ndarray) -> None:
         """Stores an array; where a key is added twice the later one is read."""

@@ -194,5 +194,5 @@ def test_a_shortened_shard_is_refused(tmp_path):
     shards.add("video", np.zeros((2, 8)))
     (file,) = tmp_path.glob("shard-*.bin")
     os.truncate(file, 20)
-    with pytest.raises(ValueError, match="ends within an array, expected 32 bytes or more"):
+    with pytest.raises(ValueError, match="of 20 bytes, expected at least 32"):
         shards["video"]
