@@ -44,7 +44,7 @@ def answer_log_probabilities(
     for start in tqdm(range(0, len(videos), batch_size), desc="predictions", mininterval=5):
         batch = videos[start : start + batch_size]
         if cache is None:
-            encoded = processor.video_processor.encode(batch, model.model)
+            encoded = processor.video_processor.encode(batch, model)
         else:
             encoded = [cache[video] for video in batch]
         answered += map_windows(model, processor, encoded, question, num_answer_tokens, answer)

@@ -496,6 +496,25 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         )
 
     @torch.no_grad()
+    def encode_pixels(
+        self, pixel_values: torch.Tensor, pixel_values_videos: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Both towers' features before the projectors, to be given to `forward` in place of pixels.
+
+        Args:
+            pixel_values: (chunks, channels, height, width).
+            pixel_values_videos: (chunks, frames, channels, height, width).
+
+        Returns:
+            (chunks, tokens, vision hidden_size) and (chunks, temporal feature_size), or None without temporal tower.
+        """
+        temporal_features = None
+        if self.config.use_temporal_tokens:
+            temporal_features = self.model.encode_chunks(pixel_values_videos)
+        return self.model.encode_key_frames(pixel_values), temporal_features
+
+    @torch.no_grad()
     def answer_log_probabilities(
         self, answer_ids: list[list[int]], input_ids: torch.LongTensor, attention_mask: torch.Tensor, **inputs
     ) -> torch.Tensor:

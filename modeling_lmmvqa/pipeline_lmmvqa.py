@@ -94,7 +94,7 @@ class VideoQualityAssessmentPipeline(Pipeline):
 
     def preprocess(self, videos):
         # Encoding belongs to reading: a long video's pixels are never in memory all at once
-        return self.processor.video_processor.encode(videos, self.model.model)
+        return self.processor.video_processor.encode(videos, self.model)
 
     def _forward(self, videos, readout: str = "score", **generate_kwargs):
         if readout == "score":

@@ -152,27 +152,23 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             fps,
         )
 
-    @torch.no_grad()
-    def encode(self, videos, encoder) -> list[EncodedVideo]:
+    def encode(self, videos, model) -> list[EncodedVideo]:
         """
         One video or a list to both towers' features, `PORTION` chunks at a time: of long videos nothing else stays in
         memory. Encoded videos pass through.
 
         Args:
             videos: in any form of `VideoSource`, decoded or encoded.
-            encoder: a `LmmVqaModel` in eval mode; the features are in its dtype and on its device.
+            model: a `LmmVqaForConditionalGeneration` in eval mode; the features are in its dtype and on its device.
 
         Raises:
             VideoDecodingError: a video of which no frame can be read.
         """
 
         def encode_portion(decoded: DecodedVideo) -> EncodedVideo:
-            inputs = self.preprocess(decoded).to(encoder.device)
-            vision_features = encoder.encode_key_frames(inputs["pixel_values"])
-            temporal_features = None
-            if encoder.config.use_temporal_tokens:
-                temporal_features = encoder.encode_chunks(inputs["pixel_values_videos"])
-            return EncodedVideo(vision_features, temporal_features, seconds=decoded.seconds)
+            inputs = self.preprocess(decoded).to(model.device)
+            features = model.encode_pixels(inputs["pixel_values"], inputs["pixel_values_videos"])
+            return EncodedVideo(*features, seconds=decoded.seconds)
 
         return [
             video if isinstance(video, EncodedVideo) else _join(self.decode_portions(video, encode_portion))

@@ -61,7 +61,7 @@ def test_features_are_those_of_the_towers_as_float16(frozen, videos, tmp_path):
     model, processor = frozen
     cache = FeatureCache(tmp_path, model, processor)
     assert cache.build(videos) == 6
-    for video, encoded in zip(videos, processor.video_processor.encode(videos, model.model), strict=True):
+    for video, encoded in zip(videos, processor.video_processor.encode(videos, model), strict=True):
         assert torch.equal(cache[video].vision_features, encoded.vision_features.half().float())
         assert torch.equal(cache[video].temporal_features, encoded.temporal_features.half().float())
         assert np.array_equal(cache[video].seconds, encoded.seconds)

@@ -26,7 +26,7 @@ def decoded(tiny, clips):
 
 
 def encode(model, processor, videos) -> list[EncodedVideo]:
-    return processor.video_processor.encode(videos, model.model)
+    return processor.video_processor.encode(videos, model)
 
 
 def split_digits_tokenizer():
