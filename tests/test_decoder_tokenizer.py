@@ -130,7 +130,7 @@ def test_published_tokenizers(make, placeholders, padding, end_of_turn, added, c
     assert tokenizer.decode(answer).strip().removesuffix(end_of_turn).strip() == "63"
 
     rows = [{"video": clip, "question": "How good?", "answer": "7", "score": 7.0} for clip in clips[:2]]
-    batch = LmmVqaDataCollator(processor)(rows)
+    batch = LmmVqaDataCollator(processor, max_positions=8192)(rows)
     for input_ids, labels, seconds in zip(batch["input_ids"], batch["labels"], (1, 2), strict=True):
         assert (input_ids == processor.image_token_ids[0]).sum() == 4 * seconds
         assert (input_ids == processor.video_token_id).sum() == 1
