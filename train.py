@@ -4,8 +4,8 @@
 
 `--model` is a checkpoint folder or repository, `--data` folders that the builders in `datasets_scripts/` wrote. The
 output folder holds checkpoints to resume from and at last the trained model, for use where LMM-VQA is installed, or
-with `--lora_rank` the adapter; the export folder is complete, code included, with adapters merged. Every option of
-transformers' TrainingArguments works too. The defaults are the paper's: both questions for each video, towers and
+with `--lora_rank` the adapter; the export folder is complete, code included, with adapters merged, and it is what
+`--push_to_hub` uploads. Every option of transformers' TrainingArguments works too. The defaults are the paper's: both questions for each video, towers and
 decoder frozen, learning rate 1e-3, batch 32, 6 epochs. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
 """
 
@@ -34,7 +34,7 @@ from lmmvqa.datasets_scripts.qa_pairs import TASKS, QaPairs, level_thresholds
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
-from lmmvqa.modeling_lmmvqa.export import export_checkpoint
+from lmmvqa.modeling_lmmvqa.export import export_checkpoint, push_checkpoint
 from lmmvqa.modeling_lmmvqa.model_card import training_model_card
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
@@ -143,6 +143,8 @@ def main() -> None:
     parser = HfArgumentParser((ModelArguments, DataArguments, LmmVqaTrainingArguments))
     model_args, data_args, training_args = parser.parse_args_into_dataclasses()
     set_seed(training_args.seed)
+    # Trainer would upload its output folder, without pipeline and with a card of its own; here the export goes up
+    push, training_args.push_to_hub = training_args.push_to_hub, False
     if training_args.n_gpu > 1:  # DataParallel would cut a batch's chunks apart from its videos
         raise ValueError(
             f"got {training_args.n_gpu} GPUs in one process, expected one process a GPU; start with torchrun or "
@@ -201,11 +203,14 @@ def main() -> None:
     if validation_rows:
         metrics["validation"] = validation.metrics()
     trainer.save_metrics("train", metrics)
-    if model_args.export_dir and trainer.is_world_process_zero():
+    export_dir = model_args.export_dir or (output / "export" if push else None)
+    if export_dir and trainer.is_world_process_zero():
         model = load_trained(model_args, output)
-        name = Path(model_args.export_dir).name
+        name = training_args.hub_model_id or Path(export_dir).name
         card = training_model_card(model, name, model_args, data_args, training_args, train_rows, metrics)
-        export_checkpoint(model, processor, model_args.export_dir, card)
+        export_checkpoint(model, processor, export_dir, card)
+        if push:
+            print(push_checkpoint(export_dir, name, bool(training_args.hub_private_repo), training_args.hub_token))
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ def export_checkpoint(
     (Path(folder) / "README.md").write_text(model_card, encoding="utf-8")
 
 
-def push_checkpoint(folder: str | Path, repo_id: str, private: bool = False) -> str:
+def push_checkpoint(folder: str | Path, repo_id: str, private: bool = False, token: str | None = None) -> str:
     """Uploads a complete repository folder to the Hub, makes the repository where it is not there, gives its address."""
-    address = create_repo(repo_id, private=private, exist_ok=True)
-    upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Upload LMM-VQA checkpoint")
+    address = create_repo(repo_id, private=private, exist_ok=True, token=token)
+    upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Upload LMM-VQA checkpoint", token=token)
     return address.url

@@ -194,11 +194,11 @@ def test_export_command_pushes_the_complete_folder(exported, tmp_path, monkeypat
     folder, _, _ = exported
     pushed = {}
 
-    def create_repo(repo_id, private, exist_ok):
+    def create_repo(repo_id, private, exist_ok, token):
         pushed[repo_id] = {"private": private, "exist_ok": exist_ok}
         return RepoUrl(f"https://huggingface.co/{repo_id}")
 
-    def upload_folder(repo_id, folder_path, commit_message):
+    def upload_folder(repo_id, folder_path, commit_message, token):
         pushed[repo_id]["files"] = {path.name: path.read_bytes() for path in Path(folder_path).iterdir()}
 
     monkeypatch.setattr(export, "create_repo", create_repo)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +38,22 @@ def test_the_command_trains_the_projectors_alone_and_exports(arguments, checkpoi
     assert 0 < result.score < 100
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "| tiny | 6 |" in card and "spatial_projector, temporal_projector" in card
+
+
+def test_push_to_hub_uploads_the_complete_export(train, monkeypatch, arguments, tmp_path):
+    pushed = {}
+
+    def push(folder, repo_id, private, token):
+        pushed[repo_id] = {"private": private, "files": {path.name for path in Path(folder).iterdir()}}
+        pushed[repo_id]["card"] = (Path(folder) / "README.md").read_text()
+        return f"https://huggingface.co/{repo_id}"
+
+    monkeypatch.setattr(train, "push_checkpoint", push)
+    run(train, monkeypatch, arguments, "--push_to_hub", "--hub_model_id", "me/mine", "--hub_private_repo", "True")
+    ((name, upload),) = pushed.items()
+    assert (name, upload["private"]) == ("me/mine", True)
+    assert {"config.json", "model.safetensors", "pipeline_lmmvqa.py", "processor_config.json"} <= upload["files"]
+    assert 'model="me/mine"' in upload["card"] and "Results" in upload["card"]
 
 
 @pytest.mark.parametrize("cache", [False, True])
