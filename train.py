@@ -11,8 +11,6 @@ decoder frozen, learning rate 1e-3, batch 32, 6 epochs. Several GPUs: `torchrun 
 
 import json
 from dataclasses import dataclass, field
-from itertools import cycle, islice
-from math import ceil
 from pathlib import Path
 
 import torch
@@ -100,8 +98,8 @@ class Validation(TrainerCallback):
     cache: FeatureCache | None
 
     def on_train_begin(self, *args, **kwargs):
-        # Weights that FSDP has sharded are gathered for this method too, which adapters hand on past `forward`
-        register_fsdp_forward_method(self.trainer.model, "answer_log_probabilities")
+        for method in ("encode_pixels", "answer_log_probabilities"):  # what FSDP has sharded is gathered for them too
+            register_fsdp_forward_method(self.trainer.model, method)
 
     def on_epoch_end(self, args, state, control, **kwargs):
         metrics = self.metrics()
@@ -111,10 +109,10 @@ class Validation(TrainerCallback):
     def metrics(self) -> dict[str, dict[str, float]]:
         """Correlations with MOS for each data set among the rows, or why there are none; in all processes."""
         accelerator = self.trainer.accelerator
-        # As many rows in each process: where weights are sharded, they meet in every forward pass
-        rounds = ceil(len(self.rows) / accelerator.num_processes)
-        videos = islice(cycle(row["video"] for row in self.rows), rounds * accelerator.num_processes)
-        own = list(videos)[accelerator.process_index :: accelerator.num_processes]
+        own = [row["video"] for row in self.rows]
+        # Processes that shard weights meet in every forward pass, of which there are more for a longer video
+        if not (self.trainer.is_fsdp_enabled or self.trainer.is_deepspeed_enabled):
+            own = own[accelerator.process_index :: accelerator.num_processes]
         with accelerator.autocast():
             results = predict_scores(self.trainer.model, self.processor, own, cache=self.cache)
         scores = dict(gather_object([(video, result.score) for video, result in zip(own, results, strict=True)]))

@@ -71,17 +71,18 @@ def mos_level(mos: float, thresholds: Sequence[float]) -> str:
 @dataclass
 class QaPairs(torch.utils.data.Dataset):
     """
-    Rows {video, mos, dataset} as rows {video, system_prompt, question, answer, score}, each video once a task. Questions
-    are drawn by seed.
+    Rows {video, mos, dataset} as rows {video, position, system_prompt, question, answer, score}, each video once a task.
+    Questions are drawn by seed; in each epoch anew, the noise and the position at which a video too long for the decoder
+    is seen.
 
     Args:
         rows: rated videos.
         tasks: "score" and "level" for the paper's multi-task training, "score" alone for "wo/multi-task".
         thresholds: MOS that divide each data set into levels, see `level_thresholds`.
-        score_noise: standard deviation (MOS) of what is added to each score, other noise in each epoch, so that the
-            model learns a distribution around the MOS and not a single answer.
+        score_noise: standard deviation (MOS) of what is added to each score, so that the model learns a distribution
+            around the MOS and not a single answer.
         cache: features in place of videos.
-        seed: of the questions and the noise.
+        seed: of all that is drawn.
         template_sizes: of `question_templates`.
         inference_share: probability of the first template, the one that inference uses, before all are drawn evenly;
             0 is the paper's even draw.
@@ -110,14 +111,16 @@ class QaPairs(torch.utils.data.Dataset):
         return len(self._pairs)
 
     def set_epoch(self, epoch: int) -> None:
-        """Noise depends on the seed, the epoch and the row alone, so that a resumed run draws the same."""
+        """What is drawn depends on the seed, the epoch and the row alone, so that a resumed run draws the same."""
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> dict:
         row, task, template = self._pairs[index]
-        noise = np.random.default_rng((self.seed, int(self._epoch), index)).normal(0.0, self.score_noise)
+        rng = np.random.default_rng((self.seed, int(self._epoch), index))
+        noise = rng.normal(0.0, self.score_noise)
         return {
             "video": row["video"] if self.cache is None else self.cache[row["video"]],
+            "position": rng.random(),
             **template._asdict(),
             "answer": self.answer(task, row, noise),
             "score": row["mos"] if task == "score" else math.nan,

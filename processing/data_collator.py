@@ -11,13 +11,14 @@ from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 @dataclass
 class LmmVqaDataCollator:
     """
-    Rows {video, question, answer, score}, optionally with a system_prompt, to model inputs and `labels` (batch,
-    sequence): the ids of the answer and of the end-of-turn token as they stand in the chat, -100 on everything else.
+    Rows {video, question, answer, score}, optionally with system_prompt and position, to model inputs and `labels`
+    (batch, sequence): the ids of the answer and of the end-of-turn token as they stand in the chat, -100 on everything else.
     Labels are not shifted; the loss does that. `scores` (batch,) are the MOS that the answers state, NaN for other
     questions; the model does not take them.
 
-    A video longer than the decoder's context is cut as for scoring, see `LmmVqaProcessor.windows`, and one of its
-    windows is taken, drawn anew each time with PyTorch's generator. Without a feature cache all of it is decoded.
+    A video longer than the decoder's context is cut as for scoring, see `LmmVqaProcessor.windows`, and the window at
+    the row's position (0 to below 1) is taken, the first one without. Nothing is drawn here, where batches are made
+    ahead: a resumed run would draw otherwise. Without a feature cache all of the video is decoded.
 
     Args:
         max_positions: the decoder's `max_position_embeddings`.
@@ -30,7 +31,8 @@ class LmmVqaDataCollator:
         turns = [(row["question"], row["answer"], row.get("system_prompt")) for row in rows]
         chats = [self.processor.prompt(*of_row) for of_row in turns]
         videos = self.processor.video_processor.decode([row["video"] for row in rows])
-        batch = self.processor(list(map(self._fitting, videos, chats)), text=chats)
+        positions = [row.get("position", 0.0) for row in rows]
+        batch = self.processor(list(map(self._fitting, videos, chats, positions)), text=chats)
         end_of_turn = self.processor.tokenizer.eos_token_id
         labels = torch.full_like(batch["input_ids"], -100)
         for of_row, input_ids, row_labels in zip(turns, batch["input_ids"], labels, strict=True):
@@ -41,9 +43,9 @@ class LmmVqaDataCollator:
         scores = torch.tensor([row["score"] for row in rows])
         return {**batch, "labels": labels, "scores": scores}
 
-    def _fitting(self, video: DecodedVideo | EncodedVideo, chat: str) -> DecodedVideo | EncodedVideo:
+    def _fitting(self, video: DecodedVideo | EncodedVideo, chat: str, position: float) -> DecodedVideo | EncodedVideo:
         windows = self.processor.windows(video.seconds, chat, self.max_positions)
         if len(windows) == 1:
             return video
-        window = windows[int(torch.randint(len(windows), ()))]
+        window = windows[int(position * len(windows))]
         return video.part(window.first_chunk, window.end_chunk)

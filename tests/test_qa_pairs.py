@@ -200,8 +200,10 @@ def test_noise_is_drawn_anew_each_epoch_and_spares_levels():
     pairs = QaPairs(rows, ("score", "level"), {"tiny": (50, 60)}, score_noise=5.0)
     answers = [pair["answer"] for pair in pairs]
     assert answers == [pair["answer"] for pair in pairs]
+    positions = [pair["position"] for pair in pairs]
+    assert min(positions) < 0.1 and max(positions) > 0.9 and max(positions) < 1
     pairs.set_epoch(1)
-    assert answers != [pair["answer"] for pair in pairs]
+    assert answers != [pair["answer"] for pair in pairs] and positions != [pair["position"] for pair in pairs]
     drawn = torch.tensor([float(answer) for answer in answers[:500]])
     assert drawn.mean() == pytest.approx(50, abs=1) and drawn.std() == pytest.approx(5, abs=1)
     assert set(answers[500:]) == {"fair"}
