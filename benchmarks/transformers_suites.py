@@ -59,6 +59,7 @@ ARGUMENTS = {
         "The linter reads `preprocess` alone. The flags act in `_statistics`, which it calls; "
         "test_rescaling_and_normalisation_can_be_left_out sets each."
     ),
+    "TRF035": "The import that nothing uses makes `save_pretrained` copy the pipeline's file: it copies what is imported.",
     "TRF041": (
         "It asks which released checkpoints take each side of a branch on the configuration. These branches are the "
         "paper's ablations; LmmVqaConfig documents each with its equation or table, and "

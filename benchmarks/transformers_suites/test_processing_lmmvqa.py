@@ -25,6 +25,12 @@ class LmmVqaProcessorTest(ProcessorTesterMixin, unittest.TestCase):
         processor = tiny_processor(tiny_config(tiny_tokenizer()), tiny_tokenizer())
         return {name: getattr(processor, name) for name in ("key_frame_token", "video_token", "spatial_grid_size")}
 
+    def setUp(self):
+        # A class inside transformers is saved without its code; saving code leaves `auto_map` on what was saved
+        without_code = patch.object(LmmVqaProcessor, "_auto_class", None)
+        without_code.start()
+        self.addCleanup(without_code.stop)
+
     def _test_apply_chat_template(self, *args):
         # The suite asks for two frames, which LMM-VQA refuses: it looks at a key frame and a chunk of every second
         preprocess = LmmVqaVideoProcessor.preprocess
