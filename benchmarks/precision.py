@@ -26,6 +26,7 @@ from lmmvqa.scoring.video_files import find_videos
 MODES = {
     "float32": {"dtype": "float32"},
     "bfloat16": {"dtype": "bfloat16"},
+    "float16": {"dtype": "float16"},
     "int8": {"dtype": "float32", "quantization": "int8"},
     "int8 in bfloat16": {"dtype": "bfloat16", "quantization": "int8"},
     "4bit": {"dtype": "float32", "quantization": "4bit"},
