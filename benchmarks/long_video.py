@@ -1,0 +1,105 @@
+"""Time and memory of scoring videos of one minute, of one window and of an hour with the embedded default.
+
+`python benchmarks/long_video.py --out benchmarks/results/long_video.json` writes low-resolution clips of noise and
+motion and scores each in a process of its own. `decoded` is the memory that the pixels of the whole video would take,
+which scoring never holds at once: the peak is of the whole process, PyTorch and weights included.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import transformers
+
+
+FPS, SIZE = 30, (160, 90)
+
+
+def write_clip(path: Path, seconds: int) -> None:
+    width, height = SIZE
+    rng = np.random.default_rng(0)
+    pictures = [
+        av.VideoFrame.from_ndarray(rng.integers(0, 256, (height, width, 3), np.uint8), "rgb24") for _ in range(7)
+    ]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(
+            "libx264", rate=FPS, options={"preset": "ultrafast", "crf": "40", "threads": "1"}
+        )
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(seconds * FPS):
+            frame = pictures[index % 7]
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def score(path: str) -> dict:
+    """In a process of its own: its peak memory is that of this one video."""
+    from lmmvqa.scoring.scorer import load_scorer
+
+    scorer = load_scorer(device="cpu")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start, cpu_start = time.perf_counter(), time.process_time()
+    result = scorer(path)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    return {
+        "score": round(result["score"], 3),
+        "windows": [
+            {name: round(window[name], 3) for name in ("start", "end", "score", "score_std")}
+            for window in result["windows"] or []
+        ],
+        "seconds": round(seconds, 1),
+        "CPU seconds": round(cpu_seconds, 1),
+        "MB before": round(before / 1024),
+        "MB at the peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=int, nargs="+", default=[1, 16, 60])
+    parser.add_argument("--out", help="JSON file for the figures")
+    parser.add_argument("--score", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.score:
+        print(json.dumps(score(arguments.score)))
+        return
+    from transformers import AutoProcessor
+
+    import lmmvqa.modeling_lmmvqa  # noqa: F401, the Auto classes know it
+    from lmmvqa.scoring.scorer import default_checkpoint
+
+    pixels = AutoProcessor.from_pretrained(default_checkpoint()).video_processor
+    decoded = 3 * (pixels.key_frame_size**2 + pixels.chunk_frames * pixels.chunk_size**2)  # bytes a second
+    figures = {}
+    for minutes in arguments.minutes:
+        with tempfile.TemporaryDirectory() as folder:
+            write_clip(Path(folder) / "clip.mp4", 60 * minutes)
+            command = [sys.executable, __file__, "--score", str(Path(folder) / "clip.mp4")]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+        figures[f"{minutes} min"] = {"MB decoded": round(60 * minutes * decoded / 2**20), **json.loads(done.stdout)}
+        print(minutes, "min", json.dumps(figures[f"{minutes} min"]), flush=True)
+    if arguments.out:
+        report = {
+            "model": "embedded default",
+            "clips": f"{SIZE[0]}x{SIZE[1]}, {FPS} frames a second, H.264",
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "figures": figures,
+        }
+        Path(arguments.out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
