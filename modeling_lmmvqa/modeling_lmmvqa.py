@@ -152,6 +152,11 @@ class LmmVqaPreTrainedModel(PreTrainedModel):
         if isinstance(module, LmmVqaPerceiverProjector):
             init.normal_(module.queries, std=self.config.get_text_config().initializer_range)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The decoder's and the projectors'; the compact vision tower stays in float32."""
+        return self.get_input_embeddings().weight.dtype
+
 
 def _portions(pixels: torch.Tensor, tower: nn.Module) -> tuple[torch.Tensor, ...]:
     """Splits what a tower shall see, first dimension chunks, into what it sees at a time."""

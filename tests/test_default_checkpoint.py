@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
@@ -55,6 +56,15 @@ def test_a_video_scores_alike_in_any_batch(scorer):
     together = scorer(videos, batch_size=8)
     for video, result in zip(videos, together, strict=True):
         assert scorer(video)["score"] == pytest.approx(result["score"], abs=0.01)
+
+
+def test_bfloat16_moves_scores_by_less_than_one(scorer):
+    half = load_scorer(device="cpu", dtype="bfloat16")
+    assert half.model.dtype == torch.bfloat16
+    assert half.model.model.vision_tower.dtype == torch.float32
+    frames = decoded_clip()
+    for video in (str(CLIP), frames[:10], frames[0], frames // 2):
+        assert half(video)["score"] == pytest.approx(scorer(video)["score"], abs=1)
 
 
 def test_the_decoder_answers_in_numbers(scorer):
