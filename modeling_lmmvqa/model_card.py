@@ -24,6 +24,7 @@ RECIPE = (
     "bf16",
     "seed",
 )
+DATA_OPTIONS = ("tasks", "template_sizes", "inference_share", "score_noise", "readout_weight")
 
 
 def model_card(model: LmmVqaForConditionalGeneration, name: str, **filling) -> str:
@@ -95,7 +96,7 @@ def training_model_card(
     for row in train_rows:
         mos[row["dataset"]].append(row["mos"])
     recipe = {option: getattr(training_args, option) for option in RECIPE}
-    recipe |= {option: getattr(data_args, option) for option in ("tasks", "score_noise", "readout_weight")}
+    recipe |= {option: getattr(data_args, option) for option in DATA_OPTIONS} | {"lora_rank": model_args.lora_rank}
     return model_card(
         model,
         name,

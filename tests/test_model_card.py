@@ -7,7 +7,7 @@ import yaml
 from conftest import tiny_pair
 from huggingface_hub import ModelCard
 
-from lmmvqa.modeling_lmmvqa.model_card import RECIPE, model_card, training_model_card
+from lmmvqa.modeling_lmmvqa.model_card import DATA_OPTIONS, RECIPE, model_card, training_model_card
 
 
 ROWS = [{"dataset": "lsvq", "mos": 20.0}, {"dataset": "lsvq", "mos": 80.0}, {"dataset": "mine", "mos": 50.0}]
@@ -27,8 +27,8 @@ def card():
     text = training_model_card(
         model,
         "me/lmmvqa-mine",
-        SimpleNamespace(model="me/assembled", train_parts=["spatial_projector"], license="apache-2.0"),
-        SimpleNamespace(tasks=["score"], score_noise=0.0, readout_weight=0.0),
+        SimpleNamespace(model="me/assembled", train_parts=["spatial_projector"], license="apache-2.0", lora_rank=8),
+        SimpleNamespace(**dict.fromkeys(DATA_OPTIONS, 0.5) | {"tasks": ["score"]}),
         SimpleNamespace(**options),
         ROWS,
         METRICS,
@@ -57,6 +57,8 @@ def test_text_holds_the_run(card):
         "| temporal_tower | LmmVqaSlowFastModel |",
         "Started from `me/assembled`; trained: spatial_projector; everything else stayed frozen.",
         "| `learning_rate` | 0.0003 |",
+        "| `inference_share` | 0.5 |",
+        "| `lora_rank` | 8 |",
         "| lsvq | 2 | 20.0 | 80.0 |",
         "| lsvq | 40 | 0.877 | 0.700 | 0.880 | 9.50 |",
         'model="me/lmmvqa-mine", trust_remote_code=True',
