@@ -38,6 +38,7 @@ from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
 from lmmvqa.training.trained_parts import PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer
+from lmmvqa.training.training_videos import list_training_videos, save_training_videos
 
 
 @dataclass
@@ -201,12 +202,16 @@ def main() -> None:
     if validation_rows:
         metrics["validation"] = validation.metrics()
     trainer.save_metrics("train", metrics)
+    if trainer.is_world_process_zero():
+        listed = list_training_videos(train_rows, model_args.model, cache)
+        save_training_videos(listed, output)
     export_dir = model_args.export_dir or (output / "export" if push else None)
     if export_dir and trainer.is_world_process_zero():
         model = load_trained(model_args, output)
         name = training_args.hub_model_id or Path(export_dir).name
         card = training_model_card(model, name, model_args, data_args, training_args, train_rows, metrics)
         export_checkpoint(model, processor, export_dir, card)
+        save_training_videos(listed, export_dir)
         if push:
             print(push_checkpoint(export_dir, name, bool(training_args.hub_private_repo), training_args.hub_token))
 

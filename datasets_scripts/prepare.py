@@ -19,7 +19,7 @@ from . import (
     rated_images,
     youtube_ugc,
 )
-from .rated_videos import Found, RatedVideo, build_rows, find_files
+from .rated_videos import COLUMNS, Found, RatedVideo, build_rows, find_files
 from .rows import label_mos, percent_mos, save_rows
 
 
@@ -84,6 +84,7 @@ def prepare(
         rated = BENCHMARKS[name].read_videos(labels, **options)
         mos_range = mos_range or BENCHMARKS[name].MOS_RANGE or _checked_default_range(rated, files[0])
         rows, left_out, found = build_rows(rated, folder, mos_range, dataset, labels_only)
+        columns = COLUMNS
     reports = save_rows(rows, left_out, dataset, out, columns, mos_range)
     _summarise(reports, rows, found)
     if push_to_hub:

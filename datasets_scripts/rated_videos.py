@@ -4,13 +4,17 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import av
 from av.stream import Disposition
+from datasets import Value
 from tqdm import tqdm
 
 from .rows import percent_mos
+
+
+COLUMNS = {"id": Value("string")}
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class RatedVideo:
     """One line of a label file.
 
     Attributes:
-        files: where its file may lie, relative to the folder of videos; the first that exists is taken.
+        files: where its file may lie, relative to the folder of videos; the first that exists is taken. The first of
+            all, without suffix, is the video's id: the same one whatever the files at hand are called.
         mos: as the label file writes it; "" where the video was not rated.
         split: one of `rows.SPLITS`.
         group: the content it shows.
@@ -66,7 +71,14 @@ def build_rows(
         if file.reason
     ]
     rows = [
-        {"video": file.path, "mos": value, "dataset": dataset, "split": video.split, "group": video.group}
+        {
+            "video": file.path,
+            "mos": value,
+            "dataset": dataset,
+            "split": video.split,
+            "group": video.group,
+            "id": str(PurePosixPath(video.files[0]).with_suffix("")),
+        }
         for video, value, file in zip(videos, mos, found, strict=True)
         if not file.reason
     ]

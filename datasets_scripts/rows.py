@@ -1,8 +1,8 @@
 """The row every builder writes, the split by content group, and how rows are saved and loaded.
 
 A row is `{video, mos, dataset, split, group}`: a path (never pixels), a mean opinion score on 0-100, the name of the
-data set, one of `SPLITS`, and the content the item shows. A builder may add columns of its own; rows that are not rated
-have no `mos`.
+data set, one of `SPLITS`, and the content the item shows. A builder may add columns of its own, such as `id`, see
+`video_id`; rows that are not rated have no `mos`.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ ROW_FEATURES = {
     "group": Value("string"),
 }
 LEFT_OUT_FILE = "left_out.jsonl"
+REPORT_FILE = "report.json"
 
 
 def split_by_group(
@@ -102,7 +103,7 @@ def save_rows(
 
     `left_out` names what gave no row, {file, split, reason}: it is printed to stderr, kept in `left_out.jsonl` beside
     the data and counted as `missing`. A relative `video` is relative to `folder`, so that clips and rows can be moved
-    together; `load_rows` resolves it.
+    together; `load_rows` resolves it. What is returned is kept in `report.json`, for `load_report`.
 
     Raises:
         ValueError: there is no row at all.
@@ -134,6 +135,7 @@ def save_rows(
                     "mos_range": list(mos_range),
                 }
             )
+    (Path(folder) / REPORT_FILE).write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
     return reports
 
 
@@ -144,3 +146,20 @@ def load_rows(folder: str | Path) -> DatasetDict:
     return load_from_disk(str(folder)).map(
         lambda row: {"video": str((folder / row["video"]).resolve())}, keep_in_memory=True
     )
+
+
+def load_report(folder: str | Path) -> list[dict]:
+    """What `save_rows` returned: the counts, the label file's scale and what was left out, a split each.
+
+    Raises:
+        ValueError: the folder has none.
+    """
+    path = Path(folder) / REPORT_FILE
+    if not path.is_file():
+        raise ValueError(f"{folder} has no {REPORT_FILE}, which `lmmvqa prepare` writes: prepare the data set again.")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def video_id(row: dict) -> str:
+    """The name that a data set gives a video, on every machine: its `id`, or the file's name without suffix."""
+    return row.get("id") or Path(row["video"]).stem

@@ -103,14 +103,15 @@ class VideoQualityAssessmentPipeline(Pipeline):
         else:
             generate_kwargs = {"max_new_tokens": 16, "do_sample": False} | generate_kwargs
             num_answer_tokens = generate_kwargs["max_new_tokens"]
-            answer = partial(self._generate, **generate_kwargs)
+            answer = partial(self.generate_answers, **generate_kwargs)
         question = self.processor.score_question
         return map_windows(self.model, self.processor, videos, question, num_answer_tokens, answer)
 
     def _score_log_probabilities(self, inputs: BatchFeature) -> list[torch.Tensor]:
         return list(self.model.answer_log_probabilities(self._score_answer_ids, **inputs))
 
-    def _generate(self, inputs: BatchFeature, **generate_kwargs) -> list[str]:
+    def generate_answers(self, inputs: BatchFeature, **generate_kwargs) -> list[str]:
+        """What the decoder writes to each prompt of the processor's inputs, special tokens left out."""
         names = ("num_chunks", "vision_features", "temporal_features")
         features = {name: inputs.pop(name) for name in names if name in inputs}
         # `generate` encodes pixels once; of features it takes what follows the projectors

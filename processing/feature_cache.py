@@ -27,6 +27,12 @@ KEY_FRAME_SETTINGS = ("key_frame_size", "key_frame_fragments", "image_mean", "im
 CHUNK_SETTINGS = ("chunk_size", "chunk_frames", "chunk_fragments")
 
 
+def video_digest(video: str) -> str:
+    """SHA-256 of a file's content, as `sha256sum` prints it: what a video is known by, wherever it lies."""
+    with open(video, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class FeatureCache:
     """Features of frozen towers by the digest of the video, computed when first asked for.
 
@@ -36,8 +42,8 @@ class FeatureCache:
     settings and the rule by which chunks are cut. Another tower finds another folder, so nothing stale is read and
     nothing is lost; a folder whose settings are not those of its name is refused.
 
-    A video is known by the SHA-256 of its content, wherever it lies; what path, size and time of change had which
-    digest is remembered, so that unchanged files are read no second time. Features are stored as float16. Several
+    A video is known by its `video_digest`; what path, size and time of change had which digest is remembered, so that
+    unchanged files are read no second time. Features are stored as float16. Several
     processes may fill and read one cache at the same time, see `FeatureShards`.
 
     Args:
@@ -89,12 +95,12 @@ class FeatureCache:
         stat = os.stat(video)
         return self._digests.get((os.path.abspath(video), stat.st_size, stat.st_mtime_ns))
 
-    def _digest_of(self, video: str) -> str:
+    def digest(self, video: str) -> str:
+        """As `video_digest`, remembered."""
         digest = self._known_digest(video)
         if digest is None:
             stat = os.stat(video)
-            with open(video, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = video_digest(video)
             entry = {"path": os.path.abspath(video), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
             self._digests[tuple(entry.values())] = digest
             self._digest_log.append(entry | {"digest": digest})
@@ -119,7 +125,7 @@ class FeatureCache:
         num_computed = 0
         for video in tqdm(missing, desc="features", disable=not missing, mininterval=5):
             self._refresh()
-            digest = self._digest_of(video)
+            digest = self.digest(video)
             if not self._has(digest):
                 self._compute(video, digest)
                 num_computed += 1
@@ -149,7 +155,7 @@ class FeatureCache:
         digest = self._known_digest(video)
         if not self._has(digest):
             self._refresh()
-            digest = self._digest_of(video)
+            digest = self.digest(video)
             if not self._has(digest):
                 self._compute(video, digest)
         arrays = {kind: shards[digest] for kind, shards in self.shards.items()}

@@ -290,6 +290,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from ..modeling_lmmvqa.export import export_checkpoint, push_checkpoint
+    from ..training.training_videos import load_training_videos, save_training_videos
 
     try:
         model = AutoModelForImageTextToText.from_pretrained(arguments.model)
@@ -300,6 +301,8 @@ def _export(arguments: argparse.Namespace) -> int:
         text = file.read()
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
     export_checkpoint(model, processor, arguments.out, text, dtype)
+    if (listed := load_training_videos(arguments.model)) is not None:
+        save_training_videos(listed, arguments.out)
     print(f"wrote {arguments.out}")
     if arguments.push:
         print(f"pushed to {push_checkpoint(arguments.out, arguments.push, arguments.private)}")
