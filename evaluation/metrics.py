@@ -160,6 +160,23 @@ def bootstrap_intervals(
     return {"intervals": intervals, "resamples": len(values["srcc"])}
 
 
+def coverage(
+    predictions: list[float | None], deviations: list[float | None], mos: list[float]
+) -> dict[str, int | float | None]:
+    """
+    How far a model's own standard deviations can be trusted: 0.95 if it errs by a normal distribution of these.
+
+    Args:
+        predictions, deviations: scores and their standard deviations, None for a video that has none.
+
+    Returns:
+        `n`, and the `share` of these videos whose MOS lies inside the score plus or minus 1.96 standard deviations.
+    """
+    scored = [triple for triple in zip(predictions, deviations, mos, strict=True) if None not in triple[:2]]
+    inside = [abs(truth - score) <= 1.96 * deviation for score, deviation, truth in scored]
+    return {"n": len(inside), "share": sum(inside) / len(inside) if inside else None}
+
+
 def level_report(
     predictions: list[str | None], levels: list[str], thresholds: Sequence[float] | Mapping[str, Sequence[float]]
 ) -> dict:

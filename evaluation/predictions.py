@@ -1,18 +1,29 @@
 """A model's answers on rated videos, through the processor and the readout that every user gets."""
 
+from collections import Counter
+from functools import partial
+
 import torch
 from tqdm import tqdm
 
-from ..modeling_lmmvqa.pipeline_lmmvqa import map_windows
+from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION, VideoQualityAssessmentPipeline, map_windows
 from ..processing.feature_cache import FeatureCache
-from ..processing.processing_lmmvqa import LEVELS, LmmVqaProcessor, QualityResult, VideoWindow, mix_windows
+from ..processing.processing_lmmvqa import (
+    LEVELS,
+    AnswerParsingError,
+    LmmVqaProcessor,
+    QualityResult,
+    VideoWindow,
+    mix_windows,
+)
+from ..processing.video_decoding_lmmvqa import EncodedVideo, VideoDecodingError
 
 
 @torch.no_grad()
 def answer_log_probabilities(
     model: torch.nn.Module,
     processor: LmmVqaProcessor,
-    videos: list[str],
+    videos: list[str | EncodedVideo],
     question: str,
     answer_ids: list[list[int]],
     batch_size: int = 16,
@@ -21,7 +32,7 @@ def answer_log_probabilities(
     """
     Args:
         model: a `LmmVqaForConditionalGeneration`; it is in eval mode here and in its own mode afterwards.
-        videos: paths.
+        videos: paths, or what the towers made of them.
         question: asked of every video.
         answer_ids: token ids of the answers to choose from.
         cache: features in place of videos.
@@ -41,7 +52,8 @@ def answer_log_probabilities(
     model.eval()
     num_answer_tokens = max(map(len, answer_ids))
     answered = []
-    for start in tqdm(range(0, len(videos), batch_size), desc="predictions", mininterval=5):
+    batches = range(0, len(videos), batch_size)
+    for start in tqdm(batches, desc="predictions", mininterval=5, disable=len(batches) == 1):
         batch = videos[start : start + batch_size]
         if cache is None:
             encoded = processor.video_processor.encode(batch, model)
@@ -69,3 +81,72 @@ def predict_levels(model, processor: LmmVqaProcessor, videos: list[str], **optio
         model, processor, videos, processor.level_question, processor.level_answer_ids, **options
     )
     return [LEVELS[int(mix_windows(*of_video).argmax())] for of_video in answered]
+
+
+@torch.no_grad()
+def predict_batch(
+    scorer: VideoQualityAssessmentPipeline,
+    videos: list[str],
+    tasks: tuple[str, ...] = ("score", "level"),
+    readout: str = "score",
+    cache: FeatureCache | None = None,
+) -> list[dict]:
+    """
+    Both questions to a batch of videos, each of which is decoded and encoded once.
+
+    Args:
+        tasks: "score", "level" or both.
+        readout: "score" for the distributions over answers, "generate" for the paper's way, written answers that are
+            parsed.
+        cache: features in place of videos.
+
+    Returns:
+        A dict for each video: `score` and `score_std`, None where the answer was generated; `answer`, see
+        `QualityResult`; `level_answer`; and `error`, one line, where the video cannot be read, or a generated answer
+        holds no score or level: then what is missing is None.
+    """
+    results = [dict.fromkeys(("score", "score_std", "answer", "level_answer", "error")) for _ in videos]
+    encoded, readable = [], []
+    for video, result in zip(videos, results, strict=True):
+        try:
+            encoded += scorer.preprocess([video]) if cache is None else [cache[video]]
+            readable.append(result)
+        except (VideoDecodingError, OSError) as error:
+            _add_error(result, error)
+    if not encoded:
+        return results
+
+    model, processor = scorer.model, scorer.processor
+    if "score" in tasks:
+        for result, outputs in zip(readable, scorer.forward(encoded, readout=readout), strict=True):
+            try:
+                of_video = scorer.postprocess([outputs])
+                result |= {name: of_video[name] for name in ("score", "score_std", "answer")}
+            except AnswerParsingError as error:
+                _add_error(result, error)
+    if "level" in tasks and readout == "score":
+        levels = predict_levels(model, processor, encoded, batch_size=len(encoded))
+        for result, level in zip(readable, levels, strict=True):
+            result["level_answer"] = level
+    elif "level" in tasks:
+        generate = partial(scorer.generate_answers, **GENERATION)
+        question, num_answer_tokens = processor.level_question, GENERATION["max_new_tokens"]
+        outputs = map_windows(model, processor, encoded, question, num_answer_tokens, generate)
+        for result, (windows, answers) in zip(readable, outputs, strict=True):
+            try:
+                result["level_answer"] = _level_of_windows(processor, windows, answers)
+            except AnswerParsingError as error:
+                _add_error(result, error)
+    return results
+
+
+def _level_of_windows(processor: LmmVqaProcessor, windows: list[VideoWindow], answers: list[str]) -> str:
+    """The level that was named for most seconds of a video; of two, the lower one."""
+    seconds = Counter()
+    for window, answer in zip(windows, answers, strict=True):
+        seconds[processor.post_process_level_answer(answer)] += window.end - window.start
+    return max(LEVELS, key=seconds.__getitem__)
+
+
+def _add_error(result: dict, error: Exception) -> None:
+    result["error"] = "; ".join(filter(None, [result["error"], " ".join(str(error).split())]))

@@ -23,6 +23,10 @@ from transformers import BatchFeature
 from transformers.pipelines import Pipeline
 
 
+# Of an answer, unless the caller says otherwise
+GENERATION = {"max_new_tokens": 16, "do_sample": False}
+
+
 def map_windows(
     model, processor, videos: list, question: str, num_answer_tokens: int, function: Callable[[BatchFeature], list]
 ) -> list[tuple[list, list]]:
@@ -101,7 +105,7 @@ class VideoQualityAssessmentPipeline(Pipeline):
             num_answer_tokens = max(map(len, self._score_answer_ids))
             answer = self._score_log_probabilities
         else:
-            generate_kwargs = {"max_new_tokens": 16, "do_sample": False} | generate_kwargs
+            generate_kwargs = GENERATION | generate_kwargs
             num_answer_tokens = generate_kwargs["max_new_tokens"]
             answer = partial(self.generate_answers, **generate_kwargs)
         question = self.processor.score_question

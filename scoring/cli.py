@@ -1,4 +1,4 @@
-"""`lmmvqa score`, `lmmvqa selfcheck`, `lmmvqa prepare`, `lmmvqa assemble` and `lmmvqa export`.
+"""`lmmvqa score`, `lmmvqa selfcheck`, `lmmvqa prepare`, `lmmvqa evaluate`, `lmmvqa assemble` and `lmmvqa export`.
 
 Exit status: 0 all went well; 1 a video has no score, or the self-check failed; 2 wrong use.
 """
@@ -86,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     selfcheck.set_defaults(run=_selfcheck, command=selfcheck)
 
     _add_prepare(commands)
+    _add_evaluate(commands, model)
     _add_assemble(commands)
 
     export = commands.add_parser(
@@ -101,6 +102,51 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--private", action="store_true", help="make a new repository private")
     export.set_defaults(run=_export, command=export)
     return parser
+
+
+def _add_evaluate(commands: argparse._SubParsersAction, model: argparse.ArgumentParser) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        parents=[model],
+        help="the paper's protocols on prepared data sets: predictions, figures, tables",
+        description="Evaluates a checkpoint on data sets that `lmmvqa prepare` wrote, and prints the paper's table with "
+        "published rows beside measured ones. Run again, it goes on where it was. Exit status 1: a video has no answer.",
+    )
+    evaluate.add_argument("--data", nargs="+", required=True, metavar="ROWS_DIR", help="folders of rows")
+    evaluate.add_argument("--out", required=True, metavar="DIR", help="folder for predictions, metrics and table")
+    evaluate.add_argument(
+        "--protocol",
+        choices=["in_sample", "out_of_distribution", "fine_tuning"],
+        help="test parts, whole sets, or cross-validation by group (default: test parts of LSVQ and of sets that the "
+        "model was trained on, else whole sets)",
+    )
+    evaluate.add_argument(
+        "--tasks",
+        nargs="+",
+        choices=["score", "level"],
+        default=["score", "level"],
+        help="questions that are asked (default: both)",
+    )
+    evaluate.add_argument(
+        "--readout",
+        choices=["score", "generate"],
+        default="score",
+        help="distributions over answers (default), or the paper's way: answers are written and parsed",
+    )
+    evaluate.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
+    evaluate.add_argument("--batch_size", type=int, default=16, help="videos that are asked about together")
+    evaluate.add_argument("--feature_cache", metavar="DIR", help="folder for the towers' features")
+    evaluate.add_argument(
+        "--allow_training_videos", action="store_true", help="evaluate on videos that the model was trained on, too"
+    )
+    tuning = evaluate.add_argument_group("--protocol fine_tuning")
+    tuning.add_argument("--folds", type=int, default=5, help="of each data set (default: 5)")
+    tuning.add_argument("--seed", type=int, default=0, help="of the folds (default: 0)")
+    tuning.add_argument("--keep_checkpoints", action="store_true", help="of all folds")
+    tuning.add_argument(
+        "--train_options", nargs=argparse.REMAINDER, default=[], help="all that follows is given to train.py"
+    )
+    evaluate.set_defaults(run=_evaluate, command=evaluate)
 
 
 def _add_assemble(commands: argparse._SubParsersAction) -> None:
@@ -209,6 +255,29 @@ def _prepare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(arguments: argparse.Namespace) -> int:
+    _quiet_libraries()
+    from datasets import disable_progress_bars
+
+    from ..evaluation import protocols
+
+    disable_progress_bars()
+    names = protocols.EvaluationOptions.__dataclass_fields__
+    options = protocols.EvaluationOptions(**{name: getattr(arguments, name) for name in names})
+    try:
+        if arguments.protocol == "fine_tuning":
+            metrics = protocols.cross_validate(
+                options, arguments.folds, arguments.seed, arguments.keep_checkpoints, arguments.train_options
+            )
+        else:
+            metrics = protocols.evaluate_checkpoint(options, arguments.protocol)
+    except (ValueError, OSError) as error:
+        _wrong_use(arguments, error)
+    with open(os.path.join(arguments.out, protocols.TABLE_FILE), encoding="utf-8") as file:
+        print(file.read(), end="")
+    return 1 if metrics["failures"] else 0
+
+
 def _score(arguments: argparse.Namespace) -> int:
     videos, without_videos = find_videos(arguments.paths)
     if not videos:
@@ -311,20 +380,24 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace, **options):
     """The pipeline, and the folder or repository it comes from; `options` as in `load_scorer`."""
-    # Importing transformers imports the libraries of quantisation that are installed, and they warn of GPU kernels
-    for library in ("bitsandbytes", "torch.utils._pytree", "torchao"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
+    _quiet_libraries()
     from .scorer import default_checkpoint, load_scorer
 
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
         model = arguments.model or default_checkpoint()
         return load_scorer(model, arguments.device, **options), model
     except (ValueError, OSError) as error:
         _wrong_use(arguments, error)
+
+
+def _quiet_libraries() -> None:
+    # Importing transformers imports the libraries of quantisation that are installed, and they warn of GPU kernels
+    for library in ("bitsandbytes", "torch.utils._pytree", "torchao"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def _print(line: str) -> None:

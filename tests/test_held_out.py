@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmmvqa.evaluation.held_out import ordered_pairs, within_reference
+from lmmvqa.evaluation.held_out import ordered_pairs, reference_of, source_of, within
 
 
 def row(reference: str, distortion: str, strength: int, mos: float) -> dict:
@@ -28,6 +28,9 @@ def test_each_degraded_clip_is_compared_with_its_own_reference():
 
 
 def test_correlation_within_a_reference_is_averaged_over_references():
-    figures = within_reference(ROWS, [90.0, 10.0, 80.0, 60.0, 50.0, 70.0], "mos")
+    scores = [90.0, 10.0, 80.0, 60.0, 50.0, 70.0]
+    figures = within(reference_of, ROWS, scores, "mos")
     # Ranks agree in the first; in the second 1, 2, 3 against 2, 1, 3 in the order of scores
     assert figures == {"n": 2, "srcc": pytest.approx((1 + 0.5) / 2)}
+    # Both are of one source: the scores' ranks 6, 1, 5, 3, 2, 4 against 6, 1, 4, 5, 2, 3
+    assert within(source_of, ROWS, scores, "mos") == {"n": 1, "srcc": pytest.approx(1 - 6 * 6 / (6 * 35))}

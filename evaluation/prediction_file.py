@@ -1,0 +1,100 @@
+"""Predictions on disk, a line a video as they are made, so that a stopped run goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tqdm import tqdm
+from transformers.utils import cached_file
+
+from ..datasets_scripts.rows import video_id
+from ..training.training_videos import TRAINING_VIDEOS_FILE
+
+
+SETTINGS_FILE = "settings.json"
+# What a checkpoint's answers hang on; not what is said about them
+CHECKPOINT_SUFFIXES = (".safetensors", ".bin", ".json", ".jinja")
+UNREAD_FILES = (TRAINING_VIDEOS_FILE, "selfcheck.json")
+
+
+def fix_settings(folder: Path, settings: dict) -> None:
+    """
+    Ties a folder of results to the settings that they are made under.
+
+    Raises:
+        ValueError: the folder was begun under other settings.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SETTINGS_FILE
+    if path.is_file():
+        begun = json.loads(path.read_text(encoding="utf-8"))
+        differing = [name for name in {**begun, **settings} if begun.get(name) != settings.get(name)]
+        if differing:
+            raise ValueError(
+                f"got {folder}, which was begun with "
+                + ", ".join(f"{name} {begun.get(name)} (now {settings.get(name)})" for name in differing)
+                + ", expected the same settings; name another folder"
+            )
+    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def checkpoint_digest(model: str) -> str:
+    """
+    Of all that a checkpoint's answers hang on: weights, configuration, processor and tokenizer.
+
+    Args:
+        model: folder, or repository that has been loaded.
+    """
+    folder = Path(cached_file(model, "config.json")).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in CHECKPOINT_SUFFIXES and path.name not in UNREAD_FILES:
+            with open(path, "rb") as file:
+                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def rows_digest(rows: Iterable[dict]) -> str:
+    """Of which videos there are, in which order, with which MOS; not of where they lie."""
+    digest = hashlib.sha256()
+    for row in rows:
+        identity = [row["dataset"], row["split"], row["group"], video_id(row), row["mos"]]
+        digest.update(json.dumps(identity).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def predict_to_file(
+    path: Path, rows: list[dict], predict: Callable[[list[str]], list[dict]], batch_size: int
+) -> list[dict]:
+    """
+    Appends a line {**row, **prediction} for each row that has none yet, and returns all of them.
+
+    Args:
+        path: JSON lines; its lines are those of the first rows, the last one may be cut.
+        predict: predictions of a batch of videos. Batches are the same in a run that was stopped, so that its results
+            are too: one that was written in part is computed again.
+    """
+    lines = _complete_lines(path)
+    with open(path, "a", encoding="utf-8") as file:
+        for start in tqdm(range(0, len(rows), batch_size), desc="batches", delay=3, disable=None):
+            batch = rows[start : start + batch_size]
+            done = len(lines) - start
+            if done >= len(batch):
+                continue
+            predictions = predict([row["video"] for row in batch])
+            for row, prediction in list(zip(batch, predictions, strict=True))[done:]:
+                lines.append({**row, **prediction})
+                file.write(json.dumps(lines[-1]) + "\n")
+                file.flush()
+    return lines
+
+
+def _complete_lines(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    with open(path, "r+b") as file:
+        file.truncate(end)
+    return [json.loads(line) for line in data[:end].splitlines()]

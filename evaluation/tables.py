@@ -1,0 +1,190 @@
+"""Figures as the paper's table, published rows beside measured ones, and the tables that say what stands behind them."""
+
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+
+from ..processing.processing_lmmvqa import LEVELS
+
+
+def published_results() -> dict:
+    """
+    `source`; `columns` {title, dataset, part} in the paper's order, `part` being the split or None for the whole set;
+    and `rows` {model, srcc_plcc}, a pair or None a column.
+    """
+    return json.loads((files(__package__) / "published_results.json").read_text(encoding="utf-8"))
+
+
+def checkpoint_tables(metrics: dict) -> str:
+    """`table.md` of `protocols.evaluate_checkpoint`."""
+    measured = {metrics["model"]: {_key(of_set): _pair(of_set.get("score", {})) for of_set in metrics["sets"]}}
+    parts = [f"# {metrics['model']}\n", _paper_layout(measured)]
+    scored = [of_set for of_set in metrics["sets"] if "score" in of_set]
+    if scored:
+        header = ["set", "protocol", "n", "failed", "left out", "SRCC (95 %)", "KRCC", "PLCC (95 %)", "PLCC fitted"]
+        header += ["RMSE", "RMSE fitted", "inside ± 1.96 std"]
+        parts += ["## All figures\n", _table(header, [_score_line(of_set) for of_set in scored])]
+        parts.append(
+            "`failed`: videos without a score, which n does not count. `left out`: videos that `lmmvqa prepare` had no "
+            "use for, listed in its `left_out.jsonl`. RMSE is on 0-100. Fitted: after the 4-parameter logistic.\n"
+        )
+    return "\n".join(parts + _level_table(metrics) + _notes(metrics))
+
+
+def cross_validation_tables(metrics: dict) -> str:
+    """`table.md` of `protocols.cross_validate`."""
+    measured = {
+        f"{metrics['model']}, fine-tuned: {summary} of {metrics['folds']} folds": {
+            _key(of_set): _pair(of_set.get(summary, {})) for of_set in metrics["sets"]
+        }
+        for summary in ("mean", "median")
+    }
+    parts = [f"# {metrics['model']}, fine-tuned on {metrics['folds']} folds\n", _paper_layout(measured)]
+    lines = []
+    for of_set in metrics["sets"]:
+        for fold, figures in enumerate(of_set.get("folds", [])):
+            lines.append([_title(of_set), str(fold), str(figures["n_train"]), *_fold_cells(figures)])
+        for summary in ("mean", "median"):
+            if summary in of_set:
+                lines.append([_title(of_set), summary, "", *_fold_cells(of_set[summary])])
+    if lines:
+        header = ["set", "fold", "n train", "n", "failed", "SRCC", "KRCC", "PLCC", "PLCC fitted", "RMSE"]
+        parts += ["## All folds\n", _table([*header, "RMSE fitted"], lines)]
+    return "\n".join(parts + _level_table(metrics) + _notes(metrics))
+
+
+def _paper_layout(measured: dict[str, dict[tuple, str]]) -> str:
+    published = published_results()
+    columns = {(column["dataset"], column["part"]): column["title"] for column in published["columns"]}
+    rows = []
+    for row in published["rows"]:
+        cells = [_cell(*pair) if pair else "" for pair in row["srcc_plcc"]]
+        rows.append((f"{row['model']} (published)", dict(zip(columns, cells, strict=True))))
+    rows += [(f"{model} (measured here)", cells) for model, cells in measured.items()]
+    keys = [*columns, *dict.fromkeys(key for _, cells in rows for key in cells if key not in columns)]
+    header = ["SRCC / PLCC", *(columns.get(key) or _other_title(*key) for key in keys)]
+    table = _table(header, [[model, *(cells.get(key, "") for key in keys)] for model, cells in rows])
+    return (
+        f"{table}\nPublished rows are copied from {published['source']}, nothing in them was measured here. PLCC measured "
+        "here is of raw scores; the other figures stand below. An empty cell was not measured.\n"
+    )
+
+
+def _score_line(of_set: dict) -> list[str]:
+    figures, inside = of_set["score"], of_set["coverage"]["share"]
+    intervals = figures.get("intervals", {})
+
+    def with_interval(name: str) -> str:
+        if name not in intervals:
+            return ""
+        return f"{_number(figures[name])} ({' to '.join(map(_number, intervals[name]))})"
+
+    return [
+        _title(of_set),
+        of_set["protocol"].replace("_", " "),
+        *(str(number) for number in (figures["n"], figures["failures"], of_set["left_out"])),
+        with_interval("srcc"),
+        _number(figures.get("krcc")),
+        with_interval("plcc"),
+        _number(figures.get("plcc_fitted")),
+        _number(figures.get("rmse"), 2),
+        _number(figures.get("rmse_fitted"), 2),
+        "" if inside is None else f"{100 * inside:.0f} %",
+    ]
+
+
+def _fold_cells(figures: dict) -> list[str]:
+    counts = [str(figures.get(name, "")) for name in ("n", "failures")]
+    correlations = [_number(figures.get(name)) for name in ("srcc", "krcc", "plcc", "plcc_fitted")]
+    return [*counts, *correlations, *(_number(figures.get(name), 2) for name in ("rmse", "rmse_fitted"))]
+
+
+def _level_table(metrics: dict) -> list[str]:
+    lines = []
+    for of_set in metrics["sets"]:
+        report = of_set.get("level", {})
+        if "recall" not in report:
+            continue
+        recalls = [report["recall"][level] for level in LEVELS]
+        lines.append(
+            [
+                _title(of_set),
+                str(report["n"]),
+                str(report["failures"]),
+                *(f"{_number(recall['recall'])} ({recall['n']})" for recall in recalls),
+                _number(report["share"]),
+                f"{_thresholds(report['thresholds'], of_set['mos_range'])}, thirds of {report['thresholds_of']}",
+            ]
+        )
+    if not lines:
+        return []
+    header = [
+        "set",
+        "n",
+        "failed",
+        *(f"{level} (n)" for level in LEVELS),
+        "all",
+        "levels divided at (0-100; label scale)",
+    ]
+    return [
+        "## Levels\n",
+        _table(header, lines),
+        "Recall of each true level, and the share of all videos whose level is answered rightly.\n",
+    ]
+
+
+def _thresholds(thresholds: Sequence[float] | dict, mos_range: Sequence[float]) -> str:
+    low, high = mos_range
+    if isinstance(thresholds, dict):
+        means = [sum(values) / len(values) for values in zip(*thresholds.values(), strict=True)]
+        return f"about {_thresholds(means, mos_range)}"
+    on_label_scale = [low + threshold * (high - low) / 100 for threshold in thresholds]
+    return "; ".join(" / ".join(f"{value:.4g}" for value in values) for values in (thresholds, on_label_scale))
+
+
+def _notes(metrics: dict) -> list[str]:
+    notes = list(metrics["notes"])
+    for of_set in metrics["sets"]:
+        tasks = {"score": of_set.get("score", {}), "level": of_set.get("level", {})}
+        tasks |= {f"fold {fold}": figures for fold, figures in enumerate(of_set.get("folds", []))}
+        for task, figures in tasks.items():
+            for name in ("error", "fit_error"):
+                if figures.get(name):
+                    notes.append(f"{_title(of_set)}, {task}: {figures[name]}.")
+    versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
+    notes.append(f"Readout: {metrics['readout']}. {versions}.")
+    return ["## Notes\n", "".join(f"- {note}\n" for note in notes)]
+
+
+def _key(of_set: dict) -> tuple[str, str | None]:
+    return of_set["dataset"], of_set["part"]
+
+
+def _title(of_set: dict) -> str:
+    titles = {(column["dataset"], column["part"]): column["title"] for column in published_results()["columns"]}
+    return titles.get(_key(of_set)) or _other_title(*_key(of_set))
+
+
+def _other_title(dataset: str, part: str | None) -> str:
+    return f"{dataset} {part}" if part else dataset
+
+
+def _pair(figures: dict) -> str:
+    return _cell(figures.get("srcc"), figures.get("plcc"))
+
+
+def _cell(srcc: float | None, plcc: float | None) -> str:
+    return "" if srcc is None or plcc is None else f"{_number(srcc)} / {_number(plcc)}"
+
+
+def _number(value: float | None, decimals: int = 3) -> str:
+    """As tables print correlations: .913; a dash would look like a minus, so None is empty."""
+    if value is None:
+        return ""
+    text = f"{value:.{decimals}f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 and decimals == 3 else text
+
+
+def _table(header: list[str], lines: list[list[str]]) -> str:
+    marks = ["---", *["---:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, marks, *lines])
