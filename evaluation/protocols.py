@@ -4,7 +4,6 @@
 both. Videos go through the one preprocessing path, and what was stopped goes on where it was.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -13,12 +12,10 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import AutoProcessor
 
-from ..datasets_scripts.qa_pairs import TASKS, level_thresholds, mos_level
-from ..datasets_scripts.rows import label_mos, video_id
+from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
 from ..processing.feature_cache import FeatureCache
 from ..scoring.scorer import default_checkpoint, load_scorer
 from ..training.training_videos import content_digests, load_training_videos
@@ -31,16 +28,14 @@ from .cross_validation import (
     train_without_fold,
     write_folds,
 )
-from .leak_check import check_leaks, full_name, leak_notes, refuse_leaks
-from .metrics import agreement, coverage, level_report
+from .leak_check import check_leaks, leak_notes, refuse_leaks
 from .prediction_file import checkpoint_digest, fix_settings, predict_to_file, rows_digest
 from .predictions import predict_batch
 from .rated_sets import RatedSet, evaluated_parts, load_rated_sets
+from .results import PREDICTIONS_FILE, described, figures_of, figures_of_folds, write_results
 from .tables import checkpoint_tables, cross_validation_tables
 
 
-PREDICTIONS_FILE, METRICS_FILE, TABLE_FILE = "predictions.jsonl", "metrics.json", "table.md"
-FOLD_FIGURES = ("srcc", "krcc", "plcc", "rmse", "plcc_fitted", "rmse_fitted")
 # Which videos' thirds are the levels
 OF_TRAINING, OF_EVALUATED, OF_OTHER_FOLDS = "its training set", "the evaluated videos", "the other folds"
 
@@ -103,22 +98,22 @@ def evaluate_checkpoint(options: EvaluationOptions, protocol: str | None = None)
     out = Path(options.out)
     fix_settings(out, _settings(options, rows) | {"protocol": protocol})
 
-    described, thresholds, thresholds_of = [], [], []
+    rows_of_file, thresholds, thresholds_of = [], [], []
     for part in parts:
         is_known = part.dataset in trained_thresholds
         thresholds.append((trained_thresholds if is_known else level_thresholds(part.rows))[part.dataset])
         thresholds_of.append(OF_TRAINING if is_known else OF_EVALUATED)
-        described += [_described(row, part.mos_range, thresholds[-1]) for row in part.rows]
-    predictions = predict_to_file(out / PREDICTIONS_FILE, described, predict, options.batch_size)
+        rows_of_file += [described(row, part.mos_range, thresholds[-1]) for row in part.rows]
+    predictions = predict_to_file(out / PREDICTIONS_FILE, rows_of_file, predict, options.batch_size)
 
     sets, start = [], 0
     for part, of_part, origin in zip(parts, thresholds, thresholds_of, strict=True):
         facts = {name: value for name, value in vars(part).items() if name != "rows"}
         predicted = predictions[start : start + len(part.rows)]
-        sets.append(facts | _figures(predicted, options.tasks, of_part, origin))
+        sets.append(facts | figures_of(predicted, options.tasks, of_part, origin))
         start += len(part.rows)
     metrics = _head(options, predictions) | {"leaks": asdict(leaks), "notes": leak_notes(leaks), "sets": sets}
-    _write(out, metrics, checkpoint_tables(metrics), predictions)
+    write_results(out, metrics, checkpoint_tables(metrics), predictions)
     return metrics
 
 
@@ -165,42 +160,61 @@ def cross_validate(
     out = Path(options.out)
     fold_settings = {"folds": num_folds, "seed": seed, "train_options": train_options}
     fix_settings(out, _settings(options, rows) | {"protocol": "fine_tuning"} | fold_settings)
+    for rated in rated_sets:
+        write_folds(out / rated.dataset / FOLDS_FILE, rated.rows, folds_of[rated.dataset], seed)
 
-    processor = AutoProcessor.from_pretrained(options.checkpoint)
     sets, predictions = [], []
     for rated in rated_sets:
-        folder, folds = out / rated.dataset, folds_of[rated.dataset]
-        folder.mkdir(exist_ok=True)
-        write_folds(folder / FOLDS_FILE, rated.rows, folds, seed)
-        can_train = readable(rated.rows, processor)
-        of_folds, num_train, thresholds = [], [], {}
-        for fold in range(num_folds):
-            others = [
-                row
-                for row, of_row, is_readable in zip(rated.rows, folds, can_train, strict=True)
-                if of_row != fold and is_readable
-            ]
-            thresholds[f"fold {fold}"] = level_thresholds(others)[rated.dataset]
-            held_out = [
-                {"fold": fold} | _described(row, rated.mos_range, thresholds[f"fold {fold}"])
-                for row, of_row in zip(rated.rows, folds, strict=True)
-                if of_row == fold
-            ]
-            print(f"{rated.dataset}: fold {fold} of {num_folds}", file=sys.stderr)
-            of_fold = folder / f"fold_{fold}"
-            of_folds.append(_predict_fold(options, rated, others, held_out, of_fold, train_options))
-            num_train.append(len(others))
-            if not keep_checkpoints:
-                for name in ("run", "checkpoint"):
-                    shutil.rmtree(of_fold / name, ignore_errors=True)
-        sets.append(_fold_figures(options, rated, of_folds, num_train, thresholds))
+        of_folds, figures = _cross_validate_set(
+            options, rated, folds_of[rated.dataset], out / rated.dataset, keep_checkpoints, train_options
+        )
         predictions += sum(of_folds, [])
+        sets.append(figures)
     notes = leak_notes(leaks)
     if shared:
         notes.append(f"{len(shared)} videos have a file that stands in another fold too; they were allowed.")
     metrics = _head(options, predictions) | fold_settings | {"leaks": asdict(leaks), "notes": notes, "sets": sets}
-    _write(out, metrics, cross_validation_tables(metrics), predictions)
+    write_results(out, metrics, cross_validation_tables(metrics), predictions)
     return metrics
+
+
+def _cross_validate_set(
+    options: EvaluationOptions,
+    rated: RatedSet,
+    folds: list[int],
+    folder: Path,
+    keep_checkpoints: bool,
+    train_options: list[str],
+) -> tuple[list[list[dict]], dict]:
+    """The predictions of each fold, and the set's figures."""
+    processor = AutoProcessor.from_pretrained(options.checkpoint)
+    can_train = readable(rated.rows, processor)
+    of_folds, num_train, thresholds = [], [], {}
+    for fold in sorted(set(folds)):
+        of_row = list(zip(rated.rows, folds, can_train, strict=True))
+        others = [row for row, its_fold, is_readable in of_row if its_fold != fold and is_readable]
+        name = f"fold_{fold}"
+        thresholds[name] = level_thresholds(others)[rated.dataset]
+        held_out = [
+            {"fold": fold} | described(row, rated.mos_range, thresholds[name])
+            for row, its_fold, _ in of_row
+            if its_fold == fold
+        ]
+        print(f"{rated.dataset}: {name}", file=sys.stderr)
+        of_folds.append(_predict_fold(options, rated, others, held_out, folder / name, train_options))
+        num_train.append(len(others))
+        if not keep_checkpoints:
+            for trained in ("run", "checkpoint"):
+                shutil.rmtree(folder / name / trained, ignore_errors=True)
+
+    figures = {"dataset": rated.dataset, "part": None, "protocol": "fine_tuning", "mos_range": rated.mos_range}
+    figures["left_out"] = sum(rated.left_out.values())
+    # Levels of all folds together, each by its own thresholds
+    levels = [task for task in options.tasks if task == "level"]
+    figures |= figures_of(sum(of_folds, []), levels, thresholds, OF_OTHER_FOLDS)
+    if "score" in options.tasks:
+        figures |= figures_of_folds(of_folds, num_train)
+    return of_folds, figures
 
 
 def _predict_fold(
@@ -223,59 +237,6 @@ def _predict_fold(
     return predict_to_file(path, held_out, lambda videos: predictor()(videos), options.batch_size)
 
 
-def _fold_figures(
-    options: EvaluationOptions,
-    rated: RatedSet,
-    of_folds: list[list[dict]],
-    num_train: list[int],
-    thresholds: dict[str, list[float]],
-) -> dict:
-    """Figures of each fold, their mean and median, and the levels of all folds together, each by its own thresholds."""
-    predictions = sum(of_folds, [])
-    figures = {
-        "dataset": rated.dataset,
-        "part": None,
-        "protocol": "fine_tuning",
-        "mos_range": rated.mos_range,
-        "left_out": sum(rated.left_out.values()),
-    }
-    figures |= _figures(predictions, [task for task in options.tasks if task == "level"], thresholds, OF_OTHER_FOLDS)
-    if "score" in options.tasks:
-        folds = [_figures(predicted, ["score"])["score"] for predicted in of_folds]
-        figures["folds"] = [
-            {"n_train": of_training} | of_fold for of_training, of_fold in zip(num_train, folds, strict=True)
-        ]
-        for name, summary in (("mean", np.mean), ("median", np.median)):
-            values = {figure: [of_fold.get(figure) for of_fold in folds] for figure in FOLD_FIGURES}
-            figures[name] = {
-                figure: None if None in of_folds else float(summary(of_folds)) for figure, of_folds in values.items()
-            }
-    return figures
-
-
-def _figures(predictions: list[dict], tasks: Sequence[str], thresholds=None, thresholds_of: str | None = None) -> dict:
-    """What can be said of predictions; in place of figures that cannot be, as of two videos, `error` says why."""
-    figures = {"videos": len(predictions)}
-
-    def column(name: str) -> list:
-        return [prediction[name] for prediction in predictions]
-
-    def or_error(name: str, function: Callable[[], dict]) -> dict:
-        try:
-            return function()
-        except ValueError as error:
-            num_answered = sum(answer is not None for answer in column(name))
-            return {"n": num_answered, "failures": len(predictions) - num_answered, "error": str(error)}
-
-    if "score" in tasks:
-        figures["score"] = or_error("score", partial(agreement, column("score"), column("mos")))
-        figures["coverage"] = coverage(column("score"), column("score_std"), column("mos"))
-    if "level" in tasks:
-        report = or_error("level_answer", partial(level_report, column("level_answer"), column("level"), thresholds))
-        figures["level"] = report | {"thresholds_of": thresholds_of}
-    return figures
-
-
 def _predictor(options: EvaluationOptions, checkpoint: str) -> tuple[Callable[[list[str]], list[dict]], object]:
     """A function of a batch of videos, and the processor."""
     scorer = load_scorer(checkpoint, options.device, options.dtype)
@@ -285,16 +246,6 @@ def _predictor(options: EvaluationOptions, checkpoint: str) -> tuple[Callable[[l
         features = FeatureCache(options.feature_cache, scorer.model, scorer.processor)
     predict = partial(predict_batch, scorer, tasks=options.tasks, readout=options.readout, cache=features)
     return predict, scorer.processor
-
-
-def _described(row: dict, mos_range: tuple[float, float], thresholds: Sequence[float]) -> dict:
-    return {name: row[name] for name in ("dataset", "split", "group")} | {
-        "id": video_id(row),
-        "video": row["video"],
-        "label_mos": label_mos(row["mos"], mos_range),
-        "mos": row["mos"],
-        "level": mos_level(row["mos"], thresholds),
-    }
 
 
 def _versions() -> dict[str, str]:
@@ -324,11 +275,3 @@ def _head(options: EvaluationOptions, predictions: list[dict]) -> dict:
         "versions": _versions(),
         "failures": sum(prediction["error"] is not None for prediction in predictions),
     }
-
-
-def _write(out: Path, metrics: dict, table: str, predictions: list[dict]) -> None:
-    (out / METRICS_FILE).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
-    (out / TABLE_FILE).write_text(table, encoding="utf-8")
-    for prediction in predictions:
-        if prediction["error"]:
-            print(f"failed: {full_name(prediction)}: {prediction['error']}", file=sys.stderr)

@@ -151,6 +151,8 @@ def _notes(metrics: dict) -> list[str]:
             for name in ("error", "fit_error"):
                 if figures.get(name):
                     notes.append(f"{_title(of_set)}, {task}: {figures[name]}.")
+        if "folds" in of_set and of_set["left_out"]:
+            notes.append(f"{_title(of_set)}: `lmmvqa prepare` had no use for {of_set['left_out']} further videos.")
     versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
     notes.append(f"Readout: {metrics['readout']}. {versions}.")
     return ["## Notes\n", "".join(f"- {note}\n" for note in notes)]

@@ -260,6 +260,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from datasets import disable_progress_bars
 
     from ..evaluation import protocols
+    from ..evaluation.results import TABLE_FILE
 
     disable_progress_bars()
     names = protocols.EvaluationOptions.__dataclass_fields__
@@ -273,7 +274,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             metrics = protocols.evaluate_checkpoint(options, arguments.protocol)
     except (ValueError, OSError) as error:
         _wrong_use(arguments, error)
-    with open(os.path.join(arguments.out, protocols.TABLE_FILE), encoding="utf-8") as file:
+    with open(os.path.join(arguments.out, TABLE_FILE), encoding="utf-8") as file:
         print(file.read(), end="")
     return 1 if metrics["failures"] else 0
 
