@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import write_clip
+
+from lmmvqa.datasets_scripts.prepare import prepare
+from lmmvqa.datasets_scripts.rows import load_rows
 
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -73,3 +77,33 @@ def test_train_step_halves_what_does_not_fit(run_tiny):
 def test_the_network_is_imported_without_what_decodes_videos():
     code = "import full_size_model, sys; assert not {'av', 'lmmvqa.processing'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], cwd=BENCHMARKS, check=True)
+
+
+def test_stand_ins_have_the_official_layouts(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    sets = importlib.import_module("stand_in_sets")
+    clip = Path(write_clip(tmp_path / "clip.mkv", num_frames=4, fps=4))
+    videos = [sets.StandIn(clip, 10.0 * index) for index in range(10)]
+    folders = {name: tmp_path / name for name in sets.SETS}
+    for name, folder in folders.items():
+        folder.mkdir()
+        getattr(sets, f"write_{name}")(videos, folder, *[clip] * (name == "konvid_1k"))
+
+    def prepared(name, labels, **options):
+        reports = prepare(name, labels, tmp_path / "rows" / name, **options)
+        return {report["split"]: (report["n"], report["missing"]) for report in reports}
+
+    lsvq = [folders["lsvq"] / f"labels_{part}.csv" for part in ("train_test", "test_1080p")]
+    counts = prepared("lsvq", lsvq, split_name="unverified")
+    assert (counts["test"], counts["test_1080p"]) == ((2, 0), (2, 0))
+    groups = {split: set(rows["group"]) for split, rows in load_rows(tmp_path / "rows" / "lsvq").items()}
+    assert groups["test"] & (groups["train"] | groups.get("validation", set())) == {"two-cuts"}
+    konvid = folders["konvid_1k"]
+    assert prepared("konvid_1k", konvid / "KoNViD_1k_mos.csv", videos=konvid / "KoNViD_1k_videos") == {"test": (11, 1)}
+    (ugc,) = folders["youtube_ugc"].glob("*.xlsx")
+    assert prepared("youtube_ugc", ugc) == {"test": (10, 2)}
+    assert prepared("live_vqc", folders["live_vqc"] / "data.mat") == {"test": (10, 0)}
+    assert prepared("live_yt_gaming", folders["live_yt_gaming"] / "LIVEYTGaming.mat") == {"test": (10, 0)}
+    assert sorted(load_rows(tmp_path / "rows" / "live_yt_gaming")["test"]["mos"]) == [
+        10.0 * index for index in range(10)
+    ]
