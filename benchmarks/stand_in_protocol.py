@@ -88,17 +88,14 @@ def main() -> None:
         "Made by `python benchmarks/stand_in_protocol.py --shared ../shared --work DIR --out "
         "benchmarks/results/stand_in_protocol.md`.\n",
     ]
-    wrong = []
     for command, expected in COMMANDS:
         status, stdout, stderr = run(command, model, work)
         print(f"{command}: {status}", flush=True)
         sections.append(report_of(command.replace("MODEL", arguments.model), status, stdout, stderr))
         if status != expected:
-            print(stderr, file=sys.stderr)
-            wrong.append(f"{command}: got exit status {status}, expected {expected}")
+            sys.exit(f"{stderr}\n{command}: got exit status {status}, expected {expected}")
     if arguments.out:
         arguments.out.write_text("\n".join(sections), encoding="utf-8")
-    sys.exit("\n".join(wrong) or 0)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from lmmvqa.datasets_scripts.degraded_clips import CLIP_GROUPS, plan_segments
 from lmmvqa.datasets_scripts.distortions import degrade
+from lmmvqa.datasets_scripts.ffmpeg_process import run_ffmpeg
 from lmmvqa.datasets_scripts.label_files import read_csv
 from lmmvqa.datasets_scripts.rated_images import read_image_mos
 from lmmvqa.datasets_scripts.reference_clips import cut_segment, probe, render_pan
@@ -83,15 +84,7 @@ def make_videos(shared: Path, work: Path, num_photographs: int, num_segments: in
 def put(video: StandIn, path: Path) -> None:
     """The video at its place in a data set, in the container that the name says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".mkv":
-        shutil.copyfile(video.path, path)
-        return
-    with av.open(str(video.path)) as source, av.open(str(path), "w", format="mp4") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = stream
-                target.mux(packet)
+    run_ffmpeg(["-i", str(video.path), "-c", "copy", str(path)])
 
 
 def on_scale(mos: float, low: float, high: float) -> float:
