@@ -256,6 +256,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.protocol != "fine_tuning" and (arguments.train_options or arguments.keep_checkpoints):
+        _wrong_use(arguments, "got options of training, expected --protocol fine_tuning with them")
     _quiet_libraries()
     from datasets import disable_progress_bars
 

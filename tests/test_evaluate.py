@@ -383,6 +383,11 @@ def test_equal_files_in_two_folds_are_refused(checkpoint, tmp_path, trainings, c
     assert "got 2 videos whose file is the same as one of another fold" in message and not trainings
 
 
+def test_options_of_training_need_training(checkpoint, konvid, tmp_path, capsys):
+    message = refused(capsys, checkpoint, konvid, tmp_path / "out", "--train_options", "--max_steps", 1)
+    assert "got options of training, expected --protocol fine_tuning" in message
+
+
 def test_train_py_that_stops_is_told(checkpoint, tmp_path, monkeypatch, capsys):
     rows = make_rows(tmp_path / "rows", 4)
 
