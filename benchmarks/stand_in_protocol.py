@@ -8,6 +8,7 @@ each of the others, and tries what must be refused. Every command and its exit s
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,9 +62,8 @@ def report_of(command: str, status: int, stdout: str, stderr: str) -> str:
     if command.startswith("lmmvqa prepare"):
         parts = [parts[0].replace("exit status", f"{stdout}exit status")]
     elif stdout.startswith("#"):
-        parts.append(
-            "".join(f"##{line}" if line.startswith("#") else line for line in stdout.splitlines(keepends=True))
-        )
+        tables = stdout.replace("(measured here)", "(measured on STAND-INS, not on these data sets)")
+        parts.append(re.sub(r"^#(.*)", r"###\1 (stand-ins)", tables, flags=re.MULTILINE))
     return "\n".join(parts)
 
 

@@ -77,8 +77,8 @@ def leak_notes(report: LeakReport) -> list[str]:
         notes.append("The checkpoint has no training_videos.json: whether it saw these videos could not be checked.")
     if report.unlisted:
         notes.append(
-            f"The checkpoint was trained from {', '.join(report.unlisted)}, which list no training videos: the leak "
-            "check covers what was trained since."
+            f"No training videos are listed for {', '.join(report.unlisted)}, which the checkpoint was trained from: the "
+            "leak check covers what was trained since."
         )
     if report.trained:
         notes.append(
