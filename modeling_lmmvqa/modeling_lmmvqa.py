@@ -163,8 +163,11 @@ def _portions(pixels: torch.Tensor, tower: nn.Module) -> tuple[torch.Tensor, ...
     # BatchNorm's statistics are of the whole batch, and ZeRO-3 gathers weights in as many passes on every device
     if tower.training or is_deepspeed_zero3_enabled():
         return (pixels,)
-    # A CPU's cache holds the maps of one key frame: portions of eight take twice the time
-    return pixels.split(1 if pixels.device.type == "cpu" else TOWER_BATCH_SIZE)
+    if pixels.device.type != "cpu":
+        return pixels.split(TOWER_BATCH_SIZE)
+    # A CPU's cache holds the maps of one key frame, portions of eight take twice the time; of single chunks PyTorch
+    # computes most 3-D convolutions by a slow path
+    return pixels.split(1 if pixels.ndim == 4 else 4)
 
 
 def _split_videos(tokens: torch.Tensor, num_chunks: torch.LongTensor | None) -> tuple[torch.Tensor, ...]:

@@ -91,7 +91,7 @@ class LmmVqaSlowFastBlock(nn.Module):
             if has_projection
             else nn.Identity()
         )
-        self.activation = nn.ReLU()
+        self.activation = nn.ReLU(inplace=True)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         residual = self.shortcut(hidden_states)
@@ -112,7 +112,7 @@ class LmmVqaSlowFastLateral(nn.Module):
             (config.fusion_kernel_size, 1, 1),
             (config.alpha, 1, 1),
         )
-        self.activation = nn.ReLU()
+        self.activation = nn.ReLU(inplace=True)
 
     def forward(self, slow: torch.Tensor, fast: torch.Tensor) -> torch.Tensor:
         fused = self.activation(self.fast_to_slow(fast))  # (N, ratio * Cf, ceil(T / alpha), h, w)
@@ -134,7 +134,7 @@ class LmmVqaSlowFastStem(nn.Module):
         self.fast = LmmVqaSlowFastConvLayer(
             config, config.num_channels, config.fast_stem_channels, fast_kernel, (1, 2, 2)
         )
-        self.activation = nn.ReLU()
+        self.activation = nn.ReLU(inplace=True)
         self.pooler = nn.MaxPool3d(kernel_size=(1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
         self.lateral = LmmVqaSlowFastLateral(config, config.fast_stem_channels)
 

@@ -160,3 +160,17 @@ GOLDEN = [
     [0.23449, 0.47909, 3.0554, 1.10814, 0.77537, -0.58847, 0.80948, 0.69833],
     [0.31582, 0.36162, 2.08669, 1.0578, 0.61122, -0.51559, 0.55815, 0.46898],
 ]
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_fixed_statistics_are_part_of_the_convolution(model, dtype, tolerance):
+    block = copy.deepcopy(model).to(dtype).blocks[2]
+    assert block.depthwise.stride == 1
+    for layer in (block.expand, block.depthwise, block.project):
+        hidden_states = wave((2, layer.conv.in_channels, 9, 12)).to(dtype)
+        outputs = layer(hidden_states), layer.norm(layer.conv(hidden_states))
+        torch.testing.assert_close(*outputs, atol=tolerance, rtol=tolerance)
+        parameters = [layer.conv.weight, layer.norm.weight, layer.norm.bias]
+        gradients = [torch.autograd.grad(output.float().square().mean(), parameters) for output in outputs]
+        for of_one, of_two in zip(*gradients, strict=True):
+            torch.testing.assert_close(of_one, of_two, atol=tolerance, rtol=10 * tolerance)

@@ -92,10 +92,12 @@ def test_the_towers_see_each_chunk_once_a_generate(decoded):
     model, processor = tiny_pair()
     calls = []
     for name in ("vision_tower", "temporal_tower"):
-        getattr(model.model, name).register_forward_hook(lambda *_, name=name: calls.append(name))
+        getattr(model.model, name).register_forward_hook(
+            lambda _, given, output, name=name: calls.extend([name] * len(given[0]))
+        )
     inputs = processor(decoded)
     model.generate(**inputs, **GREEDY, num_beams=2)
-    num_chunks = int(inputs["num_chunks"].sum())  # a CPU's towers see one chunk at a time
+    num_chunks = int(inputs["num_chunks"].sum())
     assert calls == ["vision_tower"] * num_chunks + ["temporal_tower"] * num_chunks
 
 
@@ -377,3 +379,13 @@ def test_bfloat16_runs(decoded, vision, digits):
         scores.append([result.score for result in processor.post_process_scores(log_probabilities)])
     assert scores[1] == pytest.approx(scores[0], abs=3)
     assert model.generate(**inputs, **GREEDY).shape[0] == 3
+
+
+def test_chunks_seen_together_are_as_seen_alone(tiny):
+    model = tiny[0].model
+    torch.manual_seed(0)
+    chunks, key_frames = torch.randn(5, 8, 3, 32, 32), torch.randn(5, 3, 32, 32)
+    with torch.no_grad():
+        for encode, pixels in ((model.encode_chunks, chunks), (model.encode_key_frames, key_frames)):
+            alone = torch.cat([encode(pixels[index : index + 1]) for index in range(5)])
+            torch.testing.assert_close(encode(pixels), alone, atol=1e-5, rtol=1e-4)
