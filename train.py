@@ -164,6 +164,8 @@ def main() -> None:
     model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
     processor = AutoProcessor.from_pretrained(model_args.model)
     processor.level_answer_thresholds = level_thresholds(train_rows)
+    # Weights that change are to be calibrated anew, and MOS are on 0-100 here
+    processor.score_map, processor.score_std_scale = None, 1.0
     train_only(model, model_args.train_parts)
 
     cache = None

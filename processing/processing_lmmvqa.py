@@ -83,16 +83,18 @@ class QualityResult:
 
     A video longer than the decoder's context is scored in windows, see `LmmVqaProcessor.windows`. Its distribution over
     scores is the mixture of the windows' distributions, weighted by their durations, and everything else is read from
-    that: the score is the weighted mean of the windows' scores, the deviation has the differences between windows in
-    it.
+    that: the score is the weighted mean of the windows' scores (before calibration), the deviation has the differences
+    between windows in it.
 
     Attributes:
-        score: 0 (worst) to 100 (best).
-        score_std: standard deviation of the model's own distribution over scores; None where the answer was generated.
+        score: 0 (worst) to 100 (best), or on the processor's `scale` where it is calibrated.
+        score_std: standard deviation of the distribution over scores; None where the answer was generated.
         level: "poor", "fair" or "good", the score against the processor's `level_thresholds`.
         level_probabilities: mass of the distribution over scores between the thresholds; None where generated.
-        answer: the generated text, those of several windows joined by "; ", or the most probable answer.
+        answer: the generated text, those of several windows joined by "; ", or the most probable answer; 0 to 100
+            on any scale.
         windows: {"start", "end"} in seconds and the fields above for each window; None where the whole video fits.
+        scale: lowest and highest score that a calibrated processor gives; None where scores are 0 to 100.
     """
 
     score: float
@@ -101,6 +103,7 @@ class QualityResult:
     level_probabilities: dict[str, float] | None
     answer: str
     windows: list[dict] | None = None
+    scale: list[float] | None = None
 
 
 class LmmVqaProcessor(ProcessorMixin):
@@ -119,10 +122,17 @@ class LmmVqaProcessor(ProcessorMixin):
     system_role (`bool`): False for chat templates without system messages: the user's turn opens with the prompt then.
     level_thresholds (`tuple[float, float]`):
         Scores from which a video is fair and good. 40 and 60 are the borders of "fair" on the five-point scale
-        bad - poor - fair - good - excellent stretched over 0-100.
+        bad - poor - fair - good - excellent stretched over 0-100. They stay on that scale: calibration moves them with
+        the scores, so that a video keeps its level.
     level_answer_thresholds (`dict[str, list[float]]`, *optional*):
         For each training set by name, the MOS between its thirds (section III-B), which the answer to the level
         question refers to.
+    score_map (`list[float]`, *optional*):
+        What the scores 0, 1, ... 100 become on another scale of opinions, strictly rising; straight lines between
+        them. `lmmvqa calibrate` fits it. Without it scores are 0 to 100.
+    score_std_scale (`float`):
+        Standard deviation of the distribution over scores, on the scale of the scores, for each point that the answers
+        deviate: 1 is the model's own, more widens it about the score.
     """
 
     # Chats are rendered with every special token already
@@ -147,7 +157,10 @@ class LmmVqaProcessor(ProcessorMixin):
         level_thresholds=(40.0, 60.0),
         level_answer_thresholds=None,
         system_role=True,
+        score_map=None,
+        score_std_scale=1.0,
     ):
+        _check_calibration(score_map, score_std_scale)
         self.key_frame_token = key_frame_token
         self.video_token = video_token
         self.video_token_id = tokenizer.convert_tokens_to_ids(video_token)
@@ -163,6 +176,8 @@ class LmmVqaProcessor(ProcessorMixin):
         self.level_question = level_question
         self.level_thresholds = tuple(level_thresholds)
         self.level_answer_thresholds = level_answer_thresholds
+        self.score_map = score_map
+        self.score_std_scale = score_std_scale
         super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
 
     def check_argument_for_proper_class(self, argument_name, argument):
@@ -304,28 +319,52 @@ class LmmVqaProcessor(ProcessorMixin):
         """Token ids of the answers poor, fair and good to the level question, without end-of-turn token."""
         return [self.answer_token_ids(self.level_question, answer)[:-1] for answer in LEVELS]
 
+    @property
+    def scale(self) -> list[float] | None:
+        """Lowest and highest score that `score_map` gives; None without it."""
+        return None if self.score_map is None else [self.score_map[0], self.score_map[-1]]
+
+    def calibrated(self, scores: list[float]) -> list[float]:
+        """Scores from 0 to 100 on the scale of `score_map`; without it, as they are."""
+        if self.score_map is None:
+            return scores
+        return np.interp(scores, np.arange(101), self.score_map).tolist()
+
     def level(self, score: float) -> str:
-        """The level of a score (0-100) under `level_thresholds`."""
-        return LEVELS[sum(score >= threshold for threshold in self.level_thresholds)]
+        """The level of a score (on the processor's scale) under `level_thresholds`."""
+        return LEVELS[sum(score >= threshold for threshold in self.calibrated(self.level_thresholds))]
 
     def post_process_scores(self, score_log_probabilities: torch.Tensor) -> list[QualityResult]:
         """
         Expected value and standard deviation of the score under the model's distribution over the answers 0 to 100.
 
+        Calibration shifts and stretches that distribution: its mean goes where `score_map` says, and answers lie
+        `score_std_scale` from it for each point. So the order of videos and their levels stay, and score, deviation
+        and the levels' probabilities are those of one distribution. (Mapping each answer instead would change the
+        order of videos whose distributions differ in width; a temperature would move scores.) What is stretched may
+        reach beyond the ends of the scale; scores do not.
+
         Args:
             score_log_probabilities: (batch, 101), see `answer_log_probabilities` with `score_answer_ids`.
         """
         probabilities = score_log_probabilities.double().cpu().exp()  # (batch, 101)
-        scores = torch.arange(101, dtype=torch.float64)
-        means = probabilities @ scores
-        stds = ((scores - means[:, None]) ** 2 * probabilities).sum(-1).sqrt()
-        in_level = torch.tensor([[self.level(score) == level for level in LEVELS] for score in range(101)])
-        level_masses = probabilities @ in_level.double()  # (batch, 3)
-        answers = [SCORE_ANSWERS[index] for index in probabilities.argmax(-1).tolist()]
+        answers = torch.arange(101, dtype=torch.float64)
+        means = probabilities @ answers
+        offsets = answers - means[:, None]  # (batch, 101)
+        stds = (offsets**2 * probabilities).sum(-1).sqrt() * self.score_std_scale
+        scores = self.calibrated(means.tolist())
+        # Thresholds as offsets too, so that without calibration "40" is no rounding error below 40
+        thresholds = torch.tensor(self.calibrated(self.level_thresholds), dtype=torch.float64)
+        thresholds = thresholds - torch.tensor(scores, dtype=torch.float64)[:, None]  # (batch, 2)
+        levels = (offsets[..., None] * self.score_std_scale >= thresholds[:, None]).sum(-1)  # (batch, 101)
+        level_masses = probabilities.new_zeros(len(scores), len(LEVELS)).scatter_add_(1, levels, probabilities)
+        most_probable = [SCORE_ANSWERS[index] for index in probabilities.argmax(-1).tolist()]
         return [
-            QualityResult(mean, std, self.level(mean), dict(zip(LEVELS, masses, strict=True)), answer)
-            for mean, std, masses, answer in zip(
-                means.tolist(), stds.tolist(), level_masses.tolist(), answers, strict=True
+            QualityResult(
+                score, std, self.level(score), dict(zip(LEVELS, masses, strict=True)), answer, scale=self.scale
+            )
+            for score, std, masses, answer in zip(
+                scores, stds.tolist(), level_masses.tolist(), most_probable, strict=True
             )
         ]
 
@@ -348,11 +387,7 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             AnswerParsingError: the answer does not state exactly one number from 0 to 100.
         """
-        numbers = re.findall(r"[-.\d]*\d", answer)
-        if len(numbers) != 1 or not re.fullmatch(r"\d+(\.\d+)?", numbers[0]) or float(numbers[0]) > 100:
-            raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one number from 0 to 100")
-        score = float(numbers[0])
-        return QualityResult(score, None, self.level(score), None, answer)
+        return self._generated_result(_stated_score(answer), answer)
 
     def post_process_window_answers(self, windows: list[VideoWindow], answers: list[str]) -> QualityResult:
         """
@@ -361,10 +396,14 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             AnswerParsingError: an answer does not state exactly one number from 0 to 100.
         """
+        scores = [_stated_score(answer) for answer in answers]
+        score = sum(weight * score for weight, score in zip(_weights(windows), scores, strict=True))
         results = [self.post_process_answer(answer) for answer in answers]
-        score = sum(weight * result.score for weight, result in zip(_weights(windows), results, strict=True))
-        result = QualityResult(score, None, self.level(score), None, "; ".join(answers))
-        return _with_windows(result, windows, results)
+        return _with_windows(self._generated_result(score, "; ".join(answers)), windows, results)
+
+    def _generated_result(self, score: float, answer: str) -> QualityResult:
+        (score,) = self.calibrated([score])
+        return QualityResult(score, None, self.level(score), None, answer, scale=self.scale)
 
     def post_process_level_answer(self, answer: str) -> str:
         """
@@ -396,6 +435,23 @@ def mix_windows(windows: list[VideoWindow], log_probabilities: torch.Tensor) -> 
     return mixed.to(log_probabilities)
 
 
+def _stated_score(answer: str) -> float:
+    numbers = re.findall(r"[-.\d]*\d", answer)
+    if len(numbers) != 1 or not re.fullmatch(r"\d+(\.\d+)?", numbers[0]) or float(numbers[0]) > 100:
+        raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one number from 0 to 100")
+    return float(numbers[0])
+
+
+def _check_calibration(score_map: list[float] | None, score_std_scale: float) -> None:
+    if score_map is not None and (len(score_map) != 101 or not (np.diff(score_map) > 0).all()):
+        raise ValueError(
+            f"got a score_map of {len(score_map)} values from {score_map[0]} to {score_map[-1]}, expected 101 that rise "
+            "strictly, one for each score from 0 to 100"
+        )
+    if not score_std_scale > 0:
+        raise ValueError(f"got score_std_scale={score_std_scale}, expected a positive number")
+
+
 def _weights(windows: list[VideoWindow]) -> list[float]:
     duration = windows[-1].end - windows[0].start
     return [(window.end - window.start) / duration for window in windows]
@@ -409,7 +465,7 @@ def _with_windows(result: QualityResult, windows: list[VideoWindow], results: li
         for window, of_window in zip(windows, results, strict=True)
     ]
     for of_window in of_windows:
-        del of_window["windows"]
+        del of_window["windows"], of_window["scale"]
     return replace(result, windows=of_windows)
 
 

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_prepare(commands)
     _add_evaluate(commands, model)
     _add_assemble(commands)
+    _add_calibrate(commands, model)
 
     export = commands.add_parser(
         "export",
@@ -147,6 +148,24 @@ def _add_evaluate(commands: argparse._SubParsersAction, model: argparse.Argument
         "--train_options", nargs=argparse.REMAINDER, default=[], help="all that follows is given to train.py"
     )
     evaluate.set_defaults(run=_evaluate, command=evaluate)
+
+
+def _add_calibrate(commands: argparse._SubParsersAction, model: argparse.ArgumentParser) -> None:
+    calibrate = commands.add_parser(
+        "calibrate",
+        parents=[model],
+        help="fit a model's scores to your own scale of opinions",
+        description="Fits a rising map from the model's scores to your ratings, on any scale, and the deviation. What is "
+        "written gives scores on your scale everywhere. The last line is JSON: errors before and after.",
+    )
+    calibrate.add_argument("--csv", required=True, metavar="FILE", help="your ratings: columns video, mos")
+    calibrate.add_argument("--out", required=True, metavar="DIR", help="new folder for the calibrated checkpoint")
+    calibrate.add_argument(
+        "--std_only",
+        action="store_true",
+        help="leave scores as they are: ratings on their scale fit the deviation alone",
+    )
+    calibrate.set_defaults(run=_calibrate, command=calibrate)
 
 
 def _add_assemble(commands: argparse._SubParsersAction) -> None:
@@ -351,6 +370,29 @@ def _assemble(arguments: argparse.Namespace) -> int:
     except (ValueError, OSError, StrictDataclassError) as error:
         _wrong_use(arguments, error)
     print(f"wrote {arguments.out}; its projectors are random, train them with train.py --model {arguments.out}")
+    return 0
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    if os.path.exists(arguments.out):
+        _wrong_use(arguments, f"got --out {arguments.out}, which exists already; expected a new folder")
+    scorer, _ = _load(arguments)
+    from ..modeling_lmmvqa.export import save_checkpoint
+    from .calibration import calibrate, read_ratings, report_lines, write_report
+    from .selfcheck import write_reference
+
+    try:
+        report = calibrate(scorer, read_ratings(arguments.csv), arguments.std_only)
+    except (ValueError, OSError) as error:
+        _wrong_use(arguments, error)
+    for failure in report["failures"]:
+        print(f"warning: no score, left out: {failure['error']}", file=sys.stderr)
+    save_checkpoint(scorer.model, scorer.processor, arguments.out)
+    write_reference(scorer, arguments.out)
+    write_report(report, arguments.out)
+    print("\n".join(report_lines(report)))
+    print(f"wrote {arguments.out}")
+    print(json.dumps(report))
     return 0
 
 

@@ -121,7 +121,7 @@ def score_videos(
     Yields a row of `ROW_KEYS` a video as soon as it is scored: the fields of `QualityResult`, `error` and `seconds`
     (wall time, decoding included). In the row of a video that cannot be read, or whose generated answer holds no score,
     `error` is one line and the result's fields are None. The row of a video longer than the decoder's context, and no
-    other, has `windows` as well.
+    other, has `windows` as well; rows of a calibrated model have `scale`.
     """
     for video in videos:
         start = time.perf_counter()
@@ -132,4 +132,4 @@ def score_videos(
             error = " ".join(str(failure).split())
         seconds = round(time.perf_counter() - start, 3)
         row = dict.fromkeys(ROW_KEYS) | {"video": video, **result, "error": error, "seconds": seconds}
-        yield {name: value for name, value in row.items() if name != "windows" or value is not None}
+        yield {name: value for name, value in row.items() if name in ROW_KEYS or value is not None}

@@ -13,7 +13,7 @@ from .scorer import score_videos
 
 CLIP = Path(__file__).with_name("selfcheck.mp4")
 REFERENCE_NAME = "selfcheck.json"
-# Scores of one video differ in the fifth digit between machines and numbers of threads, by more where something is wrong
+# Of 100. Scores of one video differ in the fifth digit between machines and numbers of threads, by more where something is wrong
 TOLERANCE = 0.05
 
 
@@ -49,7 +49,9 @@ def read_reference(model: str) -> SelfcheckReference:
 def write_reference(scorer: VideoQualityAssessmentPipeline, folder: str) -> SelfcheckReference:
     """Makes the present score of the bundled clip the reference of the model in this folder."""
     result = scorer(str(CLIP))
-    reference = SelfcheckReference(round(result["score"], 4), round(result["score_std"], 4))
+    lowest, highest = result["scale"] or (0, 100)
+    tolerance = TOLERANCE * (highest - lowest) / 100
+    reference = SelfcheckReference(round(result["score"], 4), round(result["score_std"], 4), round(tolerance, 7))
     text = json.dumps(asdict(reference), indent=2) + "\n"
     (Path(folder) / REFERENCE_NAME).write_text(text, encoding="utf-8")
     return reference

@@ -1,6 +1,7 @@
 """Training from saved rows to a loadable checkpoint: what moves, what is cached, what resumes."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,16 @@ def test_the_command_trains_the_projectors_alone_and_exports(arguments, checkpoi
     assert 0 < result.score < 100
     card = (tmp_path / "mine" / "README.md").read_text()
     assert "| tiny | 6 |" in card and "spatial_projector, temporal_projector" in card
+
+
+def test_what_is_trained_further_is_not_calibrated_any_more(train, monkeypatch, arguments, checkpoint, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "calibrated")
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    processor.score_map, processor.score_std_scale = [1 + score / 25 for score in range(101)], 0.06
+    processor.save_pretrained(tmp_path / "calibrated")
+    run(train, monkeypatch, arguments, "--model", tmp_path / "calibrated")
+    trained = AutoProcessor.from_pretrained(tmp_path / "mine")
+    assert (trained.score_map, trained.score_std_scale) == (None, 1)
 
 
 def test_push_to_hub_uploads_the_complete_export(train, monkeypatch, arguments, tmp_path):
