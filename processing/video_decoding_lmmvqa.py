@@ -212,18 +212,39 @@ def decode_portions(
         What `function` returned, in order.
     """
     sizes = (portion, key_frame_size, chunk_size, chunk_frames, key_frame_fragments, chunk_fragments)
+    return read_frames(source, lambda frames: [function(part) for part in _cut(frames, source, *sizes)], fps)
+
+
+def read_frames(
+    source: VideoSource,
+    function: Callable[[Iterator[tuple[float, float, av.VideoFrame]]], T],
+    fps: float | None = None,
+) -> T:
+    """
+    What `function` returns for the frames of a video, an iterator of (time in seconds, duration in seconds, frame).
+
+    Args:
+        source: see `VideoSource`.
+        function: it must keep nothing but its result: where damage is met, it is called anew with the video from its
+            start, and the result so far is dropped.
+        fps: frame rate of an array or a list of pictures.
+
+    Raises:
+        VideoDecodingError: the source cannot be read.
+        FileNotFoundError: the path does not exist.
+    """
     if not _is_file(source):
-        return [function(part) for part in _cut(_read_pictures(source, fps), source, *sizes)]
+        return function(_read_pictures(source, fps))
     is_path = isinstance(source, str | os.PathLike)
     can_restart = is_path or source.seekable()
     start = source.tell() if can_restart and not is_path else None
     try:
-        return [function(part) for part in _cut(_read_file(source, parallel=can_restart), source, *sizes)]
+        return function(_read_file(source, parallel=can_restart))
     except _DamagedVideo:
         # What damaged frames look like then depends on timing: once more in order, for the same result on every run
         if not is_path:
             source.seek(start)
-        return [function(part) for part in _cut(_read_file(source, parallel=False), source, *sizes)]
+        return function(_read_file(source, parallel=False))
 
 
 def _cut(
@@ -402,4 +423,12 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
     yield from array
 
 
-__all__ = ["DecodedVideo", "EncodedVideo", "VideoDecodingError", "VideoSource", "decode_portions", "decode_video"]
+__all__ = [
+    "DecodedVideo",
+    "EncodedVideo",
+    "VideoDecodingError",
+    "VideoSource",
+    "decode_portions",
+    "decode_video",
+    "read_frames",
+]

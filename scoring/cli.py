@@ -1,4 +1,4 @@
-"""`lmmvqa score`, `lmmvqa selfcheck`, `lmmvqa prepare`, `lmmvqa evaluate`, `lmmvqa assemble` and `lmmvqa export`.
+"""The commands of `lmmvqa`.
 
 Exit status: 0 all went well; 1 a video has no score, or the self-check failed; 2 wrong use.
 """
@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from importlib.metadata import version
+from importlib.util import find_spec
 
 from tqdm import tqdm
 
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands, model)
     _add_assemble(commands)
     _add_calibrate(commands, model)
+    _add_inspect(commands, model)
 
     export = commands.add_parser(
         "export",
@@ -166,6 +168,18 @@ def _add_calibrate(commands: argparse._SubParsersAction, model: argparse.Argumen
         help="leave scores as they are: ratings on their scale fit the deviation alone",
     )
     calibrate.set_defaults(run=_calibrate, command=calibrate)
+
+
+def _add_inspect(commands: argparse._SubParsersAction, model: argparse.ArgumentParser) -> None:
+    inspect = commands.add_parser(
+        "inspect",
+        parents=[model],
+        help="draw one video's motion, key frames and scores (Figure 6 of the paper)",
+        description="Draws key frames, motion, and the score with and without temporal tokens over time as a PNG.",
+    )
+    inspect.add_argument("video", metavar="VIDEO", help="file")
+    inspect.add_argument("--out", metavar="FILE", help="PNG file (default: VIDEO's name with .png, in this folder)")
+    inspect.set_defaults(run=_inspect, command=inspect)
 
 
 def _add_assemble(commands: argparse._SubParsersAction) -> None:
@@ -393,6 +407,26 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     print("\n".join(report_lines(report)))
     print(f"wrote {arguments.out}")
     print(json.dumps(report))
+    return 0
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    if missing := [library for library in ("matplotlib", "skimage") if find_spec(library) is None]:
+        _wrong_use(
+            arguments,
+            f"got no {' and no '.join(missing)}, expected them to be installed; pip install 'lmmvqa[inspect]'",
+        )
+    from .inspection import inspect
+    from .inspection_figure import draw
+
+    out = arguments.out or f"{os.path.splitext(os.path.basename(arguments.video))[0]}.png"
+    scorer, _ = _load(arguments)
+    try:
+        inspection = inspect(scorer, arguments.video)
+        draw(inspection, out)
+    except (ValueError, OSError) as error:
+        _wrong_use(arguments, error)
+    print(f"wrote {out}")
     return 0
 
 
