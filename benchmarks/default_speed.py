@@ -2,7 +2,8 @@
 
 `python benchmarks/default_speed.py --clip ../shared/clips/sam2__04_coffee.mp4 --out benchmarks/results/default_speed.json`
 scales the first 8 seconds of a clip, scores it once to warm up, then times `--repeats` rounds in one process: medians of
-the wall time, which other processes on the machine lengthen, and of the CPU time of all threads, which they hardly do.
+the wall time, which other processes on the machine lengthen, and of the CPU time of all threads, which they hardly do
+with OMP_WAIT_POLICY=passive (threads that wait for one another spin otherwise).
 Loading the model and Python's imports are not counted.
 """
 
@@ -121,6 +122,8 @@ def main() -> None:
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "av": av.__version__},
         "cores": os.cpu_count(),
         "threads": arguments.threads,
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+        "load average": os.getloadavg()[0],
         "repeats": arguments.repeats,
         "seconds": seconds,
     }
