@@ -197,10 +197,10 @@ def main() -> None:
     if validation_rows:
         trainer.add_callback(validation)
     output = Path(training_args.output_dir)
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(output) if output.is_dir() else None)
+    trained = trainer.train(resume_from_checkpoint=get_last_checkpoint(output) if output.is_dir() else None)
     trainer.save_model()
 
-    metrics = {"train_loss": trainer.state.log_history[-1].get("train_loss")}
+    metrics = trained.metrics
     if validation_rows:
         metrics["validation"] = validation.metrics()
     trainer.save_metrics("train", metrics)

@@ -61,6 +61,8 @@ class FeatureCache:
         if _is_trained(towers.vision_tower):
             raise ValueError("got a vision tower that is being trained, expected a frozen one; leave the cache out")
         key_frame_options = {name: getattr(config, name) for name in KEY_FRAME_OPTIONS}
+        if config.spatial_projector_type == "mlp":  # which sees what "vit" sees
+            key_frame_options["spatial_projector_type"] = "vit"
         key_frame_settings = self._settings(*KEY_FRAME_SETTINGS) | key_frame_options | _identity(towers.vision_tower)
         kinds = {
             "seconds": ("seconds", self._settings(), np.int32),

