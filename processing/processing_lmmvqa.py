@@ -387,7 +387,7 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             AnswerParsingError: the answer does not state exactly one number from 0 to 100.
         """
-        return self._generated_result(_stated_score(answer), answer)
+        return self._generated_result(parse_score(answer), answer)
 
     def post_process_window_answers(self, windows: list[VideoWindow], answers: list[str]) -> QualityResult:
         """
@@ -396,7 +396,7 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             AnswerParsingError: an answer does not state exactly one number from 0 to 100.
         """
-        scores = [_stated_score(answer) for answer in answers]
+        scores = [parse_score(answer) for answer in answers]
         score = sum(weight * score for weight, score in zip(_weights(windows), scores, strict=True))
         results = [self.post_process_answer(answer) for answer in answers]
         return _with_windows(self._generated_result(score, "; ".join(answers)), windows, results)
@@ -412,10 +412,33 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             AnswerParsingError: the answer does not name exactly one level.
         """
-        levels = [level for level in LEVELS if re.search(rf"\b{level}\b", answer.lower())]
-        if len(levels) != 1:
-            raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one of {', '.join(LEVELS)}")
-        return levels[0]
+        return parse_level(answer)
+
+
+def parse_score(answer: str) -> float:
+    """
+    The score that a written answer states.
+
+    Raises:
+        AnswerParsingError: it does not state exactly one number from 0 to 100.
+    """
+    numbers = re.findall(r"[-.\d]*\d", answer)
+    if len(numbers) != 1 or not re.fullmatch(r"\d+(\.\d+)?", numbers[0]) or float(numbers[0]) > 100:
+        raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one number from 0 to 100")
+    return float(numbers[0])
+
+
+def parse_level(answer: str) -> str:
+    """
+    The level that a written answer names.
+
+    Raises:
+        AnswerParsingError: it does not name exactly one level.
+    """
+    levels = [level for level in LEVELS if re.search(rf"\b{level}\b", answer.lower())]
+    if len(levels) != 1:
+        raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one of {', '.join(LEVELS)}")
+    return levels[0]
 
 
 def mix_windows(windows: list[VideoWindow], log_probabilities: torch.Tensor) -> torch.Tensor:
@@ -433,13 +456,6 @@ def mix_windows(windows: list[VideoWindow], log_probabilities: torch.Tensor) -> 
     weights = torch.tensor(_weights(windows), dtype=torch.float64)
     mixed = (log_probabilities.cpu().double() + weights.log()[:, None]).logsumexp(0)
     return mixed.to(log_probabilities)
-
-
-def _stated_score(answer: str) -> float:
-    numbers = re.findall(r"[-.\d]*\d", answer)
-    if len(numbers) != 1 or not re.fullmatch(r"\d+(\.\d+)?", numbers[0]) or float(numbers[0]) > 100:
-        raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one number from 0 to 100")
-    return float(numbers[0])
 
 
 def _check_calibration(score_map: list[float] | None, score_std_scale: float) -> None:

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_prepare(commands)
     _add_evaluate(commands, model)
+    _add_baseline(commands)
     _add_assemble(commands)
     _add_calibrate(commands, model)
     _add_inspect(commands, model)
@@ -180,6 +181,44 @@ def _add_inspect(commands: argparse._SubParsersAction, model: argparse.ArgumentP
     inspect.add_argument("video", metavar="VIDEO", help="file")
     inspect.add_argument("--out", metavar="FILE", help="PNG file (default: VIDEO's name with .png, in this folder)")
     inspect.set_defaults(run=_inspect, command=inspect)
+
+
+def _add_baseline(commands: argparse._SubParsersAction) -> None:
+    baseline = commands.add_parser(
+        "baseline",
+        help="other models and classical measures under the same protocol",
+        description="Scores data sets that `lmmvqa prepare` wrote with an image-text-to-text model of transformers, asked "
+        "zero-shot as LMM-VQA is, or with a classical measure. Run again, it goes on where it was. Exit status 1: a "
+        "video has no answer.",
+    )
+    which = baseline.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", metavar="DIR_OR_REPO", help="image-text-to-text model with a chat template")
+    which.add_argument(
+        "--method",
+        choices=["niqe", "brisque", "piqe", "vmaf"],
+        help="classical measure; VMAF needs rows with a reference",
+    )
+    baseline.add_argument("--data", nargs="+", required=True, metavar="ROWS_DIR", help="folders of rows")
+    baseline.add_argument("--out", required=True, metavar="DIR", help="folder for predictions, metrics and table")
+    baseline.add_argument(
+        "--test_splits", action="store_true", help="test splits alone (default: whole sets, and those of LSVQ)"
+    )
+    baseline.add_argument("--max_frames", type=int, default=8, help="most frames of a video (default: 8)")
+    baseline.add_argument("--num_videos", type=int, help="a sample of each set (default: all)")
+    baseline.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
+    of_model = baseline.add_argument_group("--model")
+    of_model.add_argument(
+        "--tasks", nargs="+", choices=["score", "level"], default=["score", "level"], help="questions (default: both)"
+    )
+    of_model.add_argument(
+        "--frames_as",
+        choices=["images", "video"],
+        default="images",
+        help="key frames as several images (default), or as one clip for models that take videos",
+    )
+    of_model.add_argument("--device", help="as PyTorch names it (default: the accelerator where there is one)")
+    of_model.add_argument("--dtype", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
+    baseline.set_defaults(run=_baseline, command=baseline)
 
 
 def _add_assemble(commands: argparse._SubParsersAction) -> None:
@@ -310,6 +349,25 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         _wrong_use(arguments, error)
     with open(os.path.join(arguments.out, TABLE_FILE), encoding="utf-8") as file:
+        print(file.read(), end="")
+    return 1 if metrics["failures"] else 0
+
+
+def _baseline(arguments: argparse.Namespace) -> int:
+    _quiet_libraries()
+    from datasets import disable_progress_bars
+
+    from ..evaluation import baselines
+
+    disable_progress_bars()
+    names = baselines.BaselineOptions.__dataclass_fields__
+    try:
+        metrics = baselines.evaluate_baseline(
+            baselines.BaselineOptions(**{name: getattr(arguments, name) for name in names})
+        )
+    except (ValueError, OSError) as error:
+        _wrong_use(arguments, error)
+    with open(os.path.join(arguments.out, baselines.TABLE_FILE), encoding="utf-8") as file:
         print(file.read(), end="")
     return 1 if metrics["failures"] else 0
 

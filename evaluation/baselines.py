@@ -1,0 +1,134 @@
+"""Other methods under the protocol of `lmmvqa evaluate`: predictions, figures and a table of the same form (Table I)."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
+from .classical_baselines import PACKAGES, check_installed, classical_score
+from .prediction_file import checkpoint_digest, fix_settings, predict_to_file, rows_digest
+from .rated_sets import EvaluatedPart, evaluated_parts, load_rated_sets
+from .results import PREDICTIONS_FILE, TABLE_FILE, described, figures_of, write_results
+from .tables import checkpoint_tables
+
+
+__all__ = ["TABLE_FILE", "BaselineOptions", "evaluate_baseline"]
+
+
+@dataclass
+class BaselineOptions:
+    """
+    Attributes:
+        data: folders of rows that `lmmvqa prepare` wrote.
+        out: folder for the results.
+        model: image-text-to-text model, a folder or repository; or
+        method: one of `classical_baselines.PACKAGES`.
+        test_splits: of every set only those; otherwise whole sets, but of LSVQ the test splits, as published tables do.
+        tasks: questions that a model is asked.
+        max_frames: most frames of a video that are looked at.
+        num_videos: of each set, a sample by `seed`; None for all.
+        frames_as, device, dtype: as in `LmmBaseline`.
+    """
+
+    data: list[str]
+    out: str
+    model: str | None = None
+    method: str | None = None
+    test_splits: bool = False
+    tasks: tuple[str, ...] = TASKS
+    max_frames: int = 8
+    num_videos: int | None = None
+    seed: int = 0
+    frames_as: str = "images"
+    device: str | None = None
+    dtype: str = "auto"
+
+
+def evaluate_baseline(options: BaselineOptions) -> dict:
+    """
+    Returns:
+        What `metrics.json` holds, as `evaluate_checkpoint` does. Predictions and a table lie beside it. Scores of
+        classical methods are on scales of their own, so that of their figures only correlations and what is fitted say
+        something.
+
+    Raises:
+        ValueError: of the data or the model, a package that is missing, or a folder begun under other settings.
+    """
+    tasks = list(options.tasks) if options.model else ["score"]
+    parts = [
+        _sampled(part, options)
+        for rated in load_rated_sets(options.data)
+        for part in evaluated_parts(rated, (), "in_sample" if options.test_splits else None)
+    ]
+    rows = [row for part in parts for row in part.rows]
+    predict, versions = _predictor(options, {row["video"]: row for row in rows})
+    out = Path(options.out)
+    settings = {name: value for name, value in asdict(options).items() if name not in ("out", "data", "model")}
+    model = options.model and checkpoint_digest(options.model)
+    fix_settings(out, settings | {"model": model, "data": rows_digest(rows), "versions": versions})
+
+    thresholds = [level_thresholds(part.rows)[part.dataset] for part in parts]
+    rows_of_file = [
+        described(row, part.mos_range, of_part)
+        for part, of_part in zip(parts, thresholds, strict=True)
+        for row in part.rows
+    ]
+    predictions = predict_to_file(
+        out / PREDICTIONS_FILE, rows_of_file, lambda videos: [_predicted(predict, video) for video in videos], 1
+    )
+    sets, start = [], 0
+    for part, of_part in zip(parts, thresholds, strict=True):
+        facts = {name: value for name, value in vars(part).items() if name != "rows"} | {"protocol": "zero_shot"}
+        predicted = predictions[start : start + len(part.rows)]
+        sets.append(facts | figures_of(predicted, tasks, of_part, "the evaluated videos"))
+        start += len(part.rows)
+    metrics = {
+        "model": options.model or options.method,
+        "readout": "answers, written and parsed" if options.model else "the measure's own scale, higher is better",
+        "tasks": tasks,
+        "versions": versions,
+        "failures": sum(prediction["error"] is not None for prediction in predictions),
+        "notes": [] if options.method == "vmaf" else [f"At most {options.max_frames} frames of a video are looked at"],
+        "sets": sets,
+    }
+    write_results(out, metrics, checkpoint_tables(metrics), predictions)
+    return metrics
+
+
+def _sampled(part: EvaluatedPart, options: BaselineOptions) -> EvaluatedPart:
+    if options.num_videos is not None and options.num_videos < len(part.rows):
+        drawn = np.random.default_rng(options.seed).choice(len(part.rows), options.num_videos, replace=False)
+        part.rows = [part.rows[index] for index in sorted(drawn)]
+    return part
+
+
+def _predictor(options: BaselineOptions, row_of: dict[str, dict]) -> tuple[Callable[[str], dict], dict[str, str]]:
+    """A function of a video, and the versions of what it hangs on."""
+    if (options.model is None) == (options.method is None):
+        raise ValueError("got both or none of model and method, expected one of them")
+    if options.model:
+        from .lmm_baseline import LmmBaseline
+
+        baseline = LmmBaseline(options.model, options.device, options.dtype, options.max_frames, options.frames_as)
+        packages = {name: version(name) for name in ("lmmvqa", "torch", "transformers", "av")}
+        return lambda video: baseline.predict(video, tuple(options.tasks)), packages
+
+    check_installed(options.method)
+    _, package, _ = PACKAGES[options.method]
+
+    def predict(video: str) -> dict:
+        return {"score": classical_score(options.method, row_of[video], options.max_frames), "error": None}
+
+    return predict, {name: version(name) for name in ("lmmvqa", package, "numpy", "av")}
+
+
+def _predicted(predict: Callable[[str], dict], video: str) -> dict:
+    """A prediction with all columns that LMM-VQA's have; where there is none, `error` is one line."""
+    result = dict.fromkeys(("score", "score_std", "answer", "level_answer", "error"))
+    try:
+        return result | predict(video)
+    except (ValueError, OSError) as error:
+        return result | {"error": " ".join(str(error).split())}

@@ -1,0 +1,44 @@
+"""A few frames of a video at their own size: what image models and classical measures look at."""
+
+import math
+from collections.abc import Iterator
+
+import av
+import numpy as np
+
+from ..processing.video_decoding_lmmvqa import VideoDecodingError, read_frames
+
+
+def key_frames(video: str, per_second: float = 1.0, most: int = 8) -> list[np.ndarray]:
+    """
+    The first frame at or after each 1 / `per_second` of a video, upright. Of a long video they lie further apart, by
+    doublings, so that there are at most `most`; a picture is one frame.
+
+    Returns:
+        (height, width, 3) uint8 RGB each.
+
+    Raises:
+        VideoDecodingError: no frame can be read.
+        FileNotFoundError: the path does not exist.
+    """
+    kept = read_frames(video, lambda frames: _spread(frames, per_second, most))
+    if not kept:
+        raise VideoDecodingError(f"Could not read {video}: it holds no frame; check that the file is complete")
+    return kept
+
+
+def _spread(frames: Iterator[tuple[float, float, av.VideoFrame]], per_second: float, most: int) -> list[np.ndarray]:
+    kept, interval, start = {}, 1 / per_second, None
+    for time, _, frame in frames:
+        start = time if start is None else start
+        number = math.floor((time - start) / interval + 1e-6)
+        if kept and number <= max(kept):
+            continue
+        kept[number] = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
+        while len(kept) > most:
+            interval *= 2
+            thinned = {}
+            for number, picture in kept.items():
+                thinned.setdefault(number // 2, picture)
+            kept = thinned
+    return [np.ascontiguousarray(picture) for picture in kept.values()]
