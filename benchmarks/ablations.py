@@ -27,10 +27,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import DatasetDict, disable_progress_bars
+from scipy.stats import spearmanr
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from lmmvqa.datasets_scripts.rows import load_rows, split_by_group
-from lmmvqa.evaluation.metrics import agreement, correlations
+from lmmvqa.evaluation.metrics import agreement
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig, LmmVqaForConditionalGeneration
 from lmmvqa.modeling_lmmvqa.assemble import meta_model
@@ -289,7 +290,8 @@ def run_all(arguments: argparse.Namespace) -> None:
             if not arguments.keep:
                 for name in ("start", "trained", "rows"):
                     shutil.rmtree(folder / name, ignore_errors=True)
-            print(tables(report(arguments)), flush=True)
+            done = {key: result[key] for key in ("run", "seed", "training", "scoring", "scoring_cached")}
+            print(json.dumps(done), flush=True)
 
 
 def fix_settings(work: Path, settings: dict) -> None:
@@ -333,7 +335,7 @@ def difference(runs: dict[int, list[dict]], base: dict[int, list[dict]], samples
     scores = {seed: [np.array([row["score"] for row in of[seed]]) for of in (runs, base)] for seed in seeds}
 
     def mean_difference(drawn: np.ndarray) -> float:
-        pairs = [[correlations(of[drawn], mos[drawn])["srcc"] for of in scores[seed]] for seed in seeds]
+        pairs = [[spearmanr(of[drawn], mos[drawn]).statistic for of in scores[seed]] for seed in seeds]
         return float(np.mean([one - other for one, other in pairs]))
 
     rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, BatchFeature
 
 from ..datasets_scripts.qa_pairs import question_templates
 from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION
@@ -26,7 +26,7 @@ class LmmBaseline:
         frames_as: "images", several in a message, or "video", one clip, for a model whose processor takes videos.
 
     Raises:
-        ValueError: another kind of model, or a processor without chat template.
+        ValueError: another kind of model, no chat template, or one without place for the frames.
     """
 
     def __init__(
@@ -43,6 +43,13 @@ class LmmBaseline:
         if self.processor.chat_template is None:
             raise ValueError(f"got {model}, whose processor has no chat template, expected a model trained to chat")
         self.max_frames, self.frames_as = max_frames, frames_as
+        # A template that does not know images leaves them out in silence
+        inputs = self._inputs([np.zeros((64, 64, 3), np.uint8)], "score")
+        if not any(torch.is_floating_point(value) for value in inputs.values() if isinstance(value, torch.Tensor)):
+            raise ValueError(
+                f"got {model}, whose chat template takes no {frames_as}, expected one that does; change frames_as, or "
+                "evaluate LMM-VQA itself with `lmmvqa evaluate`"
+            )
 
     def predict(self, video: str, tasks: tuple[str, ...]) -> dict:
         """
@@ -68,6 +75,12 @@ class LmmBaseline:
     @torch.no_grad()
     def answer(self, frames: list[np.ndarray], task: str) -> str:
         """What the model writes about frames (height, width, 3) when asked for a "score" or a "level"."""
+        inputs = self._inputs(frames, task)
+        sequences = self.model.generate(**inputs, **GENERATION)
+        answers = sequences[:, inputs["input_ids"].shape[1] :]
+        return self.processor.batch_decode(answers, skip_special_tokens=True)[0].strip()
+
+    def _inputs(self, frames: list[np.ndarray], task: str) -> BatchFeature:
         template = question_templates(task)[0]
         if self.frames_as == "video":
             visual, options = [{"type": "video", "video": np.stack(frames)}], {"do_sample_frames": False}
@@ -81,7 +94,5 @@ class LmmBaseline:
             return_dict=True,
             return_tensors="pt",
             processor_kwargs=options,
-        ).to(self.model.device, dtype=self.model.dtype)
-        sequences = self.model.generate(**inputs, **GENERATION)
-        (answer,) = self.processor.batch_decode(sequences[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        return answer.strip()
+        )
+        return inputs.to(self.model.device, dtype=self.model.dtype)
