@@ -452,7 +452,8 @@ def _difference(run: dict, test_set: str) -> str:
     if less_base is None:
         return ""
     low, high = less_base["interval"]
-    return f"{less_base['srcc']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    verdict = "not distinguishable " if low <= 0 <= high else ""
+    return f"{verdict}{less_base['srcc']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _count(runs: list[dict], test_set: str) -> int:

@@ -102,6 +102,9 @@ def test_unknown_parts_are_refused(train):
         ValueError, match="got the part 'projector' in train_parts, expected some of spatial_projector"
     ):
         train.train_only(model, ["projector"])
+    model, _ = tiny_pair(use_temporal_tokens=False)
+    with pytest.raises(ValueError, match="got the part 'temporal_projector' in train_parts, expected some of spatial"):
+        train.train_only(model, ["spatial_projector", "temporal_projector"])
 
 
 # the feature cache

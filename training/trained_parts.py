@@ -13,11 +13,13 @@ def train_only(model: PreTrainedModel, parts: list[str]) -> None:
     """Freezes everything but the named parts, whose weights become float32: in bfloat16 most updates would round to none.
 
     Raises:
-        ValueError: a part does not exist.
+        ValueError: the model has no such part.
     """
+    children = dict(model.model.named_children())
+    own_parts = [part for part in PARTS if part in children]
     for part in parts:
-        if part not in PARTS:
-            raise ValueError(f"got the part {part!r} in train_parts, expected some of {', '.join(PARTS)}")
+        if part not in own_parts:
+            raise ValueError(f"got the part {part!r} in train_parts, expected some of {', '.join(own_parts)}")
     model.requires_grad_(False)
     for part in parts:
         model.model.get_submodule(part).requires_grad_(True)
