@@ -68,7 +68,7 @@ def evaluate_baseline(options: BaselineOptions) -> dict:
     out = Path(options.out)
     settings = {name: value for name, value in asdict(options).items() if name not in ("out", "data", "model")}
     model = options.model and checkpoint_digest(options.model)
-    fix_settings(out, settings | {"model": model, "data": rows_digest(rows), "versions": versions})
+    fix_settings(out, settings | {"model": model, "data": rows_digest(rows), "tasks": tasks, "versions": versions})
 
     thresholds = [level_thresholds(part.rows)[part.dataset] for part in parts]
     rows_of_file = [

@@ -295,4 +295,7 @@ def test_columns_of_rows_reach_the_method(tmp_path):
     ]
     save_rows(rows, [], "mine", tmp_path / "rows", {"vmaf": Value("float64")})
     assert baseline("--method", "vmaf", "--data", tmp_path / "rows", "--out", tmp_path / "out") == 0
-    assert results(tmp_path / "out")[0]["sets"][0]["score"]["srcc"] == -1
+    metrics = results(tmp_path / "out")[0]
+    assert metrics["sets"][0]["score"]["srcc"] == -1
+    options = baselines.BaselineOptions(data=[str(tmp_path / "rows")], out=str(tmp_path / "out"), method="vmaf")
+    assert baselines.evaluate_baseline(options)["sets"][0]["score"]["srcc"] == -1  # resumed, with the class's defaults
