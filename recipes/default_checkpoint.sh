@@ -24,6 +24,8 @@ $python train.py --model runs/default/init --data data/degraded_clips/dataset da
     --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \
     --use_cpu True --output_dir runs/default/trained
 
+$python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained \
+    --data data/degraded_clips/dataset data/rated_images --report benchmarks/results/default_calibration.json
 $python -m lmmvqa.recipes.embed_checkpoint --model runs/default/trained --out default_checkpoint
 $python -m lmmvqa.evaluation.held_out --degraded_clips data/degraded_clips/dataset --rated_images data/rated_images \
     --out benchmarks/results/default_held_out.json

@@ -1,0 +1,36 @@
+"""Fits how wide the trained default's deviations must be, on the validation splits of what it was trained on.
+
+`python -m lmmvqa.recipes.calibrate_deviations --model DIR --data ROWS_DIR [ROWS_DIR ...] --report FILE`
+writes `score_std_scale` to the checkpoint folder; its scores stay.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from ..datasets_scripts.rows import load_rows
+from ..scoring.calibration import calibrate, report_lines
+from ..scoring.scorer import load_scorer
+
+
+@dataclass
+class CalibrationArguments:
+    model: str = field(metadata={"help": "Checkpoint folder, which is changed."})
+    data: list[str] = field(metadata={"help": "Folders of rows with a validation split."})
+    report: str = field(metadata={"help": "JSON file for the shares before and after."})
+
+
+def main() -> None:
+    (arguments,) = HfArgumentParser(CalibrationArguments).parse_args_into_dataclasses()
+    rows = [row for folder in arguments.data for row in load_rows(folder)["validation"]]
+    scorer = load_scorer(arguments.model)
+    report = calibrate(scorer, {row["video"]: row["mos"] for row in rows}, std_only=True)
+    scorer.processor.save_pretrained(arguments.model)
+    Path(arguments.report).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print("\n".join(report_lines(report)))
+
+
+if __name__ == "__main__":
+    main()
