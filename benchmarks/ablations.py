@@ -489,6 +489,7 @@ def main(argv: list[str] | None = None) -> None:
     result = report(arguments)
     arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     arguments.out.with_suffix(".md").write_text(tables(result) + "\n", encoding="utf-8")
+    print(tables(result))
 
 
 if __name__ == "__main__":

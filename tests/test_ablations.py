@@ -73,7 +73,7 @@ def run(ablations, arguments, *more, options=TRAIN_OPTIONS) -> dict:
 
 
 def test_every_run_of_the_tables_is_trained_alike_and_compared_on_the_same_videos(
-    ablations, arguments, checkpoint, tmp_path
+    ablations, arguments, tmp_path, capsys
 ):
     save_checkpoint(*tiny_pair(seed=1), tmp_path / "decoder_b", torch.float32)
     arguments = [*arguments, "--decoder_b", tmp_path / "decoder_b"]
@@ -104,6 +104,7 @@ def test_every_run_of_the_tables_is_trained_alike_and_compared_on_the_same_video
     number = len(ablations.trained)
     assert run(ablations, arguments)["runs"] == result["runs"] and len(ablations.trained) == number
     table = (tmp_path / "ablations.md").read_text()
+    assert capsys.readouterr().out.endswith(table)
     rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith(("|  ", "| ---"))]
     assert len(rows) == sum(map(len, ablations.TABLES.values())) and "not run" not in table
 
