@@ -11,11 +11,8 @@ from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
 from .classical_baselines import PACKAGES, check_installed, classical_score
 from .prediction_file import checkpoint_digest, fix_settings, predict_to_file, rows_digest
 from .rated_sets import EvaluatedPart, evaluated_parts, load_rated_sets
-from .results import PREDICTIONS_FILE, TABLE_FILE, described, figures_of, write_results
+from .results import PREDICTIONS_FILE, described, figures_of, write_results
 from .tables import checkpoint_tables
-
-
-__all__ = ["TABLE_FILE", "BaselineOptions", "evaluate_baseline"]
 
 
 @dataclass

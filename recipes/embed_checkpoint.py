@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
 
 from ..modeling_lmmvqa.export import save_checkpoint
-from ..training.training_videos import load_training_videos, save_training_videos
+from ..training.training_videos import carry_training_videos
 
 
 @dataclass
@@ -40,8 +40,7 @@ def main() -> None:
         for file in Path(complete).iterdir():
             if file.suffix != ".py":
                 shutil.copyfile(file, Path(arguments.out) / file.name)
-    if (listed := load_training_videos(arguments.model)) is not None:
-        save_training_videos(listed, arguments.out)
+    carry_training_videos(arguments.model, arguments.out)
     for name in ("config.json", "processor_config.json", "tokenizer_config.json"):
         file = Path(arguments.out) / name
         settings = without_code(json.loads(file.read_text(encoding="utf-8")))

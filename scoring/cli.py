@@ -334,7 +334,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from datasets import disable_progress_bars
 
     from ..evaluation import protocols
-    from ..evaluation.results import TABLE_FILE
 
     disable_progress_bars()
     names = protocols.EvaluationOptions.__dataclass_fields__
@@ -348,9 +347,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             metrics = protocols.evaluate_checkpoint(options, arguments.protocol)
     except (ValueError, OSError) as error:
         _wrong_use(arguments, error)
-    with open(os.path.join(arguments.out, TABLE_FILE), encoding="utf-8") as file:
-        print(file.read(), end="")
-    return 1 if metrics["failures"] else 0
+    return _print_table(arguments, metrics)
 
 
 def _baseline(arguments: argparse.Namespace) -> int:
@@ -367,7 +364,14 @@ def _baseline(arguments: argparse.Namespace) -> int:
         )
     except (ValueError, OSError) as error:
         _wrong_use(arguments, error)
-    with open(os.path.join(arguments.out, baselines.TABLE_FILE), encoding="utf-8") as file:
+    return _print_table(arguments, metrics)
+
+
+def _print_table(arguments: argparse.Namespace, metrics: dict) -> int:
+    """Prints the table that evaluation wrote and returns the exit status: 1 where a video has no answer."""
+    from ..evaluation.results import TABLE_FILE
+
+    with open(os.path.join(arguments.out, TABLE_FILE), encoding="utf-8") as file:
         print(file.read(), end="")
     return 1 if metrics["failures"] else 0
 
@@ -496,7 +500,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from ..modeling_lmmvqa.export import export_checkpoint, push_checkpoint
-    from ..training.training_videos import load_training_videos, save_training_videos
+    from ..training.training_videos import carry_training_videos
 
     try:
         model = AutoModelForImageTextToText.from_pretrained(arguments.model)
@@ -507,8 +511,7 @@ def _export(arguments: argparse.Namespace) -> int:
         text = file.read()
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
     export_checkpoint(model, processor, arguments.out, text, dtype)
-    if (listed := load_training_videos(arguments.model)) is not None:
-        save_training_videos(listed, arguments.out)
+    carry_training_videos(arguments.model, arguments.out)
     print(f"wrote {arguments.out}")
     if arguments.push:
         print(f"pushed to {push_checkpoint(arguments.out, arguments.push, arguments.private)}")

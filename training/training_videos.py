@@ -102,6 +102,12 @@ def load_training_videos(model: str | Path) -> TrainingVideos | None:
     return TrainingVideos([TrainingVideo(*video) for video in content["videos"]], content["unlisted"])
 
 
+def carry_training_videos(model: str | Path, folder: str | Path) -> None:
+    """Writes the list of a checkpoint folder or repository, where it has one, to a folder made from it."""
+    if (listed := load_training_videos(model)) is not None:
+        save_training_videos(listed, folder)
+
+
 @dataclass
 class TrainingVideosArguments:
     checkpoint: str = field(metadata={"help": "Checkpoint folder to which the list is written."})
