@@ -452,8 +452,9 @@ def _assemble(arguments: argparse.Namespace) -> int:
 def _calibrate(arguments: argparse.Namespace) -> int:
     if os.path.exists(arguments.out):
         _wrong_use(arguments, f"got --out {arguments.out}, which exists already; expected a new folder")
-    scorer, _ = _load(arguments)
+    scorer, model = _load(arguments)
     from ..modeling_lmmvqa.export import save_checkpoint
+    from ..training.training_videos import carry_training_videos
     from .calibration import calibrate, read_ratings, report_lines, write_report
     from .selfcheck import write_reference
 
@@ -464,6 +465,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     for failure in report["failures"]:
         print(f"warning: no score, left out: {failure['error']}", file=sys.stderr)
     save_checkpoint(scorer.model, scorer.processor, arguments.out)
+    carry_training_videos(model, arguments.out)
     write_reference(scorer, arguments.out)
     write_report(report, arguments.out)
     print("\n".join(report_lines(report)))

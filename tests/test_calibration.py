@@ -15,6 +15,12 @@ from lmmvqa.processing.processing_lmmvqa import LEVELS, VideoWindow
 from lmmvqa.scoring import calibration
 from lmmvqa.scoring.calibration import fit_line, fit_logistic, fit_std_scale, read_ratings, unseen
 from lmmvqa.scoring.cli import main
+from lmmvqa.training.training_videos import (
+    TrainingVideo,
+    TrainingVideos,
+    load_training_videos,
+    save_training_videos,
+)
 
 
 # Opinions of 1 to 5, more of them used up at the upper end
@@ -164,7 +170,10 @@ def test_the_command(rated, tmp_path, capsys):
     ratings = {clip: 1 + result["score"] / 25 + n for (clip, result), n in zip(results.items(), noise, strict=True)}
     table = write_ratings(folder, [*ratings.items(), ("missing.mp4", 3)])
     out = tmp_path / "mine"
+    listed = TrainingVideos([TrainingVideo("mine", "one", "one", "0123456789abcdef")], [])
+    save_training_videos(listed, model)
     assert main(["calibrate", "--model", model, "--device", "cpu", "--csv", table, "--out", str(out)]) == 0
+    assert load_training_videos(out) == listed
     captured = capsys.readouterr()
     assert "warning: no score, left out: " in captured.err and "missing.mp4" in captured.err
     report = json.loads(captured.out.splitlines()[-1])
