@@ -12,6 +12,10 @@ from scipy.special import expit
 from ..processing.processing_lmmvqa import LEVELS
 
 
+# Standard deviations on either side of its mean that hold 95 % of a normal distribution
+INTERVAL = 1.96
+
+
 class FitError(ValueError):
     """The logistic does not fit: what was measured after it would mean nothing."""
 
@@ -173,7 +177,7 @@ def coverage(
         `n`, and the `share` of these videos whose MOS lies inside the score plus or minus 1.96 standard deviations.
     """
     scored = [triple for triple in zip(predictions, deviations, mos, strict=True) if None not in triple[:2]]
-    inside = [abs(truth - score) <= 1.96 * deviation for score, deviation, truth in scored]
+    inside = [abs(truth - score) <= INTERVAL * deviation for score, deviation, truth in scored]
     return {"n": len(inside), "share": sum(inside) / len(inside) if inside else None}
 
 

@@ -11,6 +11,7 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from ..datasets_scripts.label_files import read_labels
+from ..evaluation.metrics import INTERVAL, coverage
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
 from .scorer import score_videos
 
@@ -19,8 +20,7 @@ MIN_RATINGS = 8
 # The logistic's four parameters, fitted to 20 ratings and preferred, at times missed other videos by the whole scale
 MIN_RATINGS_FOR_LOGISTIC = 30
 FOLDS = 10
-# A share of .95 of truths inside score +- 1.96 std, as of a normal distribution
-INTERVAL, SHARE = 1.96, 0.95
+SHARE = 0.95  # of truths inside score +- 1.96 std, as of a normal distribution
 REPORT_NAME = "calibration.json"
 
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -227,6 +227,6 @@ def _errors(predicted: np.ndarray, mos: np.ndarray) -> dict[str, float]:
 
 
 def _agreement(scores: np.ndarray, mos: np.ndarray, stds: np.ndarray) -> dict[str, float]:
-    share = np.mean(np.abs(scores - mos) <= INTERVAL * stds)
+    share = coverage(scores, stds, mos)["share"]
     srcc = stats.spearmanr(scores, mos).statistic
     return {**_errors(scores, mos), "srcc": float(srcc), "share": float(share)}
