@@ -93,9 +93,10 @@ def plan_pans(images: Path, mos: dict[str, float], lowest_mos: float, count: int
     if len(good) < count:
         raise ValueError(f"{images} has {len(good)} photographs of MOS {lowest_mos:g} or more, expected {count}.")
     splits = split_images(mos, seed)
+    # a sample of all, cut: a larger count keeps the photographs of a smaller one
+    drawn = random.Random(f"{seed}:photographs").sample(good, len(good))[:count]
     return [
-        Reference(f"{file.replace('.', '_')}-pan", images / file, file, splits[file], None)
-        for file in sorted(random.Random(f"{seed}:photographs").sample(good, count))
+        Reference(f"{file.replace('.', '_')}-pan", images / file, file, splits[file], None) for file in sorted(drawn)
     ]
 
 

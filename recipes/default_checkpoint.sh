@@ -8,7 +8,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
 $python -m lmmvqa.scoring.cli prepare rated_images --labels "$shared/images/mos.csv" --mos_range 0 1 --out data/rated_images
 $python -m lmmvqa.scoring.cli prepare degraded_clips --labels "$shared/images/mos.csv" --mos_range 0 1 \
-    --videos "$shared/clips" --photographs 220 --out data/degraded_clips
+    --videos "$shared/clips" --photographs 720 --out data/degraded_clips
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
 [ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
     --clips data/degraded_clips/dataset --photographs data/rated_images --stop_step 1400 \
