@@ -13,8 +13,13 @@ $python -m lmmvqa.scoring.cli prepare degraded_clips --labels "$shared/images/mo
 [ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
     --clips data/degraded_clips/dataset --photographs data/rated_images --stop_step 1400 \
     --out runs/default/temporal_tower.safetensors
+# The vision tower starts from ImageNet and learns from single pictures; frozen from here on too
+[ -f runs/default/vision_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_vision_tower \
+    --clips data/degraded_clips/dataset --photographs data/rated_images --work runs/default/vision \
+    --out runs/default/vision_tower.safetensors
 $python -m lmmvqa.recipes.small_model --pictures data/rated_images --clips data/degraded_clips/dataset \
-    --temporal_tower runs/default/temporal_tower.safetensors --out runs/default/init
+    --vision_tower runs/default/vision_tower.safetensors --temporal_tower runs/default/temporal_tower.safetensors \
+    --out runs/default/init
 
 # Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs, both questions
 $python train.py --model runs/default/init --data data/degraded_clips/dataset data/rated_images \

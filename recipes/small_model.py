@@ -43,6 +43,9 @@ class SmallModelArguments:
     out: str = field(metadata={"help": "Folder for the checkpoint."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
     decoder_layers: int = field(default=4, metadata={"help": "Layers of the decoder."})
+    vision_tower: str | None = field(
+        default=None, metadata={"help": "Weights from `pretrain_vision_tower`; those of ImageNet without."}
+    )
     temporal_tower: str | None = field(
         default=None, metadata={"help": "Weights from `pretrain_temporal_tower`; random ones without."}
     )
@@ -186,6 +189,8 @@ def main() -> None:
     (arguments,) = HfArgumentParser(SmallModelArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
     model, processor = small_model(arguments.key_frame_size, arguments.decoder_layers)
+    if arguments.vision_tower:
+        model.model.vision_tower.load_state_dict(load_file(arguments.vision_tower))
     if arguments.temporal_tower:
         model.model.temporal_tower.load_state_dict(load_file(arguments.temporal_tower))
     if arguments.pictures:
