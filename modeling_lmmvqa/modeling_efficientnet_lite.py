@@ -54,29 +54,30 @@ class LmmVqaEfficientNetLiteConvLayer(nn.Module):
     ):
         super().__init__()
         self.kernel_size, self.stride = kernel_size, stride
-        padding = kernel_size // 2 if stride == 1 else 0
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding=padding, groups=groups, bias=False
-        )
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(out_channels, config.batch_norm_eps, config.batch_norm_momentum)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if self.stride > 1:
-            # outputs = ceil(size / stride), the last of them starts at (outputs - 1) * stride
-            height, width = (
-                max((size - 1) // self.stride * self.stride + self.kernel_size - size, 0)
-                for size in hidden_states.shape[-2:]
-            )
+        # outputs = ceil(size / stride), the last of them starts at (outputs - 1) * stride
+        height, width = (
+            max((size - 1) // self.stride * self.stride + self.kernel_size - size, 0)
+            for size in hidden_states.shape[-2:]
+        )
+        # ZeRO-3 gathers weights for the layer that is called
+        if self.norm.training or is_deepspeed_zero3_enabled():
             padding = (width // 2, width - width // 2, height // 2, height - height // 2)
-            hidden_states = F.pad(hidden_states, padding)
-        # ZeRO-3 gathers weights for the layer that is called; a recipe trains towers that are folded for good
-        if self.norm.training or is_deepspeed_zero3_enabled() or isinstance(self.norm, nn.Identity):
-            return self.norm(self.conv(hidden_states))
-        # With fixed statistics both are one convolution, which takes a CPU a sixth less time
-        scale = self.norm.weight.float() * (self.norm.running_var.float() + self.norm.eps).rsqrt()
-        weight = (self.conv.weight * scale[:, None, None, None]).to(hidden_states.dtype)
-        bias = (self.norm.bias - self.norm.running_mean * scale).to(hidden_states.dtype)
-        return F.conv2d(hidden_states, weight, bias, self.stride, self.conv.padding, 1, self.conv.groups)
+            return self.norm(self.conv(F.pad(hidden_states, padding)))
+        weight, bias = self.conv.weight, self.conv.bias
+        if isinstance(self.norm, nn.BatchNorm2d):  # a recipe trains towers whose norms are folded for good
+            # With fixed statistics both are one convolution, which takes a CPU a sixth less time
+            scale = self.norm.weight.float() * (self.norm.running_var.float() + self.norm.eps).rsqrt()
+            weight = (weight * scale[:, None, None, None]).to(hidden_states.dtype)
+            bias = (self.norm.bias - self.norm.running_mean * scale).to(hidden_states.dtype)
+        # Padding beforehand copies the whole map. A convolution pads both sides alike: where the end needs a pixel more,
+        # one stride more on both sides gives the same outputs after a first one, which is cut off
+        padding = [total // 2 + total % 2 * self.stride for total in (height, width)]
+        hidden_states = F.conv2d(hidden_states, weight, bias, self.stride, padding, 1, self.conv.groups)
+        return hidden_states[:, :, height % 2 :, width % 2 :]
 
 
 class LmmVqaEfficientNetLiteBlock(nn.Module):

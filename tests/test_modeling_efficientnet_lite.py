@@ -16,6 +16,7 @@ import copy
 import pytest
 import torch
 from deterministic import fill, wave
+from torch.nn import functional as F
 
 from lmmvqa.modeling_lmmvqa.configuration_lmmvqa import LmmVqaEfficientNetLiteConfig
 from lmmvqa.modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
@@ -168,7 +169,8 @@ def test_fixed_statistics_are_part_of_the_convolution(model, dtype, tolerance):
     assert block.depthwise.stride == 1
     for layer in (block.expand, block.depthwise, block.project):
         hidden_states = wave((2, layer.conv.in_channels, 9, 12)).to(dtype)
-        outputs = layer(hidden_states), layer.norm(layer.conv(hidden_states))
+        padded = F.pad(hidden_states, [layer.kernel_size // 2] * 4)
+        outputs = layer(hidden_states), layer.norm(layer.conv(padded))
         torch.testing.assert_close(*outputs, atol=tolerance, rtol=tolerance)
         parameters = [layer.conv.weight, layer.norm.weight, layer.norm.bias]
         gradients = [torch.autograd.grad(output.float().square().mean(), parameters) for output in outputs]
