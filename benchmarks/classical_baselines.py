@@ -15,11 +15,7 @@ from pathlib import Path
 
 from datasets import disable_progress_bars
 
-from lmmvqa.datasets_scripts.rows import load_rows, video_id
 from lmmvqa.evaluation.baselines import BaselineOptions, evaluate_baseline
-from lmmvqa.evaluation.held_out import reference_of, source_of, within
-from lmmvqa.evaluation.metrics import agreement
-from lmmvqa.evaluation.results import PREDICTIONS_FILE
 
 
 def main() -> None:
@@ -32,24 +28,24 @@ def main() -> None:
     arguments = parser.parse_args()
     disable_progress_bars()
 
-    clips = {video_id(row): row for row in load_rows(arguments.degraded_clips)["test"]}
     result = {"command": " ".join(["python", *sys.argv]), "methods": {}}
     for method in arguments.methods:
         data = [arguments.degraded_clips] + ([] if method == "vmaf" else [arguments.rated_images])
-        out = arguments.work / method
-        metrics = evaluate_baseline(BaselineOptions(data=data, out=str(out), method=method, test_splits=True))
-        lines = (out / PREDICTIONS_FILE).read_text().splitlines()
-        scored = {row["id"]: row["score"] for row in map(json.loads, lines) if row["score"] is not None}
-        rows = [row for name, row in clips.items() if name in scored]
-        scores = [scored[video_id(row)] for row in rows]
-        figures = {f"{part['dataset']} {part['part']}, with MOS or label": part["score"] for part in metrics["sets"]}
-        figures["degraded_clips test, within a reference, with label"] = within(reference_of, rows, scores, "mos")
-        figures["degraded_clips test, within a source, with label"] = within(source_of, rows, scores, "mos")
-        if method != "vmaf":
-            figures["degraded_clips test, with VMAF"] = agreement(scores, [row["vmaf"] for row in rows])
+        out = str(arguments.work / method)
+        metrics = evaluate_baseline(BaselineOptions(data=data, out=out, method=method, test_splits=True))
+        figures = {}
+        for part in metrics["sets"]:
+            title = f"{part['dataset']} {part['part']}"
+            figures[f"{title}, with MOS or label"] = part["score"]
+            for name, of_part in part.get("degradations", {}).items():
+                figures[f"{title}, {name}"] = of_part
         result["methods"][method] = {"versions": metrics["versions"], "figures": figures}
         arguments.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        print(method, json.dumps({name: values["srcc"] for name, values in figures.items()}), flush=True)
+        print(
+            method,
+            json.dumps({name: values["srcc"] for name, values in figures.items() if "srcc" in values}),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def checkpoint_tables(metrics: dict) -> str:
             "`failed`: videos without a score, which n does not count. `left out`: videos that `lmmvqa prepare` had no "
             "use for, listed in its `left_out.jsonl`. RMSE is on 0-100. Fitted: after the 4-parameter logistic.\n"
         )
-    return "\n".join(parts + _level_table(metrics) + _notes(metrics))
+    return "\n".join(parts + _degradation_tables(metrics) + _level_table(metrics) + _notes(metrics))
 
 
 def cross_validation_tables(metrics: dict) -> str:
@@ -72,25 +72,42 @@ def _paper_layout(measured: dict[str, dict[tuple, str]]) -> str:
 
 def _score_line(of_set: dict) -> list[str]:
     figures, inside = of_set["score"], of_set["coverage"]["share"]
-    intervals = figures.get("intervals", {})
-
-    def with_interval(name: str) -> str:
-        if name not in intervals:
-            return ""
-        return f"{_number(figures[name])} ({' to '.join(map(_number, intervals[name]))})"
-
     return [
         _title(of_set),
         of_set["protocol"].replace("_", " "),
         *(str(number) for number in (figures["n"], figures["failures"], of_set["left_out"])),
-        with_interval("srcc"),
+        _with_interval(figures, "srcc"),
         _number(figures.get("krcc")),
-        with_interval("plcc"),
+        _with_interval(figures, "plcc"),
         _number(figures.get("plcc_fitted")),
         _number(figures.get("rmse"), 2),
         _number(figures.get("rmse_fitted"), 2),
-        "" if inside is None else f"{100 * inside:.0f} %",
+        _percent(inside),
     ]
+
+
+def _degradation_tables(metrics: dict) -> list[str]:
+    parts = []
+    for of_set in metrics["sets"]:
+        figures = of_set.get("degradations", {})
+        if "untouched_above" not in figures:
+            continue
+        vmaf, reference, source = (figures[name] for name in ("vmaf", "within_reference", "within_source"))
+        of_kinds = figures["untouched_above"].items()
+        parts += [
+            f"## {_title(of_set)}: degradations\n",
+            f"With VMAF: SRCC {_with_interval(vmaf, 'srcc')}, PLCC {_with_interval(vmaf, 'plcc')}, n {vmaf['n']}, "
+            f"{_percent(figures['vmaf_coverage']['share'])} inside ± 1.96 std. With the label, mean SRCC within a source "
+            f"{_number(source['srcc'])} (n {source['n']}), within a reference {_number(reference['srcc'])} "
+            f"(n {reference['n']}).\n",
+            _table(
+                ["distortion", "untouched clip scores higher", "n", "unchanged"],
+                [[kind, _percent(of["share"]), str(of["n"]), str(of["unchanged"])] for kind, of in of_kinds],
+            ),
+            "Clips of all strengths; `h264 5` is H.264 at its strongest alone. Unchanged, not counted in n: clips whose "
+            "label lies less than a point below that of the untouched clip.\n",
+        ]
+    return parts
 
 
 def _fold_cells(figures: dict) -> list[str]:
@@ -145,7 +162,7 @@ def _thresholds(thresholds: Sequence[float] | dict, mos_range: Sequence[float]) 
 def _notes(metrics: dict) -> list[str]:
     notes = list(metrics["notes"])
     for of_set in metrics["sets"]:
-        tasks = {"score": of_set.get("score", {}), "level": of_set.get("level", {})}
+        tasks = {name: of_set.get(name, {}) for name in ("score", "degradations", "level")}
         tasks |= {f"fold {fold}": figures for fold, figures in enumerate(of_set.get("folds", []))}
         for task, figures in tasks.items():
             for name in ("error", "fit_error"):
@@ -185,6 +202,16 @@ def _number(value: float | None, decimals: int = 3) -> str:
         return ""
     text = f"{value:.{decimals}f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 and decimals == 3 else text
+
+
+def _with_interval(figures: dict, name: str) -> str:
+    if name not in figures.get("intervals", {}):
+        return ""
+    return f"{_number(figures[name])} ({' to '.join(map(_number, figures['intervals'][name]))})"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.0f} %"
 
 
 def _table(header: list[str], lines: list[list[str]]) -> str:

@@ -32,5 +32,7 @@ $python train.py --model runs/default/init --data data/degraded_clips/dataset da
 $python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained \
     --data data/degraded_clips/dataset data/rated_images --report benchmarks/results/default_calibration.json
 $python -m lmmvqa.recipes.embed_checkpoint --model runs/default/trained --out default_checkpoint
-$python -m lmmvqa.evaluation.held_out --degraded_clips data/degraded_clips/dataset --rated_images data/rated_images \
-    --out benchmarks/results/default_held_out.json
+# The table of README and model card, on the test splits
+$python -m lmmvqa.scoring.cli evaluate --data data/degraded_clips/dataset data/rated_images --out runs/default/evaluation
+cp runs/default/evaluation/metrics.json benchmarks/results/default_evaluation.json
+cp runs/default/evaluation/table.md benchmarks/results/default_evaluation.md

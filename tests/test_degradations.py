@@ -1,0 +1,90 @@
+"""How degraded clips are judged, on rows small enough to count by hand."""
+
+import pytest
+
+from lmmvqa.evaluation.degradations import (
+    degradation_figures,
+    is_degraded_set,
+    reference_of,
+    source_of,
+    untouched_above,
+    within,
+)
+from lmmvqa.evaluation.results import described, figures_of
+from lmmvqa.evaluation.tables import checkpoint_tables
+
+
+def row(reference: str, distortion: str, strength: int, mos: float, score: float | None) -> dict:
+    return {
+        "video": f"{reference}-{distortion}{strength}.mkv",
+        "source": "clip.mp4",
+        "distortion": distortion,
+        "strength": strength,
+        "mos": mos,
+        "vmaf": mos + 1,
+        "score": score,
+        "score_std": 10.0,
+    }
+
+
+ROWS = [
+    row("clip-0", "none", 0, 98.0, 90.0),
+    row("clip-0", "h264", 5, 10.0, 80.0),
+    row("clip-0", "h264", 1, 80.0, 95.0),
+    row("clip-0", "freeze", 1, 97.5, 99.0),
+    row("clip-1", "none", 0, 97.0, 60.0),
+    row("clip-1", "h264", 5, 12.0, 50.0),
+    row("clip-1", "blur", 2, 50.0, 70.0),
+    row("clip-1", "noise", 2, 50.5, None),
+]
+SCORED = ROWS[:-1]
+
+
+def test_each_degraded_clip_is_compared_with_its_own_reference():
+    assert untouched_above(SCORED) == {
+        "blur": {"n": 1, "share": 0.0, "unchanged": 0},
+        "freeze": {"n": 0, "share": None, "unchanged": 1},  # half a point of VMAF is no freeze that can be seen
+        "h264": {"n": 3, "share": pytest.approx(2 / 3), "unchanged": 0},
+        "h264 5": {"n": 2, "share": 1.0, "unchanged": 0},
+    }
+
+
+def test_a_reference_without_score_has_no_pairs():
+    assert untouched_above(SCORED[1:4]) == {}
+
+
+def test_correlation_within_a_reference_is_averaged_over_references():
+    figures = within(reference_of, [of_row for of_row in SCORED if of_row["distortion"] != "freeze"])
+    # Ranks 2, 1, 3 of scores against 3, 1, 2 in the first; 2, 1, 3 against 3, 1, 2 in the second
+    assert figures == {"n": 2, "srcc": pytest.approx(0.5)}
+    assert within(source_of, SCORED)["n"] == 1
+
+
+def test_parts_too_small_to_rank_are_not_counted():
+    assert within(reference_of, ROWS[:2]) == {"n": 0, "srcc": None}
+
+
+def test_a_clip_without_score_is_a_failure():
+    figures = degradation_figures(ROWS)
+    assert (figures["vmaf"]["n"], figures["vmaf"]["failures"]) == (7, 1)
+    assert "noise" not in figures["untouched_above"]
+    assert figures["vmaf_coverage"] == {"n": 7, "share": pytest.approx(4 / 7)}  # 90, 95, 99 and 70 of 99, 81, 98.5, 51
+
+
+def test_the_table_tells_how_degraded_clips_are_judged():
+    facts = {"dataset": "degraded_clips", "split": "test", "group": "g", "id": "0"}
+    rows = [described(facts | of_row, (0, 100), (40, 60)) for of_row in ROWS]
+    assert is_degraded_set(rows) and not is_degraded_set([{"video": "a.mp4", "mos": 1.0}])
+    predictions = [
+        of_file | {name: of_row[name] for name in ("score", "score_std")}
+        for of_file, of_row in zip(rows, ROWS, strict=True)
+    ]
+    of_set = {"dataset": "degraded_clips", "part": "test", "protocol": "in_sample", "left_out": 0}
+    of_set |= figures_of(predictions, ["score"])
+    head = {"model": "m", "readout": "score", "versions": {}, "notes": []}
+    table = checkpoint_tables(head | {"sets": [of_set]})
+    assert "## degraded_clips test: degradations" in table
+    assert "| h264 | 67 % | 3 | 0 |" in table and "| freeze |  | 0 | 1 |" in table
+    few = figures_of(predictions[:2], ["score"])
+    table = checkpoint_tables(head | {"sets": [of_set | few]})
+    assert "degraded_clips test, degradations: got" in table
