@@ -31,8 +31,8 @@ def map_windows(
     model, processor, videos: list, question: str, num_answer_tokens: int, function: Callable[[BatchFeature], list]
 ) -> list[tuple[list, list]]:
     """
-    Asks a question about encoded videos: together about those that fit the decoder's context, window by window about
-    the others, see `LmmVqaProcessor.windows`.
+    Asks a question about encoded videos: together about those that need no windows, see `LmmVqaProcessor.windows`, and
+    of the others about as many windows together as one context holds, mostly one.
 
     Args:
         model: a `LmmVqaForConditionalGeneration`.
@@ -50,16 +50,17 @@ def map_windows(
     def ask(parts: list) -> list:
         return function(processor(parts, text=[chat] * len(parts)).to(model.device))
 
+    def ask_windows(video, of_video: list) -> list:
+        parts = [video.part(window.first_chunk, window.end_chunk) for window in of_video]
+        num_tokens = len(processor.expanded_token_ids(chat, max(len(part.seconds) for part in parts)))
+        together = max(1, max_positions // num_tokens)
+        return [answer for start in range(0, len(parts), together) for answer in ask(parts[start : start + together])]
+
     windows = [processor.windows(video.seconds, chat, max_positions, num_answer_tokens) for video in videos]
     fitting = [video for video, of_video in zip(videos, windows, strict=True) if len(of_video) == 1]
     of_fitting = iter(ask(fitting) if fitting else [])
     return [
-        (
-            of_video,
-            [next(of_fitting)]
-            if len(of_video) == 1
-            else [ask([video.part(window.first_chunk, window.end_chunk)])[0] for window in of_video],
-        )
+        (of_video, [next(of_fitting)] if len(of_video) == 1 else ask_windows(video, of_video))
         for video, of_video in zip(videos, windows, strict=True)
     ]
 

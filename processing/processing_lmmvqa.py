@@ -127,6 +127,9 @@ class LmmVqaProcessor(ProcessorMixin):
     level_answer_thresholds (`dict[str, list[float]]`, *optional*):
         For each training set by name, the MOS between its thirds (section III-B), which the answer to the level
         question refers to.
+    max_window_seconds (`int`, *optional*):
+        Longest part of a video that is judged at once, for models that were trained on short videos. Longer videos are
+        judged in windows, as those are that the decoder's context does not hold.
     score_map (`list[float]`, *optional*):
         What the scores 0, 1, ... 100 become on another scale of opinions, strictly rising; straight lines between
         them. `lmmvqa calibrate` fits it. Without it scores are 0 to 100.
@@ -157,10 +160,13 @@ class LmmVqaProcessor(ProcessorMixin):
         level_thresholds=(40.0, 60.0),
         level_answer_thresholds=None,
         system_role=True,
+        max_window_seconds=None,
         score_map=None,
         score_std_scale=1.0,
     ):
         _check_calibration(score_map, score_std_scale)
+        if max_window_seconds is not None and max_window_seconds < 1:
+            raise ValueError(f"got max_window_seconds={max_window_seconds}, expected at least 1, or None for no limit")
         self.key_frame_token = key_frame_token
         self.video_token = video_token
         self.video_token_id = tokenizer.convert_tokens_to_ids(video_token)
@@ -176,6 +182,7 @@ class LmmVqaProcessor(ProcessorMixin):
         self.level_question = level_question
         self.level_thresholds = tuple(level_thresholds)
         self.level_answer_thresholds = level_answer_thresholds
+        self.max_window_seconds = max_window_seconds
         self.score_map = score_map
         self.score_std_scale = score_std_scale
         super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
@@ -258,7 +265,8 @@ class LmmVqaProcessor(ProcessorMixin):
         self, seconds: np.ndarray, text: str, max_positions: int, num_answer_tokens: int = 0
     ) -> list[VideoWindow]:
         """
-        A video in the fewest windows that fit the decoder's context, of equal length but for one chunk.
+        A video in the fewest windows that fit the decoder's context and `max_window_seconds`, of equal length but for
+        one chunk.
 
         Args:
             seconds: (chunks,), see `DecodedVideo` and `EncodedVideo`.
@@ -272,8 +280,7 @@ class LmmVqaProcessor(ProcessorMixin):
         Raises:
             ValueError: one second of video does not fit.
         """
-        chats = [text.replace(self.video_token, self._placeholders(num_chunks)) for num_chunks in (1, 2)]
-        with_one, with_two = map(len, self.tokenizer(chats, add_special_tokens=False)["input_ids"])
+        with_one, with_two = (len(self.expanded_token_ids(text, num_chunks)) for num_chunks in (1, 2))
         free = max_positions - num_answer_tokens - with_one
         if free < 0:
             raise ValueError(
@@ -283,10 +290,16 @@ class LmmVqaProcessor(ProcessorMixin):
             )
         # Where both towers' tokens are averaged a chunk more takes no place
         most = 1 + free // (with_two - with_one) if with_two > with_one else len(seconds)
+        most = min(most, self.max_window_seconds or most)
         num_windows = math.ceil(len(seconds) / most)
         borders = [len(seconds) * index // num_windows for index in range(num_windows + 1)]
         times = [int(seconds[border]) for border in borders[:-1]] + [int(seconds[-1]) + 1]
         return [VideoWindow(*borders[index : index + 2], *times[index : index + 2]) for index in range(num_windows)]
+
+    def expanded_token_ids(self, text: str, num_chunks: int) -> list[int]:
+        """Token ids of a chat with one `video_token`, as the decoder sees it with a video of so many chunks."""
+        expanded = text.replace(self.video_token, self._placeholders(num_chunks))
+        return self.tokenizer(expanded, add_special_tokens=False)["input_ids"]
 
     def answer_token_ids(self, question: str, answer: str, system_prompt: str | None = None) -> list[int]:
         """

@@ -15,6 +15,7 @@ from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing import video_decoding_lmmvqa
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
+from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.scoring.cli import main
 
 
@@ -85,6 +86,24 @@ def test_tokens_that_do_not_grow_with_the_video_need_no_windows():
     model, processor = limited_pair(1, spatial_reduction="mean")
     limit = model.config.text_config.max_position_embeddings
     assert len(processor.windows(np.arange(5000), processor.prompt(), limit, 1)) == 1
+
+
+def test_a_model_of_short_videos_judges_long_ones_in_parts(frames, unlimited):
+    model, processor = tiny_pair()
+    processor.max_window_seconds = 2
+    limit = model.config.text_config.max_position_embeddings
+    windows = processor.windows(np.arange(5), processor.prompt(), limit, 1)
+    assert [(window.first_chunk, window.end_chunk) for window in windows] == [(0, 1), (1, 3), (3, 5)]
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    scores = [unlimited(frames[start : start + 60])["score"] for start in (0, 60, 120)]
+    assert scorer(frames)["score"] == pytest.approx(np.mean(scores), abs=1e-4)
+    assert scorer(frames[:60])["windows"] is None
+
+
+def test_a_window_shorter_than_a_second_is_refused():
+    _, processor = tiny_pair()
+    with pytest.raises(ValueError, match="got max_window_seconds=0, expected at least 1"):
+        LmmVqaProcessor(processor.video_processor, processor.tokenizer, max_window_seconds=0)
 
 
 def test_a_context_without_room_for_a_second_is_refused(frames):
