@@ -74,6 +74,9 @@ class DataArguments:
     readout_weight: float = field(
         default=0.0, metadata={"help": "Weight of the squared error of the expected score beside the cross-entropy."}
     )
+    one_second_share: float = field(
+        default=0.0, metadata={"help": "Share of answers learned from one second of a video, drawn at random."}
+    )
     feature_cache: str | None = field(
         default=None, metadata={"help": "Folder for the frozen towers' features, computed once a video."}
     )
@@ -189,6 +192,7 @@ def main() -> None:
             training_args.seed,
             template_sizes=data_args.template_sizes,
             inference_share=data_args.inference_share,
+            one_second_share=data_args.one_second_share,
         ),
         data_collator=LmmVqaDataCollator(processor, model.config.get_text_config().max_position_embeddings),
         processing_class=processor,

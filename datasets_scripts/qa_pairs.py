@@ -71,9 +71,9 @@ def mos_level(mos: float, thresholds: Sequence[float]) -> str:
 @dataclass
 class QaPairs(torch.utils.data.Dataset):
     """
-    Rows {video, mos, dataset} as rows {video, position, system_prompt, question, answer, score}, each video once a task.
-    Questions are drawn by seed; in each epoch anew, the noise and the position at which a video too long for the decoder
-    is seen.
+    Rows {video, mos, dataset} as rows {video, position, one_second, system_prompt, question, answer, score}, each video
+    once a task. Questions are drawn by seed; in each epoch anew, the noise, whether one second is seen alone and the
+    position of what is seen where that is not the whole video.
 
     Args:
         rows: rated videos.
@@ -86,6 +86,8 @@ class QaPairs(torch.utils.data.Dataset):
         template_sizes: of `question_templates`.
         inference_share: probability of the first template, the one that inference uses, before all are drawn evenly;
             0 is the paper's even draw.
+        one_second_share: probability that one second is seen in place of the whole video, for models that shall judge
+            shorter videos than they are trained on.
     """
 
     rows: list[dict]
@@ -96,6 +98,7 @@ class QaPairs(torch.utils.data.Dataset):
     seed: int = 0
     template_sizes: Sequence[int] | None = None
     inference_share: float = 0.5
+    one_second_share: float = 0.0
 
     def __post_init__(self):
         rng = np.random.default_rng(self.seed)
@@ -121,6 +124,7 @@ class QaPairs(torch.utils.data.Dataset):
         return {
             "video": row["video"] if self.cache is None else self.cache[row["video"]],
             "position": rng.random(),
+            "one_second": rng.random() < self.one_second_share,
             **template._asdict(),
             "answer": self.answer(task, row, noise),
             "score": row["mos"] if task == "score" else math.nan,

@@ -11,14 +11,15 @@ from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 @dataclass
 class LmmVqaDataCollator:
     """
-    Rows {video, question, answer, score}, optionally with system_prompt and position, to model inputs and `labels`
+    Rows {video, question, answer, score}, optionally with system_prompt, position and one_second, to model inputs and `labels`
     (batch, sequence): the ids of the answer and of the end-of-turn token as they stand in the chat, -100 on everything else.
     Labels are not shifted; the loss does that. `scores` (batch,) are the MOS that the answers state, NaN for other
     questions; the model does not take them.
 
     A video longer than the decoder's context is cut as for scoring, see `LmmVqaProcessor.windows`, and the window at
     the row's position (0 to below 1) is taken, the first one without. Nothing is drawn here, where batches are made
-    ahead: a resumed run would draw otherwise. Without a feature cache all of the video is decoded.
+    ahead: a resumed run would draw otherwise. With `one_second` it is the second there. Without a feature cache all of the
+    video is decoded.
 
     Args:
         max_positions: the decoder's `max_position_embeddings`.
@@ -31,8 +32,8 @@ class LmmVqaDataCollator:
         turns = [(row["question"], row["answer"], row.get("system_prompt")) for row in rows]
         chats = [self.processor.prompt(*of_row) for of_row in turns]
         videos = self.processor.video_processor.decode([row["video"] for row in rows])
-        positions = [row.get("position", 0.0) for row in rows]
-        batch = self.processor(list(map(self._fitting, videos, chats, positions)), text=chats)
+        parts = list(map(self._part, videos, chats, rows))
+        batch = self.processor(parts, text=chats)
         end_of_turn = self.processor.tokenizer.eos_token_id
         labels = torch.full_like(batch["input_ids"], -100)
         for of_row, input_ids, row_labels in zip(turns, batch["input_ids"], labels, strict=True):
@@ -43,7 +44,11 @@ class LmmVqaDataCollator:
         scores = torch.tensor([row["score"] for row in rows])
         return {**batch, "labels": labels, "scores": scores}
 
-    def _fitting(self, video: DecodedVideo | EncodedVideo, chat: str, position: float) -> DecodedVideo | EncodedVideo:
+    def _part(self, video: DecodedVideo | EncodedVideo, chat: str, row: dict) -> DecodedVideo | EncodedVideo:
+        position = row.get("position", 0.0)
+        if row.get("one_second"):
+            second = int(position * len(video.seconds))
+            return video.part(second, second + 1)
         windows = self.processor.windows(video.seconds, chat, self.max_positions)
         if len(windows) == 1:
             return video

@@ -52,6 +52,15 @@ def test_a_row_may_bring_its_own_system_prompt(processor, clips):
     assert (batch["labels"] != NOT_A_LABEL).sum() == 4
 
 
+@pytest.mark.parametrize("position, second", [(0.0, 0), (0.49, 0), (0.5, 1), (0.99, 1)])
+def test_one_second_of_a_video(processor, clips, position, second):
+    row = {"video": clips[1], "question": "How good?", "answer": "63", "score": 63.4, "position": position}
+    whole, part = (LmmVqaDataCollator(processor, 4096)([row | {"one_second": one}]) for one in (False, True))
+    assert whole["num_chunks"].tolist() == [2] and part["num_chunks"].tolist() == [1]
+    for name in ("pixel_values", "pixel_values_videos"):
+        assert torch.equal(part[name], whole[name][second : second + 1])
+
+
 def test_answers_are_tokenised_in_their_place(processor, clips):
     """Alone "good" is "g", "o", "o", "d"; after a space it is one token."""
     processor.chat_template = (

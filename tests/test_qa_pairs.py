@@ -207,3 +207,13 @@ def test_noise_is_drawn_anew_each_epoch_and_spares_levels():
     drawn = torch.tensor([float(answer) for answer in answers[:500]])
     assert drawn.mean() == pytest.approx(50, abs=1) and drawn.std() == pytest.approx(5, abs=1)
     assert set(answers[500:]) == {"fair"}
+
+
+def test_a_share_of_answers_is_learned_from_one_second():
+    rows = [{"video": "a.mp4", "mos": 50.0, "dataset": "tiny"}] * 500
+    assert not any(pair["one_second"] for pair in QaPairs(rows, ("score",), {"tiny": (50, 60)}))
+    pairs = QaPairs(rows, ("score",), {"tiny": (50, 60)}, one_second_share=0.2)
+    drawn = [pair["one_second"] for pair in pairs]
+    assert 70 < sum(drawn) < 130
+    pairs.set_epoch(1)
+    assert drawn != [pair["one_second"] for pair in pairs]
