@@ -4,7 +4,8 @@
 
 A small head on the tower's tokens learns the opinion about a photograph, the label of a degraded clip and what was done
 to it. Distortions in time are left out: a single picture does not show them. The head is thrown away; `train.py` then
-freezes the tower, as in the paper. A run that is stopped goes on from DIR.
+freezes the tower, as in the paper. A part of the way back to the weights of ImageNet keeps what clips gain and returns
+what photographs lose (WiSE-FT, arXiv 2109.01903). A run that is stopped goes on from DIR.
 """
 
 import json
@@ -48,6 +49,7 @@ class PretrainArguments:
     steps: int = field(default=2400, metadata={"help": "Batches of the one-cycle schedule."})
     batch_size: int = field(default=16, metadata={"help": "Pictures a batch, half of them photographs."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
+    imagenet_share: float = field(default=0.3, metadata={"help": "Of ImageNet's weights in the mean that is written."})
     log_steps: int = field(default=200, metadata={"help": "Batches between two validations, which also save."})
     seed: int = field(default=0, metadata={"help": "Of the head, batches and crops."})
 
@@ -173,6 +175,7 @@ def main() -> None:
     tower.token_norm.running_mean.copy_(tokens.mean(0))
     tower.token_norm.running_var.copy_(tokens.var(0))
     fold_batch_norms(tower)
+    imagenet = {name: parameter.detach().clone() for name, parameter in tower.named_parameters()}
     tower.to(memory_format=torch.channels_last)
     for block in (tower.stem, *tower.blocks[:FROZEN_BLOCKS]):
         block.requires_grad_(False)
@@ -227,6 +230,9 @@ def main() -> None:
             partial = state.with_suffix(".partial")
             torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
             partial.replace(state)
+    with torch.no_grad():
+        for name, parameter in tower.named_parameters():
+            parameter.lerp_(imagenet[name], arguments.imagenet_share)
     save_model(unfolded(tower), arguments.out)
 
 
