@@ -220,6 +220,7 @@ def main() -> None:
         save_training_videos(listed, export_dir)
         if push:
             print(push_checkpoint(export_dir, name, bool(training_args.hub_private_repo), training_args.hub_token))
+    trainer.end()  # or a process may abort at its exit, while threads of its group still run
 
 
 if __name__ == "__main__":
