@@ -8,7 +8,7 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 
 $python -m lmmvqa.scoring.cli prepare rated_images --labels "$shared/images/mos.csv" --mos_range 0 1 --out data/rated_images
 $python -m lmmvqa.scoring.cli prepare degraded_clips --labels "$shared/images/mos.csv" --mos_range 0 1 \
-    --videos "$shared/clips" --photographs 720 --out data/degraded_clips
+    --videos "$shared/clips" --photographs 480 --out data/degraded_clips
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
 [ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
     --clips data/degraded_clips/dataset --photographs data/rated_images --stop_step 1400 \
@@ -24,7 +24,7 @@ $python -m lmmvqa.recipes.small_model --pictures data/rated_images --clips data/
 # Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs, both questions
 $python train.py --model runs/default/init --data data/degraded_clips/dataset data/rated_images \
     --train_parts temporal_projector spatial_projector language_model --tasks score level --template_sizes 1 8 5 \
-    --score_noise 4 --readout_weight 1 --feature_cache data/feature_cache --num_train_epochs 12 \
+    --score_noise 4 --readout_weight 1 --one_second_share 0.2 --feature_cache data/feature_cache --num_train_epochs 8 \
     --per_device_train_batch_size 32 --learning_rate 1e-3 --weight_decay 0.05 \
     --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \
     --use_cpu True --output_dir runs/default/trained
@@ -32,6 +32,7 @@ $python train.py --model runs/default/init --data data/degraded_clips/dataset da
 $python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained \
     --data data/degraded_clips/dataset data/rated_images --report benchmarks/results/default_calibration.json
 $python -m lmmvqa.recipes.embed_checkpoint --model runs/default/trained --out default_checkpoint
+$python -m lmmvqa.scoring.cli selfcheck --update
 # The table of README and model card, on the test splits
 $python -m lmmvqa.scoring.cli evaluate --data data/degraded_clips/dataset data/rated_images --out runs/default/evaluation
 cp runs/default/evaluation/metrics.json benchmarks/results/default_evaluation.json

@@ -46,11 +46,11 @@ class PretrainArguments:
     out: str = field(metadata={"help": "Safetensors file for the tower."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
     crop_size: int = field(default=320, metadata={"help": "Side of the random crops that training sees."})
-    steps: int = field(default=2400, metadata={"help": "Batches of the one-cycle schedule."})
+    steps: int = field(default=1200, metadata={"help": "Batches of the one-cycle schedule."})
     batch_size: int = field(default=16, metadata={"help": "Pictures a batch, half of them photographs."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
     imagenet_share: float = field(default=0.3, metadata={"help": "Of ImageNet's weights in the mean that is written."})
-    log_steps: int = field(default=200, metadata={"help": "Batches between two validations, which also save."})
+    log_steps: int = field(default=400, metadata={"help": "Batches between two validations, which also save."})
     seed: int = field(default=0, metadata={"help": "Of the head, batches and crops."})
 
 
