@@ -79,14 +79,17 @@ def time_stages(scorer: VideoQualityAssessmentPipeline, clip: str, stopwatch: St
     pixels = stopwatch.time("normalisation", processor.video_processor, decoded)
     key_frames = stopwatch.time("key-frame tower", model.model.encode_key_frames, pixels["pixel_values"])
     chunks = stopwatch.time("temporal tower", model.model.encode_chunks, pixels["pixel_values_videos"])
-    inputs = stopwatch.time("prompt", processor, EncodedVideo(key_frames, chunks, seconds=decoded.seconds))
+    video, chat = EncodedVideo(key_frames, chunks, seconds=decoded.seconds), processor.prompt()
+    windows = processor.windows(decoded.seconds, chat, model.config.text_config.max_position_embeddings, 1)
+    parts = [video.part(window.first_chunk, window.end_chunk) for window in windows]
+    inputs = stopwatch.time("prompt", processor, parts, text=[chat] * len(parts))
     tree = AnswerTree(answer_ids)
     outputs = stopwatch.time("projectors and prefill", model, **inputs, use_cache=False, logits_to_keep=1)
     if tree.token_ids:
         raise ValueError("got a tokenizer that splits answers, expected one token each, as the embedded default has")
 
     def read_out() -> float:
-        return processor.post_process_scores(tree.log_probabilities(outputs.logits))[0].score
+        return processor.post_process_window_scores(windows, tree.log_probabilities(outputs.logits)).score
 
     return stopwatch.time("readout", read_out)
 
