@@ -4,7 +4,8 @@
     python benchmarks/classical_baselines.py --degraded_clips ROWS --rated_images ROWS --num_videos N --work DIR \
         --ours DIR
 
-`--ours` is the folder of `lmmvqa evaluate` on the same rows: the embedded model's figures on the same videos. VMAF sees the reference, and the clips' labels are made from it: it is no peer but says how far labels and VMAF agree.
+`--ours` is the folder of `lmmvqa evaluate` on the same rows: the embedded model's figures on the same videos.
+VMAF sees the reference, and the clips' labels are made from it: it is no peer but says how far labels and VMAF agree.
 Every method's predictions and table lie under DIR; a stopped run goes on. Writes
 benchmarks/results/classical_baselines.json.
 """
