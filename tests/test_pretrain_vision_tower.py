@@ -52,10 +52,10 @@ def test_folding_and_unfolding_keep_the_outputs():
 
 @pytest.fixture
 def rows(tmp_path):
-    """Two clips, one of them with a distortion that no picture shows, and two photographs, for each split."""
+    """Photographs and as many pairs of clips, one of them with a distortion that no picture shows, of two splits."""
     rng = np.random.default_rng(0)
     clips, photographs = [], []
-    for index, split in enumerate(["train", "train", "validation", "validation"]):
+    for index, split in enumerate(["train"] * 3 + ["validation"] * 2):
         shared = {"split": split, "group": str(index), "mos": 20.0 * index + 10}
         picture = tmp_path / f"{index}.png"
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(picture)
@@ -71,7 +71,7 @@ def rows(tmp_path):
 def pretrain(monkeypatch, rows, work, *options) -> dict[str, torch.Tensor]:
     arguments = ["--clips", rows / "clips", "--photographs", rows / "photographs", "--work", rows / work]
     arguments += ["--out", rows / f"{work}.safetensors", "--key_frame_size", 64, "--crop_size", 48, "--steps", 3]
-    arguments += ["--batch_size", 2, "--log_steps", 1, *options]
+    arguments += ["--batch_size", 4, "--log_steps", 1, *options]
     monkeypatch.setattr(sys, "argv", ["pretrain_vision_tower", *map(str, arguments)])
     pretrain_vision_tower.main()
     return load_file(rows / f"{work}.safetensors")
@@ -108,7 +108,7 @@ def test_only_later_blocks_learn_and_a_stopped_run_goes_on(monkeypatch, rows, ca
 def test_key_frames_are_those_of_spatial_kinds_decoded_once(monkeypatch, rows):
     pretrain(monkeypatch, rows, "work")
     stored = rows / "work" / "clips-train-64.bin"
-    assert stored.stat().st_size == 2 * 64 * 64 * 3  # a key frame of two clips; the frozen ones are left out
+    assert stored.stat().st_size == 3 * 64 * 64 * 3  # a key frame of three clips; the frozen ones are left out
     again = key_frames([], 64, stored)  # no rows: nothing is decoded
-    assert again.quality.tolist() == pytest.approx([0.1, 0.3])
+    assert again.quality.tolist() == pytest.approx([0.1, 0.3, 0.5])
     assert {pretrain_vision_tower.PICTURE_KINDS[kind] for kind in again.kinds.tolist()} == {"noise"}
