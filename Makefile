@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 SHARED ?= ../shared
 VENV := .venv
 BIN := $(VENV)/bin
+# Every test runs in one thread; a file's tests share what they make first
+PARALLEL := --numprocesses auto --dist loadfile
 INSTALLED := $(VENV)/.installed
 
 .PHONY: install score test test-all style default-checkpoint
@@ -22,10 +24,10 @@ score: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-all: $(INSTALLED)
-	$(BIN)/pytest -m 'slow or not slow'
+	$(BIN)/pytest $(PARALLEL) -m 'slow or not slow'
 
 style: $(INSTALLED)
 	$(BIN)/ruff check --fix .
