@@ -17,17 +17,22 @@ $python -m lmmvqa.scoring.cli prepare degraded_clips --labels "$shared/images/mo
 [ -f runs/default/vision_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_vision_tower \
     --clips data/degraded_clips/dataset --photographs data/rated_images --work runs/default/vision \
     --out runs/default/vision_tower.safetensors
-$python -m lmmvqa.recipes.small_model --pictures data/rated_images --clips data/degraded_clips/dataset \
-    --vision_tower runs/default/vision_tower.safetensors --temporal_tower runs/default/temporal_tower.safetensors \
-    --out runs/default/init
+[ -f runs/default/init/model.safetensors ] || $python -m lmmvqa.recipes.small_model --pictures data/rated_images \
+    --clips data/degraded_clips/dataset --vision_tower runs/default/vision_tower.safetensors \
+    --temporal_tower runs/default/temporal_tower.safetensors --out runs/default/init
 
-# Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs, both questions
-$python train.py --model runs/default/init --data data/degraded_clips/dataset data/rated_images \
-    --train_parts temporal_projector spatial_projector language_model --tasks score level --template_sizes 1 8 5 \
-    --score_noise 4 --readout_weight 1 --one_second_share 0.2 --feature_cache data/feature_cache --num_train_epochs 8 \
-    --per_device_train_batch_size 32 --learning_rate 1e-3 --weight_decay 0.05 \
-    --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \
-    --use_cpu True --output_dir runs/default/trained
+# Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs. A decoder from scratch
+# learns more from the score question alone at first; then both questions, as in the paper
+train() {
+    $python train.py --data data/degraded_clips/dataset data/rated_images --feature_cache data/feature_cache \
+        --train_parts temporal_projector spatial_projector language_model --template_sizes 1 8 5 --score_noise 4 \
+        --readout_weight 1 --one_second_share 0.2 --per_device_train_batch_size 32 --weight_decay 0.05 \
+        --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \
+        --use_cpu True "$@"
+}
+train --model runs/default/init --tasks score --num_train_epochs 8 --learning_rate 1e-3 --output_dir runs/default/scores
+train --model runs/default/scores --tasks score level --num_train_epochs 2 --learning_rate 3e-4 \
+    --output_dir runs/default/trained
 
 $python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained \
     --data data/degraded_clips/dataset data/rated_images --report benchmarks/results/default_calibration.json
