@@ -1,4 +1,4 @@
-"""Fine-tunes the default's ImageNet vision tower on single pictures: rated photographs and key frames of degraded clips.
+"""Fine-tunes the default's ImageNet vision tower on single pictures: key frames of degraded clips, beside photographs.
 
 `python -m lmmvqa.recipes.pretrain_vision_tower --clips ROWS --photographs ROWS --work DIR --out FILE`
 
