@@ -5,8 +5,9 @@
 `--model` is a checkpoint folder or repository, `--data` folders that the builders in `datasets_scripts/` wrote. The
 output folder holds checkpoints to resume from and at last the trained model, for use where LMM-VQA is installed, or
 with `--lora_rank` the adapter; the export folder is complete, code included, with adapters merged, and it is what
-`--push_to_hub` uploads. Every option of transformers' TrainingArguments works too. The defaults are the paper's: both questions for each video, towers and
-decoder frozen, learning rate 1e-3, batch 32, 6 epochs. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
+`--push_to_hub` uploads. Every option of transformers' TrainingArguments works too. The defaults are the paper's: both
+questions for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6 epochs. Several GPUs: `torchrun
+--nproc_per_node N train.py ...`.
 """
 
 import json
