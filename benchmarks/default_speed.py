@@ -24,6 +24,7 @@ import transformers
 
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
+from lmmvqa.modeling_lmmvqa.pipeline_lmmvqa import map_windows
 from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
 from lmmvqa.scoring.scorer import load_scorer
 
@@ -74,24 +75,21 @@ class Stopwatch:
 def time_stages(scorer: VideoQualityAssessmentPipeline, clip: str, stopwatch: Stopwatch) -> float:
     """What the pipeline does to a short video, step after step; returns the score."""
     processor, model = scorer.processor, scorer.model
-    answer_ids = processor.score_answer_ids
+    tree = AnswerTree(processor.score_answer_ids)
+    if tree.token_ids:
+        raise ValueError("got a tokenizer that splits answers, expected one token each, as the embedded default has")
     (decoded,) = stopwatch.time("decoding and scaling", processor.video_processor.decode, clip)
     pixels = stopwatch.time("normalisation", processor.video_processor, decoded)
     key_frames = stopwatch.time("key-frame tower", model.model.encode_key_frames, pixels["pixel_values"])
     chunks = stopwatch.time("temporal tower", model.model.encode_chunks, pixels["pixel_values_videos"])
-    video, chat = EncodedVideo(key_frames, chunks, seconds=decoded.seconds), processor.prompt()
-    windows = processor.windows(decoded.seconds, chat, model.config.text_config.max_position_embeddings, 1)
-    parts = [video.part(window.first_chunk, window.end_chunk) for window in windows]
-    inputs = stopwatch.time("prompt", processor, parts, text=[chat] * len(parts))
-    tree = AnswerTree(answer_ids)
-    outputs = stopwatch.time("projectors and prefill", model, **inputs, use_cache=False, logits_to_keep=1)
-    if tree.token_ids:
-        raise ValueError("got a tokenizer that splits answers, expected one token each, as the embedded default has")
 
-    def read_out() -> float:
-        return processor.post_process_window_scores(windows, tree.log_probabilities(outputs.logits)).score
+    def answer(inputs) -> list[torch.Tensor]:
+        outputs = stopwatch.time("projectors and prefill", model, **inputs, use_cache=False, logits_to_keep=1)
+        return list(tree.log_probabilities(outputs.logits))
 
-    return stopwatch.time("readout", read_out)
+    videos = [EncodedVideo(key_frames, chunks, seconds=decoded.seconds)]
+    ((windows, answers),) = map_windows(model, processor, videos, processor.score_question, 1, answer)
+    return stopwatch.time("readout", processor.post_process_window_scores, windows, torch.stack(answers)).score
 
 
 def main() -> None:
