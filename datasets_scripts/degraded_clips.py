@@ -48,16 +48,17 @@ UNSEEN = 1.0  # VMAF points below the untouched clip: a stutter of a still pictu
 
 @dataclass(frozen=True)
 class Reference:
-    """One clean clip: where it comes from, and how to make it (`start` in seconds; None for a pan)."""
+    """One clean clip: where it comes from, how to make it (`start` in seconds; None for a pan), how many to make of it."""
 
     name: str
     source: Path
     group: str
     split: str
     start: float | None
+    variants: int
 
 
-def plan_segments(clips: Path, groups: dict[str, str], seed: int) -> tuple[list[Reference], list[dict]]:
+def plan_segments(clips: Path, groups: dict[str, str], variants: int, seed: int) -> tuple[list[Reference], list[dict]]:
     """The segments of every clip that is clean enough, and the files left out as {file, split, reason}."""
     starts, reasons = {}, {}
     for path in sorted(clips.iterdir()):
@@ -73,7 +74,7 @@ def plan_segments(clips: Path, groups: dict[str, str], seed: int) -> tuple[list[
     strata = {group: "used" if group in used else "left out" for group in group_of.values()}
     splits = split_by_group(strata, seed=seed, strata=strata)
     references = [
-        Reference(f"{path.name.replace('.', '_')}-{k}", path, group_of[path], splits[group_of[path]], start)
+        Reference(f"{path.name.replace('.', '_')}-{k}", path, group_of[path], splits[group_of[path]], start, variants)
         for path, times in starts.items()
         for k, start in enumerate(times)
     ]
@@ -83,20 +84,41 @@ def plan_segments(clips: Path, groups: dict[str, str], seed: int) -> tuple[list[
     return references, left_out
 
 
-def plan_pans(images: Path, mos: dict[str, float], lowest_mos: float, count: int, seed: int) -> list[Reference]:
-    """Pans over `count` photographs of high MOS, each in the split that `rated_images` gives its photograph.
+def plan_pans(
+    images: Path,
+    mos: dict[str, float],
+    lowest_mos: float,
+    counts: tuple[int, int],
+    variants: tuple[int, int],
+    seed: int,
+) -> list[Reference]:
+    """Pans over photographs of high MOS, each in the split that `rated_images` gives its photograph.
+
+    Args:
+        images: folder of the photographs.
+        mos: of every photograph, 0-100.
+        lowest_mos: that a photograph needs for a pan.
+        counts: pans over photographs of all splits, and over further ones of the training split.
+        variants: degraded clips for each of either.
+        seed: of the splits and the draw.
 
     Raises:
         ValueError: too few photographs have this MOS.
     """
     good = sorted(file for file, value in mos.items() if value >= lowest_mos)
-    if len(good) < count:
-        raise ValueError(f"{images} has {len(good)} photographs of MOS {lowest_mos:g} or more, expected {count}.")
     splits = split_images(mos, seed)
-    # a sample of all, cut: a larger count keeps the photographs of a smaller one
-    drawn = random.Random(f"{seed}:photographs").sample(good, len(good))[:count]
+    # a sample of all, cut: larger counts keep the photographs of smaller ones
+    drawn = random.Random(f"{seed}:photographs").sample(good, len(good))
+    further = [file for file in drawn[counts[0] :] if splits[file] == "train"]
+    if len(drawn) < counts[0] or len(further) < counts[1]:
+        raise ValueError(
+            f"{images} has {len(drawn)} photographs of MOS {lowest_mos:g} or more, expected {counts[0]}, and beyond "
+            f"these {len(further)} of the training split, expected {counts[1]}; lower the counts or the MOS"
+        )
+    chosen = dict.fromkeys(drawn[: counts[0]], variants[0]) | dict.fromkeys(further[: counts[1]], variants[1])
     return [
-        Reference(f"{file.replace('.', '_')}-pan", images / file, file, splits[file], None) for file in sorted(drawn)
+        Reference(f"{file.replace('.', '_')}-pan", images / file, file, splits[file], None, count)
+        for file, count in sorted(chosen.items())
     ]
 
 
@@ -178,9 +200,7 @@ def fix_seed(out: Path, seed: int) -> None:
     file.write_text(json.dumps(seed))
 
 
-def build_rows(
-    references: Iterable[Reference], out: Path, variants: int, workers: int, seed: int
-) -> tuple[list[dict], list[dict]]:
+def build_rows(references: Iterable[Reference], out: Path, workers: int, seed: int) -> tuple[list[dict], list[dict]]:
     """Makes every clip and gives the rows, and the references that could not be made as {file, split, reason}."""
     for folder in ("clips", "labels"):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -196,7 +216,7 @@ def build_rows(
         (reference, kind, strength, out, seed)
         for reference, reason in zip(references, reasons, strict=True)
         if not reason
-        for kind, strength in [("none", 0), *draw_variants(reference.name, variants, seed)]
+        for kind, strength in [("none", 0), *draw_variants(reference.name, reference.variants, seed)]
     ]
     rows = []
     for (reference, kind, strength, _, _), result in zip(
@@ -228,8 +248,10 @@ def prepare_clips(
     seed: int = 0,
     groups: str | Path = CLIP_GROUPS,
     photographs: int = 110,
+    training_photographs: int = 0,
     lowest_mos: float = 75.0,
     variants: int = 8,
+    training_variants: int = 4,
     workers: int = 2,
 ) -> tuple[list[dict], list[dict]]:
     """Gives the rows of all clips made, and what is left out as {file, split, reason}.
@@ -241,14 +263,17 @@ def prepare_clips(
         mos_range: of the photographs' MOS.
         groups: CSV `file,group`, clips that show the same content. A clip not in it is its own group.
         photographs: how many photographs to pan over.
+        training_photographs: how many more of the training split: contents teach more than versions of one content.
         lowest_mos: MOS (0-100) that a photograph needs for a pan.
         variants: degraded clips a reference, beside the untouched one.
+        training_variants: the same, of `training_photographs`.
         workers: FFmpeg processes at a time.
     """
     groups = {line["file"]: line["group"] for line in read_csv(groups, required=("file", "group"))}
-    segments, left_out = plan_segments(Path(videos), groups, seed)
+    segments, left_out = plan_segments(Path(videos), groups, variants, seed)
     mos = read_image_mos(labels, mos_range)
-    pans = plan_pans(Path(labels).parent, mos, lowest_mos, photographs, seed)
+    counts = photographs, training_photographs
+    pans = plan_pans(Path(labels).parent, mos, lowest_mos, counts, (variants, training_variants), seed)
     print(f"{len(segments)} segments, {len(pans)} pans, {len(left_out)} clips left out", file=sys.stderr)
-    rows, unmade = build_rows(segments + pans, Path(out), variants, workers, seed)
+    rows, unmade = build_rows(segments + pans, Path(out), workers, seed)
     return rows, left_out + unmade

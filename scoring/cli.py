@@ -306,8 +306,10 @@ def _add_prepare(commands: argparse._SubParsersAction) -> None:
     clips = parsers["degraded_clips"]
     clips.add_argument("--groups", metavar="FILE", help="CSV file,group: clips that show the same content")
     clips.add_argument("--photographs", type=int, help="how many photographs to pan over")
+    clips.add_argument("--training_photographs", type=int, help="how many more of the training split")
     clips.add_argument("--lowest_mos", type=float, help="MOS (0-100) that a photograph needs for a pan")
     clips.add_argument("--variants", type=int, help="degraded clips a reference, beside the untouched one")
+    clips.add_argument("--training_variants", type=int, help="the same, of --training_photographs")
     clips.add_argument("--workers", type=int, help="FFmpeg processes at a time")
 
 

@@ -173,7 +173,7 @@ def test_clips_of_one_content_share_a_split_and_bad_clips_are_listed(tmp_path, c
     (tmp_path / "text.mp4").write_text("not a video")
     groups = {f"{k}.mp4": "same room" for k in range(6)}
 
-    references, left_out = degraded_clips.plan_segments(tmp_path, groups, seed=0)
+    references, left_out = degraded_clips.plan_segments(tmp_path, groups, variants=2, seed=0)
 
     assert len(references) == 12
     assert len({reference.split for reference in references if reference.group == "same room"}) == 1
@@ -185,13 +185,22 @@ def test_clips_of_one_content_share_a_split_and_bad_clips_are_listed(tmp_path, c
 
 def test_pans_follow_the_split_of_their_photograph(tmp_path):
     mos = {f"ss0{k % 3}_{k}.jpg": float(k) for k in range(100)}
-    pans = degraded_clips.plan_pans(tmp_path, mos, lowest_mos=40, count=50, seed=5)
     splits = rated_images.split_images(mos, seed=5)
-    assert len({pan.group for pan in pans}) == 50
+
+    def plan(*counts):
+        return degraded_clips.plan_pans(tmp_path, mos, 40, counts, variants=(8, 4), seed=5)
+
+    pans = plan(30, 0)
+    assert len({pan.group for pan in pans}) == 30
     assert all(pan.split == splits[pan.group] and mos[pan.group] >= 40 for pan in pans)
     assert {pan.split for pan in pans} == {"train", "validation", "test"}
+    more = plan(30, 10)
+    assert set(pans) < set(more) and len(more) == 40
+    assert all((pan.split, pan.variants) == ("train", 4) for pan in set(more) - set(pans))
     with pytest.raises(ValueError, match="has 60 photographs"):
-        degraded_clips.plan_pans(tmp_path, mos, lowest_mos=40, count=61, seed=5)
+        plan(61, 0)
+    with pytest.raises(ValueError, match="of the training split, expected 40"):
+        plan(30, 40)
 
 
 def test_pan_does_not_enlarge_a_photograph(tmp_path):
@@ -218,12 +227,12 @@ def test_label_is_vmaf_unless_vmaf_is_no_guide():
 def test_a_stopped_build_goes_on_and_gives_the_same_rows(tmp_path, clip, monkeypatch):
     Image.fromarray(texture(512, 512)).save(tmp_path / "photo.png")
     references = [
-        degraded_clips.Reference("clip-0", clip, "room", "train", 0.0),
-        degraded_clips.Reference("photo-pan", tmp_path / "photo.png", "photo.png", "test", None),
-        degraded_clips.Reference("gone-0", tmp_path / "gone.mp4", "gone", "test", 0.0),
+        degraded_clips.Reference("clip-0", clip, "room", "train", 0.0, 2),
+        degraded_clips.Reference("photo-pan", tmp_path / "photo.png", "photo.png", "test", None, 2),
+        degraded_clips.Reference("gone-0", tmp_path / "gone.mp4", "gone", "test", 0.0, 2),
     ]
     out = tmp_path / "built"
-    rows, left_out = degraded_clips.build_rows(references, out, variants=2, workers=2, seed=0)
+    rows, left_out = degraded_clips.build_rows(references, out, workers=2, seed=0)
     reports = save_rows(rows, left_out, "degraded_clips", out / "dataset", degraded_clips.COLUMNS)
 
     assert [row["distortion"] for row in rows][:2] == ["none", "h264"]
@@ -242,11 +251,11 @@ def test_a_stopped_build_goes_on_and_gives_the_same_rows(tmp_path, clip, monkeyp
 
     monkeypatch.setattr(degraded_clips, "degrade", count_and_degrade)
     (out / "labels" / "clip-0-h2645.json").unlink()  # as if it was stopped there
-    assert degraded_clips.build_rows(references, out, variants=2, workers=2, seed=0) == (rows, left_out)
+    assert degraded_clips.build_rows(references, out, workers=2, seed=0) == (rows, left_out)
     assert made == ["clip-0-h2645.mkv"]
 
     with pytest.raises(ValueError, match="begun with seed 0, got 1"):
-        degraded_clips.build_rows(references, out, variants=2, workers=2, seed=1)
+        degraded_clips.build_rows(references, out, workers=2, seed=1)
 
 
 def test_the_table_of_clip_groups_lists_every_file_once():
