@@ -4,7 +4,8 @@
     python benchmarks/classical_baselines.py --degraded_clips ROWS --rated_images ROWS --num_videos N --work DIR \
         --ours DIR
 
-`--ours` is the folder of `lmmvqa evaluate` on the same rows: the embedded model's figures on the same videos.
+`--ours` is the folder of `lmmvqa evaluate` on the same rows: the embedded model's figures on the same videos. After new
+weights, `--methods` with nothing behind it makes ours anew and leaves the peers' stored figures.
 VMAF sees the reference, and the clips' labels are made from it: it is no peer but says how far labels and VMAF agree.
 Every method's predictions and table lie under DIR; a stopped run goes on. Writes
 benchmarks/results/classical_baselines.json.
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from datasets import disable_progress_bars
 
-from lmmvqa.evaluation.baselines import BaselineOptions, evaluate_baseline
+from lmmvqa.datasets_scripts.rows import load_rows
+from lmmvqa.evaluation.baselines import BaselineOptions, evaluate_baseline, sample_rows
 from lmmvqa.evaluation.results import METRICS_FILE, PREDICTIONS_FILE, figures_of
 
 
@@ -26,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--degraded_clips", required=True, help="rows of `lmmvqa prepare degraded_clips`")
     parser.add_argument("--rated_images", required=True, help="rows of `lmmvqa prepare rated_images`")
-    parser.add_argument("--methods", nargs="+", default=["niqe", "brisque", "piqe", "vmaf"])
+    parser.add_argument("--methods", nargs="*", default=["niqe", "brisque", "piqe", "vmaf"])
     parser.add_argument("--num_videos", type=int, help="of each set, a sample by seed (default: all)")
     parser.add_argument("--ours", type=Path, required=True, help="folder of `lmmvqa evaluate` on the same rows")
     parser.add_argument("--work", type=Path, required=True, help="folder for predictions")
@@ -35,17 +37,20 @@ def main() -> None:
     disable_progress_bars()
 
     result = {"command": " ".join(["python", *sys.argv]), "num_videos": arguments.num_videos, "methods": {}}
-    seen = set()
+    if not arguments.methods:
+        result = json.loads(arguments.out.read_text(encoding="utf-8"))
     for method in arguments.methods:
         data = [arguments.degraded_clips] + ([] if method == "vmaf" else [arguments.rated_images])
         out = str(arguments.work / method)
         options = BaselineOptions(data=data, out=out, method=method, test_splits=True, num_videos=arguments.num_videos)
         metrics = evaluate_baseline(options)
-        seen |= {prediction["video"] for prediction in read_predictions(Path(out))}
         result["methods"][method] = {"versions": metrics["versions"], "figures": by_title(metrics["sets"])}
         write(arguments.out, result, method)
 
-    ours = [prediction for prediction in read_predictions(arguments.ours) if prediction["video"] in seen]
+    tests = [list(load_rows(folder)["test"]) for folder in (arguments.degraded_clips, arguments.rated_images)]
+    seen = {row["video"] for rows in tests for row in sample_rows(rows, result["num_videos"])}
+    predictions = (arguments.ours / PREDICTIONS_FILE).read_text(encoding="utf-8").splitlines()
+    ours = [prediction for prediction in map(json.loads, predictions) if prediction["video"] in seen]
     parts = defaultdict(list)
     for prediction in ours:
         parts[prediction["dataset"], prediction["split"]].append(prediction)
@@ -56,10 +61,6 @@ def main() -> None:
     versions = json.loads((arguments.ours / METRICS_FILE).read_text(encoding="utf-8"))["versions"]
     result["methods"]["embedded model"] = {"versions": versions, "figures": by_title(sets)}
     write(arguments.out, result, "embedded model")
-
-
-def read_predictions(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / PREDICTIONS_FILE).read_text(encoding="utf-8").splitlines()]
 
 
 def by_title(sets: list[dict]) -> dict[str, dict]:

@@ -1,7 +1,7 @@
 """Other methods under the protocol of `lmmvqa evaluate`: predictions, figures and a table of the same form (Table I)."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
 from .classical_baselines import PACKAGES, check_installed, classical_score
 from .prediction_file import checkpoint_digest, fix_settings, predict_to_file, rows_digest
-from .rated_sets import EvaluatedPart, evaluated_parts, load_rated_sets
+from .rated_sets import evaluated_parts, load_rated_sets
 from .results import PREDICTIONS_FILE, described, figures_of, write_results
 from .tables import checkpoint_tables
 
@@ -56,7 +56,7 @@ def evaluate_baseline(options: BaselineOptions) -> dict:
     """
     tasks = list(options.tasks) if options.model else ["score"]
     parts = [
-        _sampled(part, options)
+        replace(part, rows=sample_rows(part.rows, options.num_videos, options.seed))
         for rated in load_rated_sets(options.data)
         for part in evaluated_parts(rated, (), "in_sample" if options.test_splits else None)
     ]
@@ -95,11 +95,12 @@ def evaluate_baseline(options: BaselineOptions) -> dict:
     return metrics
 
 
-def _sampled(part: EvaluatedPart, options: BaselineOptions) -> EvaluatedPart:
-    if options.num_videos is not None and options.num_videos < len(part.rows):
-        drawn = np.random.default_rng(options.seed).choice(len(part.rows), options.num_videos, replace=False)
-        part.rows = [part.rows[index] for index in sorted(drawn)]
-    return part
+def sample_rows(rows: list[dict], num_videos: int | None, seed: int = 0) -> list[dict]:
+    """So many rows, drawn by seed and in their order; all of them where there are no more, or for None."""
+    if num_videos is None or num_videos >= len(rows):
+        return rows
+    drawn = np.random.default_rng(seed).choice(len(rows), num_videos, replace=False)
+    return [rows[index] for index in sorted(drawn)]
 
 
 def _predictor(options: BaselineOptions, row_of: dict[str, dict]) -> tuple[Callable[[str], dict], dict[str, str]]:
