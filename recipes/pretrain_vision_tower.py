@@ -39,7 +39,7 @@ FROZEN_BLOCKS = 3  # edges and colours; they cost most at training and have leas
 HEAD_SIZE = 256
 # Beside the squared error of qualities in 0-1
 KIND_WEIGHT = 0.02  # of the cross-entropy of kinds
-TOKEN_WEIGHT = 0.1  # of the squared error of photographs' tokens, of variance 1
+TOKEN_WEIGHT = 0.2  # of the squared error of photographs' tokens, of variance 1
 PHOTOGRAPH_SHARE = 0.25  # of a batch
 MEAN, STD = 127.0, 128.0
 
@@ -52,10 +52,10 @@ class PretrainArguments:
     out: str = field(metadata={"help": "Safetensors file for the tower."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
     crop_size: int = field(default=320, metadata={"help": "Side of the random crops that training sees."})
-    steps: int = field(default=800, metadata={"help": "Batches of the one-cycle schedule."})
+    steps: int = field(default=1000, metadata={"help": "Batches of the one-cycle schedule."})
     batch_size: int = field(default=16, metadata={"help": "Pictures a batch, a quarter of them photographs."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
-    log_steps: int = field(default=400, metadata={"help": "Batches between two validations, which also save."})
+    log_steps: int = field(default=500, metadata={"help": "Batches between two validations, which also save."})
     seed: int = field(default=0, metadata={"help": "Of the head, batches and crops."})
 
 
