@@ -32,6 +32,7 @@ from ..datasets_scripts.rows import load_rows
 from ..modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, LmmVqaVideoProcessor
 from ..modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
 from ..modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteConvLayer
+from .small_model import set_token_statistics
 
 
 PICTURE_KINDS = ("none", *(kind for kind in KINDS if kind not in TEMPORAL_KINDS))
@@ -187,11 +188,8 @@ def main() -> None:
 
     tower = LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLiteConfig()).eval()
     tower.load_state_dict(efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
-    sample = [train[k % 2].batch([k * len(train[k % 2].quality) // 400]) for k in range(400)]
-    with torch.no_grad():
-        tokens = torch.cat([tower(picture).last_hidden_state.flatten(0, 1) for picture in sample])
-    tower.token_norm.running_mean.copy_(tokens.mean(0))
-    tower.token_norm.running_var.copy_(tokens.var(0))
+    sample = (train[k % 2].batch([k * len(train[k % 2].quality) // 400]) for k in range(400))
+    set_token_statistics(tower, sample)
     fold_batch_norms(tower)
     tower.to(memory_format=torch.channels_last)
     imagenet_tower = copy.deepcopy(tower)

@@ -3,6 +3,7 @@
 `python -m lmmvqa.recipes.small_model --out DIR` writes a checkpoint folder that `train.py` starts from.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +17,7 @@ from ..datasets_scripts.rows import load_rows
 from ..modeling_lmmvqa import (
     LmmVqaConfig,
     LmmVqaEfficientNetLiteConfig,
+    LmmVqaEfficientNetLiteModel,
     LmmVqaForConditionalGeneration,
     LmmVqaProcessor,
     LmmVqaSlowFastConfig,
@@ -148,12 +150,13 @@ def place_numbers_on_a_curve(model: LmmVqaForConditionalGeneration, answer_ids: 
 
 
 @torch.no_grad()
-def set_token_statistics(model: LmmVqaForConditionalGeneration, processor: LmmVqaProcessor, videos: list[str]) -> None:
-    """Sets `token_norm` of the vision tower so that the tokens of these key frames have mean 0 and variance 1."""
-    tower = model.model.vision_tower.eval()
+def set_token_statistics(tower: LmmVqaEfficientNetLiteModel, batches: Iterable[torch.Tensor]) -> None:
+    """
+    Sets `token_norm` of a vision tower in eval mode so that the tokens of these key frames, batches of (frames,
+    channels, height, width), have mean 0 and variance 1.
+    """
     tower.token_norm.reset_running_stats()  # a pretrained tower has some, which would be taken off the tokens first
-    pixel_values = (processor.video_processor(video)["pixel_values"] for video in videos)
-    tokens = torch.cat([tower(frames).last_hidden_state.flatten(0, 1) for frames in pixel_values])
+    tokens = torch.cat([tower(frames).last_hidden_state.flatten(0, 1) for frames in batches])
     tower.token_norm.running_mean.copy_(tokens.mean(0))
     tower.token_norm.running_var.copy_(tokens.var(0))
 
@@ -200,7 +203,9 @@ def main() -> None:
     if arguments.temporal_tower:
         model.model.temporal_tower.load_state_dict(load_file(arguments.temporal_tower))
     if arguments.pictures:
-        set_token_statistics(model, processor, some_videos(arguments.pictures, 500))
+        pictures = some_videos(arguments.pictures, 500)
+        pixel_values = (processor.video_processor(picture)["pixel_values"] for picture in pictures)
+        set_token_statistics(model.model.vision_tower.eval(), pixel_values)
     if arguments.clips:
         set_motion_statistics(model, processor, some_videos(arguments.clips, 200))
     save_checkpoint(model.eval(), processor, arguments.out)

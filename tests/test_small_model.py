@@ -13,7 +13,7 @@ from lmmvqa.recipes.small_model import set_token_statistics, small_model
 def test_tokens_of_a_tower_with_other_statistics_get_mean_0_and_variance_1(tmp_path):
     torch.manual_seed(0)
     model, processor = small_model(key_frame_size=64)
-    tower = model.model.vision_tower
+    tower = model.model.vision_tower.eval()
     tower.token_norm.running_mean.fill_(3.0)
     tower.token_norm.running_var.fill_(0.5)
     pictures = []
@@ -22,8 +22,8 @@ def test_tokens_of_a_tower_with_other_statistics_get_mean_0_and_variance_1(tmp_p
         noise = np.random.default_rng(k).integers(0, 40 * (k + 1), (64, 64, 3), dtype=np.uint8)
         Image.fromarray(noise).save(pictures[-1])
 
-    set_token_statistics(model, processor, pictures)
     pixel_values = torch.cat([processor.video_processor(picture)["pixel_values"] for picture in pictures])
+    set_token_statistics(tower, pixel_values.split(1))
     with torch.no_grad():
         tokens = tower(pixel_values).last_hidden_state.flatten(0, 1)
     torch.testing.assert_close(tokens.mean(0), torch.zeros(tokens.shape[1]), atol=0.02, rtol=0)
