@@ -16,13 +16,12 @@ prepare_clips
 [ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
     --clips data/degraded_clips/dataset --photographs data/rated_images --stop_step 1400 \
     --out runs/default/temporal_tower.safetensors
+# All else learns from more contents, whose moving windows would not fit into 24 GiB beside these
+prepare_clips --training_photographs 400
 # The vision tower starts from ImageNet and learns from single pictures; frozen from here on too
 [ -f runs/default/vision_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_vision_tower \
     --clips data/degraded_clips/dataset --photographs data/rated_images --work runs/default/vision \
     --out runs/default/vision_tower.safetensors
-# A tower that has learned the labels of clips tells more of these than of others: projectors and decoder learn from as
-# many contents that it has not seen
-prepare_clips --training_photographs 400
 $python -m lmmvqa.recipes.mirror_photographs --photographs data/rated_images --out data/mirrored_photographs
 [ -f runs/default/init/model.safetensors ] || $python -m lmmvqa.recipes.small_model --pictures data/rated_images \
     --clips data/degraded_clips/dataset --vision_tower runs/default/vision_tower.safetensors \
@@ -38,10 +37,8 @@ train() {
         --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \
         --use_cpu True "$@"
 }
-train --model runs/default/init --tasks score --num_train_epochs 6 --learning_rate 1e-3 --output_dir runs/default/scores
-train --model runs/default/scores --tasks score --num_train_epochs 10 --learning_rate 1e-3 \
-    --output_dir runs/default/more_scores
-train --model runs/default/more_scores --tasks score level --num_train_epochs 1 --learning_rate 3e-4 \
+train --model runs/default/init --tasks score --num_train_epochs 16 --learning_rate 1e-3 --output_dir runs/default/scores
+train --model runs/default/scores --tasks score level --num_train_epochs 1 --learning_rate 3e-4 \
     --output_dir runs/default/trained
 
 $python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained \

@@ -53,7 +53,7 @@ class PretrainArguments:
     out: str = field(metadata={"help": "Safetensors file for the tower."})
     key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
     crop_size: int = field(default=320, metadata={"help": "Side of the random crops that training sees."})
-    steps: int = field(default=1000, metadata={"help": "Batches of the one-cycle schedule."})
+    steps: int = field(default=1500, metadata={"help": "Batches of the one-cycle schedule."})
     batch_size: int = field(default=16, metadata={"help": "Pictures a batch, a quarter of them photographs."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
     log_steps: int = field(default=500, metadata={"help": "Batches between two validations, which also save."})
