@@ -27,6 +27,11 @@ FILTERS = {
         "scale=trunc(iw/{0}/2)*2:trunc(ih/{0}/2)*2:flags=area,scale={width}:{height}:flags=bicubic",
         (1.5, 2, 3, 4, 6),
     ),
+    # one colour for so many by so many pixels
+    "pixelation": (
+        "scale=trunc(iw/{0}/2)*2:trunc(ih/{0}/2)*2:flags=area,scale={width}:{height}:flags=neighbor",
+        (2, 3, 4, 6, 8),
+    ),
     "blur": ("gblur=sigma={0}", (0.7, 1.2, 2, 3.2, 5)),
     "noise": ("noise=alls={0}:allf=t:all_seed={seed}", (8, 15, 25, 40, 60)),
     "overexposure": (
