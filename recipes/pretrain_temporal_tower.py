@@ -46,6 +46,9 @@ class PretrainArguments:
     clips: str = field(metadata={"help": "Rows of degraded clips."})
     photographs: str = field(metadata={"help": "Rows of photographs."})
     out: str = field(metadata={"help": "Safetensors file for the tower."})
+    windows: int | None = field(
+        default=None, metadata={"help": "Take so many files, drawn at random; they fill memory."}
+    )
     steps: int = field(default=4000, metadata={"help": "Batches of the one-cycle schedule."})
     stop_step: int | None = field(default=None, metadata={"help": "Stop after so many of them."})
     batch_size: int = field(default=32, metadata={"help": "Windows a batch."})
@@ -105,9 +108,12 @@ def photograph_windows(path: str, seed: str) -> np.ndarray:
     return np.stack(cells)
 
 
-def all_windows(clips: Dataset, photographs: Dataset, seed: int) -> list[np.ndarray]:
+def all_windows(clips: Dataset, photographs: Dataset, seed: int, most: int | None = None) -> list[np.ndarray]:
+    """The windows of these files, of `most` drawn at random where there are more: 2 MB each, they stay in memory."""
     tasks = [(clip_windows, row["video"]) for row in clips if row["distortion"] not in TEMPORAL_KINDS]
     tasks += [(photograph_windows, row["video"]) for row in photographs]
+    if most is not None and most < len(tasks):
+        tasks = random.Random(f"{seed}:windows").sample(tasks, most)
     with ThreadPoolExecutor(2) as pool:
         windows = pool.map(lambda task: task[0](task[1], f"{seed}:{task[1].rsplit('/', 1)[-1]}"), tasks)
         return [w for w in tqdm(windows, total=len(tasks), desc="windows", mininterval=5) if w is not None]
@@ -213,7 +219,7 @@ def main() -> None:
     (arguments,) = HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
     clips, photographs = load_rows(arguments.clips), load_rows(arguments.photographs)
-    windows = all_windows(clips["train"], photographs["train"], arguments.seed)
+    windows = all_windows(clips["train"], photographs["train"], arguments.seed, arguments.windows)
     held_out = all_windows(clips["validation"], photographs["validation"], arguments.seed)
     rng = random.Random(f"{arguments.seed}:validation")
     validation = [draw_batch(held_out, 32, rng) for _ in range(16)]

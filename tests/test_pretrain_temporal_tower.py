@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_clip
+from datasets import Dataset, concatenate_datasets
 from PIL import Image
 
 
@@ -18,6 +19,7 @@ from lmmvqa.recipes.pretrain_temporal_tower import (
     MARGIN,
     PATCH,
     WINDOW,
+    all_windows,
     clip_windows,
     distort,
     mosaic,
@@ -78,3 +80,18 @@ def test_windows_of_a_clip_and_of_a_photograph(tmp_path):
     drifting = photograph_windows(str(tmp_path / "photograph.png"), "seed")
     assert drifting.shape == windows.shape
     assert not np.array_equal(drifting[:, 0], drifting[:, -1])
+
+
+def test_all_windows_draws_so_many_files_that_can_be_used(tmp_path):
+    for number in range(3):
+        write_clip(tmp_path / f"{number}.mp4", num_frames=FRAMES, size=(96, 80))
+    clips = Dataset.from_list([{"video": str(tmp_path / f"{n}.mp4"), "distortion": "none"} for n in range(3)])
+    frozen = Dataset.from_list([{"video": str(tmp_path / "missing.mp4"), "distortion": "freeze"}])
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "photograph.png")
+    photographs = Dataset.from_list([{"video": str(tmp_path / "photograph.png")}])
+    everything = all_windows(concatenate_datasets([clips, frozen]), photographs, seed=0)
+    assert len(everything) == 4  # what changes in time is left out
+    drawn = all_windows(clips, photographs, seed=0, most=2)
+    assert len(drawn) == 2 and all(any(np.array_equal(w, one) for one in everything) for w in drawn)
+    assert len(all_windows(clips, photographs, seed=0, most=9)) == 4
