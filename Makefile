@@ -35,4 +35,5 @@ style: $(INSTALLED)
 
 # Hours on two cores; every long step resumes. SHARED holds clips/ and images/, see model_card.md.
 default-checkpoint: $(INSTALLED)
-	recipes/default_checkpoint.sh $(SHARED)
+	recipes/default_data.sh $(SHARED)
+	recipes/default_weights.sh

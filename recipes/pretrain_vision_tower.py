@@ -56,7 +56,7 @@ class PretrainArguments:
     steps: int = field(default=1500, metadata={"help": "Batches of the one-cycle schedule."})
     batch_size: int = field(default=16, metadata={"help": "Pictures a batch, a quarter of them photographs."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
-    log_steps: int = field(default=500, metadata={"help": "Batches between two validations, which also save."})
+    log_steps: int = field(default=750, metadata={"help": "Batches between two validations, which also save."})
     seed: int = field(default=0, metadata={"help": "Of the head, batches and crops."})
 
 

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Makes the data of the embedded default checkpoint: rated photographs and degraded clips. Resumes.
+# Usage: recipes/default_data.sh SHARED   (a folder with clips/ and images/, see model_card.md)
+set -euo pipefail
+shared=$1
+python=${PYTHON:-.venv/bin/python}
+rated_images=(--labels "$shared/images/mos.csv" --mos_range 0 1)
+
+$python -m lmmvqa.scoring.cli prepare rated_images "${rated_images[@]}" --out data/rated_images
+$python -m lmmvqa.recipes.mirror_photographs --photographs data/rated_images --out data/mirrored_photographs
+$python -m lmmvqa.scoring.cli prepare degraded_clips "${rated_images[@]}" --videos "$shared/clips" \
+    --photographs 480 --training_photographs 400 --out data/degraded_clips
