@@ -13,6 +13,7 @@ import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import av
 import numpy as np
@@ -218,6 +219,7 @@ def validate(tower: nn.Module, head: nn.Module, batches: list[tuple[torch.Tensor
 def main() -> None:
     (arguments,) = HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
+    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     clips, photographs = load_rows(arguments.clips), load_rows(arguments.photographs)
     windows = all_windows(clips["train"], photographs["train"], arguments.seed, arguments.windows)
     held_out = all_windows(clips["validation"], photographs["validation"], arguments.seed)

@@ -170,6 +170,7 @@ def token_loss(tower: nn.Module, imagenet_tower: nn.Module, photographs: torch.T
 def main() -> None:
     (arguments,) = HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
+    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     work, side = Path(arguments.work), arguments.key_frame_size
     splits = {"photographs": load_rows(arguments.photographs), "clips": load_rows(arguments.clips)}
     pictures = {

