@@ -108,7 +108,19 @@ def test_a_tower_is_written_into_a_folder_that_was_not_there(monkeypatch, tmp_pa
     rows = {"clips": {"train": clips, "validation": clips}, "photographs": {"train": [], "validation": []}}
     monkeypatch.setattr(pretrain_temporal_tower, "load_rows", rows.get)
     out = tmp_path / "runs" / "tower.safetensors"
-    arguments = ["--clips", "clips", "--photographs", "photographs", "--steps", "20", "--stop_step", "1", "--batch_size", "2", "--out"]
+    arguments = [
+        "--clips",
+        "clips",
+        "--photographs",
+        "photographs",
+        "--steps",
+        "20",
+        "--stop_step",
+        "1",
+        "--batch_size",
+        "2",
+        "--out",
+    ]
     monkeypatch.setattr(sys, "argv", ["pretrain", *arguments, str(out)])
     pretrain_temporal_tower.main()
     tower = LmmVqaSlowFastModel(small_temporal_config())
