@@ -33,7 +33,7 @@ style: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Hours on two cores; every long step resumes. SHARED holds clips/ and images/, see model_card.md.
+# Hours on two cores; every longer step resumes but the temporal tower's, a quarter of an hour. SHARED holds clips/ and images/, see model_card.md.
 default-checkpoint: $(INSTALLED)
 	recipes/default_data.sh $(SHARED)
 	recipes/default_weights.sh
