@@ -5,7 +5,7 @@ set -euo pipefail
 python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-2}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-clips=data/degraded_clips/dataset photographs=data/rated_images
+clips=data/degraded_clips/dataset screens=data/degraded_screens/dataset photographs=data/rated_images
 
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
 [ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
@@ -19,24 +19,25 @@ clips=data/degraded_clips/dataset photographs=data/rated_images
     --temporal_tower runs/default/temporal_tower.safetensors --out runs/default/init
 
 # Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs. A decoder from scratch
-# learns more from the score question alone at first; then both questions, as in the paper, twice from there
+# learns more from the score question alone at first; then both questions, as in the paper, and screens, twice from there
 train() {
     # processes of one thread each: on two cores more than one process of two threads does
     OMP_NUM_THREADS=1 $python -m torch.distributed.run --standalone --nproc_per_node "$processes" train.py \
-        --data $clips $photographs data/mirrored_photographs/rows --feature_cache data/feature_cache \
-        --train_parts temporal_projector spatial_projector language_model --template_sizes 1 8 5 --score_noise 4 \
-        --readout_weight 1 --one_second_share 0.2 --per_device_train_batch_size $((32 / processes)) \
-        --weight_decay 0.05 --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 \
-        --disable_tqdm True --use_cpu True "$@"
+        --feature_cache data/feature_cache --train_parts temporal_projector spatial_projector language_model \
+        --template_sizes 1 8 5 --score_noise 4 --readout_weight 1 --one_second_share 0.2 \
+        --per_device_train_batch_size $((32 / processes)) --weight_decay 0.05 --lr_scheduler_type cosine \
+        --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True --use_cpu True "$@"
 }
-train --model runs/default/init --tasks score --num_train_epochs 16 --learning_rate 1e-3 --output_dir runs/default/scores
+real=($clips $photographs data/mirrored_photographs/rows)
+train --model runs/default/init --data "${real[@]}" --tasks score --num_train_epochs 16 --learning_rate 1e-3 \
+    --output_dir runs/default/scores
 for seed in 0 1; do
-    train --model runs/default/scores --tasks score level --num_train_epochs 1 --learning_rate 3e-4 --seed $seed \
-        --output_dir runs/default/both-$seed
+    train --model runs/default/scores --data "${real[@]}" $screens --tasks score level --num_train_epochs 2 \
+        --learning_rate 3e-4 --seed $seed --output_dir runs/default/both-$seed
 done
 $python -m lmmvqa.recipes.average_weights --models runs/default/both-0 runs/default/both-1 --out runs/default/trained
 
-$python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained --data $clips $photographs \
+$python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained --data $clips $screens $photographs \
     --report benchmarks/results/default_calibration.json
 $python -m lmmvqa.recipes.embed_checkpoint --model runs/default/trained --out default_checkpoint
 $python -m lmmvqa.scoring.cli selfcheck --update
@@ -44,3 +45,6 @@ $python -m lmmvqa.scoring.cli selfcheck --update
 $python -m lmmvqa.scoring.cli evaluate --data $clips $photographs --out runs/default/evaluation
 cp runs/default/evaluation/metrics.json benchmarks/results/default_evaluation.json
 cp runs/default/evaluation/table.md benchmarks/results/default_evaluation.md
+$python -m lmmvqa.scoring.cli evaluate --data $screens --out runs/default/evaluation_screens
+cp runs/default/evaluation_screens/metrics.json benchmarks/results/default_screens.json
+cp runs/default/evaluation_screens/table.md benchmarks/results/default_screens.md
