@@ -44,7 +44,6 @@ def test_blur_scores_lower_than_the_clip(scorer):
     assert scorer(blurred)["score"] < scorer(frames)["score"] - 10
 
 
-@pytest.mark.xfail(strict=True, reason="the default has not learned pixelation, see Limits in model_card.md")
 def test_pixelation_scores_lower_than_the_clip(scorer):
     frames = decoded_clip()
     small = frames[:, ::8, ::8]

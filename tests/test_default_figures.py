@@ -18,6 +18,12 @@ def sets():
     return {figures["dataset"]: figures for figures in report["sets"]}
 
 
+@pytest.fixture(scope="module")
+def screens():
+    (figures,) = json.loads((RESULTS / "default_screens.json").read_text(encoding="utf-8"))["sets"]
+    return figures
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
@@ -36,7 +42,7 @@ def missing(document: str, pieces: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("document", ["README.md", "model_card.md"])
-def test_both_have_the_correlations(document, sets):
+def test_both_have_the_correlations(document, sets, screens):
     clips, photographs = sets["degraded_clips"], sets["rated_images"]
     degradations = clips["degradations"]
     strongest = degradations["untouched_above"]["h264 5"]
@@ -44,6 +50,7 @@ def test_both_have_the_correlations(document, sets):
         correlations("photographs never trained on, with MOS", photographs["score"]),
         correlations("degraded clips of contents never trained on, with VMAF", degradations["vmaf"]),
         correlations("the same, with the label trained on", clips["score"]),
+        correlations("rendered screens never trained on, with the label", screens["score"]),
         *(
             f"| versions of one {one}, with the label: mean over {one}s | {degradations[key]['n']} | "
             f"{degradations[key]['srcc']:.3f} | |"
