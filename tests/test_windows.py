@@ -163,7 +163,7 @@ def test_one_decoding_and_no_prompt_beyond_the_context(clip, monkeypatch):
     )
     scorer.model.model.vision_tower.register_forward_hook(lambda _, given, output: chunks.append(len(given[0])))
     assert len(scorer(clip)["windows"]) == 3
-    assert len(read) == 1 and chunks == [1] * 6
+    assert len(read) == 1 and chunks == [2] * 3
     assert lengths == [scorer.model.config.text_config.max_position_embeddings - 1] * 3
 
 
