@@ -1,11 +1,11 @@
 """How far scores move in bfloat16 and with quantised decoders, from those in float32.
 
     pip install -e '.[quantization]'
-    python benchmarks/precision.py --models default_checkpoint smollm2 --videos data/degraded_clips/clips
+    python benchmarks/precision.py --models smollm2 --videos data/degraded_clips/clips
 
 `smollm2` is the folder that `benchmarks/overfit_smollm2.py` exports: SmolLM2-135M behind small towers. Videos are
 spread evenly over the sorted files. Each is decoded once; seconds are those of the model alone, a video at a time.
-Writes benchmarks/results/precision.json.
+Writes `--out`, benchmarks/results/precision.json; benchmarks/README.md has the command for the embedded default.
 """
 
 import argparse
