@@ -12,7 +12,7 @@ from datasets import disable_progress_bars
 from ..datasets_scripts.rated_videos import COLUMNS
 from ..datasets_scripts.rows import save_rows, split_by_group, video_id
 from ..processing.processing_lmmvqa import LmmVqaProcessor
-from ..processing.video_decoding_lmmvqa import VideoDecodingError
+from ..processing.video_reading_lmmvqa import VideoDecodingError
 from .leak_check import full_name, some
 from .rated_sets import RatedSet
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
-from ..processing.video_decoding_lmmvqa import VideoDecodingError, read_frames
+from ..processing.video_reading_lmmvqa import VideoDecodingError, read_frames
 
 
 def key_frames(video: str, per_second: float = 1.0, most: int = 8) -> list[np.ndarray]:

@@ -16,7 +16,8 @@ from ..processing.processing_lmmvqa import (
     VideoWindow,
     mix_windows,
 )
-from ..processing.video_decoding_lmmvqa import EncodedVideo, VideoDecodingError
+from ..processing.video_decoding_lmmvqa import EncodedVideo
+from ..processing.video_reading_lmmvqa import VideoDecodingError
 
 
 @torch.no_grad()

@@ -14,40 +14,20 @@
 """A video in any form to key frames and chunks, in one streaming pass (section III-C, Eq. 2-3)."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO, TypeVar
 
 import av
 import numpy as np
 import torch
-from av.stream import Disposition
-from PIL import Image, ImageOps
-from transformers.utils import logging
 
+from .frame_scaler_lmmvqa import FrameScaler
+from .video_reading_lmmvqa import T, VideoDecodingError, VideoSource, read_frames, source_name
 
-logger = logging.get_logger(__name__)
-
-# One path, one file object, one array (frames, height, width, 3) or (frames, 3, height, width), one picture, or a list
-# of pictures in order
-VideoSource = str | os.PathLike | BinaryIO | np.ndarray | torch.Tensor | Image.Image | list[Image.Image]
-
-DEFAULT_ARRAY_FPS = 30.0
 
 # Which frames `decode_video` takes, as its docstring says. Raise it with any change of them: what is stored of videos
 # under another number is not theirs any more
 CHUNK_RULE = 1
-
-T = TypeVar("T")
-
-
-class VideoDecodingError(ValueError):
-    """A source of which no frame can be read; the message names it and the reason."""
-
-
-class _DamagedVideo(Exception):
-    """A stream that does not decode cleanly was met while frames are decoded in parallel."""
 
 
 @dataclass
@@ -103,57 +83,6 @@ class EncodedVideo:
         """The chunks from `first` to before `end`."""
         parts = {name: value[first:end] for name, value in vars(self).items() if value is not None}
         return EncodedVideo(**parts)
-
-
-class FrameScaler:
-    """
-    Frames to squares of RGB pixels while they are decoded, upright, whatever their size and format.
-
-    Args:
-        size: side of the square in pixels.
-        fragments: 1 squeezes the whole frame into the square, as in section III-C. With more, the square is a mosaic
-            of patches at the frame's own resolution, the middle of each cell of a grid with so many cells a side:
-            squeezing hides compression (the sampling of FAST-VQA, arXiv 2207.02595). Frames smaller than the square
-            are enlarged first.
-    """
-
-    def __init__(self, size: int, fragments: int = 1):
-        if size % fragments:
-            raise ValueError(f"got {fragments} fragments a side for {size} pixels, expected a divisor of {size}")
-        self.size, self.fragments = size, fragments
-        self._layout = None
-
-    def _configure(self, frame: av.VideoFrame) -> None:
-        self._graph = av.filter.Graph()
-        source = self._graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-        )
-        width = height = self.size
-        if self.fragments > 1:
-            enlargement = max(1.0, self.size / min(frame.width, frame.height))
-            width, height = round(frame.width * enlargement), round(frame.height * enlargement)
-        scale = self._graph.add("scale", f"{width}:{height}:flags=bicubic")
-        pixel_format = self._graph.add("format", "rgb24")
-        self._graph.link_nodes(source, scale, pixel_format, self._graph.add("buffersink")).configure()
-
-    def _mosaic(self, picture: np.ndarray) -> np.ndarray:  # (height, width, 3) -> (size, size, 3)
-        patch = self.size // self.fragments
-        middles = (np.arange(self.fragments) + 0.5) / self.fragments
-        tops, lefts = ((middles * side - patch / 2).round().astype(int) for side in picture.shape[:2])
-        rows = [[picture[top : top + patch, left : left + patch] for left in lefts] for top in tops]
-        return np.concatenate([np.concatenate(row, axis=1) for row in rows])
-
-    def __call__(self, frame: av.VideoFrame) -> np.ndarray:  # (size, size, 3) uint8
-        layout = (frame.width, frame.height, frame.format.name)
-        if layout != self._layout:  # some streams change their size on the way
-            self._configure(frame)
-            self._layout = layout
-        self._graph.push(frame)
-        picture = self._graph.pull().to_ndarray()
-        if self.fragments > 1:
-            picture = self._mosaic(picture)
-        # The picture is square, so turning it after scaling is the same as before, and cheap
-        return np.ascontiguousarray(np.rot90(picture, k=round(frame.rotation / 90)))
 
 
 def decode_video(
@@ -215,38 +144,6 @@ def decode_portions(
     return read_frames(source, lambda frames: [function(part) for part in _cut(frames, source, *sizes)], fps)
 
 
-def read_frames(
-    source: VideoSource,
-    function: Callable[[Iterator[tuple[float, float, av.VideoFrame]]], T],
-    fps: float | None = None,
-) -> T:
-    """
-    What `function` returns for the frames of a video, an iterator of (time in seconds, duration in seconds, frame).
-
-    Args:
-        source: see `VideoSource`.
-        function: it must keep nothing but its result: where damage is met, it is called anew with the video from its
-            start, and the result so far is dropped.
-        fps: frame rate of an array or a list of pictures.
-
-    Raises:
-        VideoDecodingError: the source cannot be read.
-        FileNotFoundError: the path does not exist.
-    """
-    if not _is_file(source):
-        return function(_read_pictures(source, fps))
-    is_path = isinstance(source, str | os.PathLike)
-    can_restart = is_path or source.seekable()
-    start = source.tell() if can_restart and not is_path else None
-    try:
-        return function(_read_file(source, parallel=can_restart))
-    except _DamagedVideo:
-        # What damaged frames look like then depends on timing: once more in order, for the same result on every run
-        if not is_path:
-            source.seek(start)
-        return function(_read_file(source, parallel=False))
-
-
 def _cut(
     frames: Iterator[tuple[float, float, av.VideoFrame]],
     source: VideoSource,
@@ -300,7 +197,9 @@ def _cut(
                 chunk.append(picture)
             growing = [chunk for chunk in growing if len(chunk) < chunk_frames]
     if not num_frames:
-        raise VideoDecodingError(f"Could not read {_name(source)}: it holds no frame; check that the file is complete")
+        raise VideoDecodingError(
+            f"Could not read {source_name(source)}: it holds no frame; check that the file is complete"
+        )
     half_a_frame = end / num_frames / 2
     if num_chunks > 1 and end < seconds[-1] + 1 - half_a_frame:
         key_frames.pop()
@@ -312,123 +211,4 @@ def _cut(
         yield hand_on(portion or len(chunks))
 
 
-def _name(source: VideoSource) -> str:
-    if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    return getattr(source, "name", None) or f"the given {type(source).__name__}"
-
-
-def _is_file(source: VideoSource) -> bool:
-    return isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None))
-
-
-def _read_pictures(source: VideoSource, fps: float | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Yields (time in seconds, duration in seconds, frame) of an array or of pictures."""
-    if fps is None:
-        fps = DEFAULT_ARRAY_FPS
-        logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
-    for index, picture in enumerate(_pictures(source)):
-        yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-
-
-def _read_file(source: str | os.PathLike | BinaryIO, parallel: bool) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Yields (time in seconds, duration in seconds, frame); `parallel` decoding stops with `_DamagedVideo`."""
-    if isinstance(source, str | os.PathLike):
-        if not os.path.exists(source):
-            raise FileNotFoundError(f"Could not read {_name(source)}: no such file; check the path")
-        # The prefix keeps FFmpeg from reading a name with a colon as an address
-        target = f"file:{os.fspath(source)}"
-    else:
-        target = source
-    try:
-        container = av.open(target, metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or error
-        raise VideoDecodingError(
-            f"Could not read {_name(source)}: {reason}; expected a video or picture that FFmpeg can open"
-        ) from error
-    num_frames = broken_packets = corrupt_frames = 0
-    with container:
-        streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
-        if not streams:  # but for the cover of a song
-            raise VideoDecodingError(f"Could not read {_name(source)}: it has no video stream; check the file")
-        stream = streams[0]
-        stream.thread_type = "AUTO" if parallel else "NONE"
-        frame_duration = 1 / float(stream.average_rate or stream.guessed_rate or DEFAULT_ARRAY_FPS)
-        time = -frame_duration  # of the frame before the first, for streams without time stamps
-        first_time = 0.0
-        packets = container.demux(stream)
-        while True:
-            # A broken packet costs its own frames only: what decodes is scored, and the loss is said below
-            try:
-                frames = next(packets).decode()
-            except StopIteration:
-                break
-            except av.FFmpegError as error:
-                if parallel:
-                    raise _DamagedVideo from error
-                broken_packets += 1
-                reason = error.strerror
-                if not isinstance(error, av.InvalidDataError):
-                    break
-                continue
-            for frame in frames:
-                if parallel and frame.is_corrupt:
-                    raise _DamagedVideo
-                num_frames += 1
-                corrupt_frames += frame.is_corrupt
-                time = time + frame_duration if frame.time is None else frame.time
-                first_time = time if num_frames == 1 else first_time
-                duration = float(frame.duration * frame.time_base) if frame.duration else frame_duration
-                yield time, duration, frame
-    if broken_packets and not num_frames:
-        raise VideoDecodingError(f"Could not read {_name(source)}: no frame decodes ({reason}); check the file")
-    if broken_packets or corrupt_frames:
-        logger.warning(
-            f"{_name(source)}: {broken_packets} packets do not decode and {corrupt_frames} of {num_frames} frames are "
-            "damaged; the score is of what can be seen."
-        )
-    announced = float((stream.duration or 0) * stream.time_base)
-    if num_frames and announced > time - first_time + 1:
-        if parallel:
-            raise _DamagedVideo
-        logger.warning(
-            f"{_name(source)}: the file announces {announced:.1f} s and holds {time - first_time:.1f} s; the score is of "
-            "what can be seen."
-        )
-
-
-def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image]) -> Iterator[np.ndarray]:
-    """Yields (height, width, 3) uint8."""
-    if isinstance(source, Image.Image):
-        source = [source]
-    if isinstance(source, list | tuple) and all(isinstance(picture, Image.Image) for picture in source):
-        yield from (np.asarray(ImageOps.exif_transpose(picture).convert("RGB")) for picture in source)
-        return
-    if not isinstance(source, np.ndarray | torch.Tensor):
-        raise TypeError(
-            f"got a video of type {type(source).__name__}, expected a path, a file object, a numpy or torch array, a "
-            "PIL picture or a list of them"
-        )
-    array = np.asarray(source)
-    if array.ndim == 3:
-        array = array[None]
-    if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
-        array = array.transpose(0, 2, 3, 1)
-    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape[1:] or array.dtype != np.uint8:
-        raise ValueError(
-            f"got a video array of shape {tuple(source.shape)} and type {array.dtype}, expected uint8 and (frames, "
-            "height, width, 3) or (frames, 3, height, width)"
-        )
-    yield from array
-
-
-__all__ = [
-    "DecodedVideo",
-    "EncodedVideo",
-    "VideoDecodingError",
-    "VideoSource",
-    "decode_portions",
-    "decode_video",
-    "read_frames",
-]
+__all__ = ["DecodedVideo", "EncodedVideo", "decode_portions", "decode_video"]

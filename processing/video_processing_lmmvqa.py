@@ -22,7 +22,8 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, T, VideoSource, decode_portions
+from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, decode_portions
+from .video_reading_lmmvqa import T, VideoSource
 
 
 # Chunks whose pixels are in memory at a time while towers encode a video: a multiple of the model's TOWER_BATCH_SIZE

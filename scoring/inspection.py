@@ -13,7 +13,8 @@ from skimage.registration import optical_flow_tvl1
 
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
 from ..processing.processing_lmmvqa import QualityResult, mix_windows
-from ..processing.video_decoding_lmmvqa import EncodedVideo, read_frames
+from ..processing.video_decoding_lmmvqa import EncodedVideo
+from ..processing.video_reading_lmmvqa import read_frames
 
 
 # Longest side in pixels of what the optical flow sees: a tenth of a second for a pair of frames

@@ -24,7 +24,7 @@ from lmmvqa.evaluation import baselines, classical_baselines
 from lmmvqa.evaluation.classical_baselines import classical_score
 from lmmvqa.evaluation.key_frames import key_frames
 from lmmvqa.evaluation.lmm_baseline import LmmBaseline
-from lmmvqa.processing.video_decoding_lmmvqa import VideoDecodingError
+from lmmvqa.processing.video_reading_lmmvqa import VideoDecodingError
 from lmmvqa.recipes.small_tokenizer import small_tokenizer
 from lmmvqa.scoring.cli import main
 

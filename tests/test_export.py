@@ -89,7 +89,13 @@ def test_the_folder_is_complete(exported):
         *("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
         *("configuration_lmmvqa.py", "modeling_lmmvqa.py", "modeling_slowfast.py", "modeling_efficientnet_lite.py"),
         *("answer_tree_lmmvqa.py", "pipeline_lmmvqa.py"),
-        *("processing_lmmvqa.py", "video_processing_lmmvqa.py", "video_decoding_lmmvqa.py"),
+        *(
+            "processing_lmmvqa.py",
+            "video_processing_lmmvqa.py",
+            "video_decoding_lmmvqa.py",
+            "video_reading_lmmvqa.py",
+            "frame_scaler_lmmvqa.py",
+        ),
     }
     assert (folder / "README.md").read_text() == "# A tiny model"
     config = json.loads((folder / "config.json").read_text())

@@ -12,7 +12,7 @@ from transformers import pipeline
 
 from lmmvqa.evaluation.predictions import predict_levels, predict_scores
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
-from lmmvqa.processing import video_decoding_lmmvqa
+from lmmvqa.processing import video_reading_lmmvqa
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
@@ -151,9 +151,9 @@ def test_a_video_that_fits_has_the_result_of_the_model_bit_for_bit(frames, clips
 
 def test_one_decoding_and_no_prompt_beyond_the_context(clip, monkeypatch):
     scorer, read = limited_scorer(2), []
-    read_file = video_decoding_lmmvqa._read_file
+    read_file = video_reading_lmmvqa._read_file
     monkeypatch.setattr(
-        video_decoding_lmmvqa,
+        video_reading_lmmvqa,
         "_read_file",
         lambda *given, **options: read.append(given) or read_file(*given, **options),
     )
