@@ -120,7 +120,9 @@ def test_the_score_is_the_mean_of_the_parts_weighted_by_duration(frames, unlimit
     assert [(window["start"], window["end"]) for window in result["windows"]] == [(0, 2), (2, 4), (4, 6)]
     for window, part in zip(result["windows"], parts, strict=True):
         assert set(window) == {"start", "end", *part} - {"windows", "scale"}
-        assert all(window[name] == part[name] for name in window.keys() - {"start", "end"})
+        assert (window["level"], window["answer"]) == (part["level"], part["answer"])
+        for name in ("score", "score_std", "level_probabilities"):  # sums run in another order on other processors
+            assert window[name] == pytest.approx(part[name], abs=1e-4)
     scores = [part["score"] for part in parts]
     assert max(scores) - min(scores) > 0.01
     assert result["score"] == pytest.approx(np.mean(scores), abs=1e-4)
