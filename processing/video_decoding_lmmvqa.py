@@ -17,12 +17,11 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import av
 import numpy as np
 import torch
 
 from .frame_scaler_lmmvqa import FrameScaler
-from .video_reading_lmmvqa import T, VideoDecodingError, VideoSource, read_frames, source_name
+from .video_reading_lmmvqa import T, VideoDecodingError, VideoFacts, VideoFrames, VideoSource, read_frames, source_name
 
 
 # Which frames `decode_video` takes, as its docstring says. Raise it with any change of them: what is stored of videos
@@ -38,15 +37,13 @@ class DecodedVideo:
         key_frames: (chunks, key_frame_size, key_frame_size, 3) uint8 RGB, the first frame of each one-second chunk.
         chunks: (chunks, chunk_frames, chunk_size, chunk_size, 3) uint8 RGB, consecutive frames from the key frame on.
         seconds: (chunks,) the second of the stream that each chunk starts; not 0, 1, 2 ... where no frame starts in one.
-        duration: seconds, from the first frame's time stamp to the end of the last frame decoded.
-        num_frames: frames decoded.
+        facts: what was seen of the video, up to these chunks.
     """
 
     key_frames: np.ndarray
     chunks: np.ndarray
     seconds: np.ndarray
-    duration: float
-    num_frames: int
+    facts: VideoFacts
 
     def part(self, first: int, end: int) -> "DecodedVideo":
         """The chunks from `first` to before `end`."""
@@ -145,7 +142,7 @@ def decode_portions(
 
 
 def _cut(
-    frames: Iterator[tuple[float, float, av.VideoFrame]],
+    frames: VideoFrames,
     source: VideoSource,
     portion: int | None,
     key_frame_size: int,
@@ -154,31 +151,26 @@ def _cut(
     key_frame_fragments: int,
     chunk_fragments: int,
 ) -> Iterator[DecodedVideo]:
-    """(time in seconds, duration in seconds, frame) to key frames and chunks, `portion` of them at a time."""
+    """Frames to key frames and chunks, `portion` of them at a time."""
     scale_key_frame = FrameScaler(key_frame_size, key_frame_fragments)
     scale_chunk_frame = FrameScaler(chunk_size, chunk_fragments)
     are_same = (chunk_size, chunk_fragments) == (key_frame_size, key_frame_fragments)
     key_frames, chunks, seconds = [], [], []  # of what is not handed on yet
     growing = []  # those of the chunks that lack frames: they fill up in order
-    start = end = num_frames = num_chunks = 0
+    num_chunks = 0
 
     def hand_on(count: int) -> DecodedVideo:
         video = DecodedVideo(
             np.stack(key_frames[:count]),
             np.stack([np.stack(chunk) for chunk in chunks[:count]]),
             np.array(seconds[:count]),
-            float(end),
-            num_frames,
+            replace(frames.facts),
         )
         del key_frames[:count], chunks[:count], seconds[:count]
         return video
 
-    for time, duration, frame in frames:
-        if not num_frames:
-            start = time
-        num_frames += 1
-        end = max(end, time - start + duration)
-        second = math.floor(time - start + 1e-6)
+    for time, _, frame in frames:
+        second = math.floor(time + 1e-6)
         picture = None
         if not seconds or second > seconds[-1]:
             # Not before: only a frame of a later second shows that the second of the last chunk is complete
@@ -196,12 +188,13 @@ def _cut(
             for chunk in growing:
                 chunk.append(picture)
             growing = [chunk for chunk in growing if len(chunk) < chunk_frames]
-    if not num_frames:
+    if not num_chunks:
         raise VideoDecodingError(
             f"Could not read {source_name(source)}: it holds no frame; check that the file is complete"
         )
-    half_a_frame = end / num_frames / 2
-    if num_chunks > 1 and end < seconds[-1] + 1 - half_a_frame:
+    facts = frames.facts
+    half_a_frame = facts.duration / facts.frames / 2
+    if num_chunks > 1 and facts.duration < seconds[-1] + 1 - half_a_frame:
         key_frames.pop()
         chunks.pop()
         seconds.pop()

@@ -15,6 +15,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 import av
@@ -44,13 +45,59 @@ class _DamagedVideo(Exception):
     """A stream that does not decode cleanly was met while frames are decoded in parallel."""
 
 
-def read_frames(
-    source: VideoSource,
-    function: Callable[[Iterator[tuple[float, float, av.VideoFrame]]], T],
-    fps: float | None = None,
-) -> T:
+@dataclass
+class VideoFacts:
+    """What was seen of a video.
+
+    Attributes:
+        duration: seconds, from the first frame's time stamp to the end of the last frame decoded.
+        expected_duration: seconds that the file announces; None where it announces none, and for arrays and pictures.
+        frames: how many were decoded.
+        damaged_frames: of these, with parts missing or made up by the decoder, and packets that gave none.
+        width, height: pixels of the first frame, as it is shown upright.
+        fps: frames a second, of what was decoded; None for one frame.
+        hdr: "pq" or "hlg" where the pictures were mapped to standard range, else None.
     """
-    What `function` returns for the frames of a video, an iterator of (time in seconds, duration in seconds, frame).
+
+    duration: float = 0.0
+    expected_duration: float | None = None
+    frames: int = 0
+    damaged_frames: int = 0
+    width: int = 0
+    height: int = 0
+    fps: float | None = None
+    hdr: str | None = None
+
+
+class VideoFrames:
+    """The frames of a video in order, once: (time in seconds, duration in seconds, frame).
+
+    Attributes:
+        facts: what was seen so far; of the whole video once the last frame is out.
+    """
+
+    def __init__(self, frames: Iterator[tuple[float, float, av.VideoFrame]]):
+        self._frames = frames
+        self.facts = VideoFacts()
+
+    def __iter__(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
+        facts, start = self.facts, None
+        for time, duration, frame in self._frames:
+            if start is None:
+                start = time
+                facts.width, facts.height = frame.width, frame.height
+                if frame.rotation % 180:
+                    facts.width, facts.height = facts.height, facts.width
+            facts.frames += 1
+            facts.duration = max(facts.duration, time - start + duration)
+            if facts.frames > 1:
+                facts.fps = facts.frames / facts.duration
+            yield time - start, duration, frame
+
+
+def read_frames(source: VideoSource, function: Callable[[VideoFrames], T], fps: float | None = None) -> T:
+    """
+    What `function` returns for the frames of a video.
 
     Args:
         source: see `VideoSource`.
@@ -63,17 +110,17 @@ def read_frames(
         FileNotFoundError: the path does not exist.
     """
     if not _is_file(source):
-        return function(_read_pictures(source, fps))
+        return function(VideoFrames(_read_pictures(source, fps)))
     is_path = isinstance(source, str | os.PathLike)
     can_restart = is_path or source.seekable()
     start = source.tell() if can_restart and not is_path else None
     try:
-        return function(_read_file(source, parallel=can_restart))
+        return function(VideoFrames(_read_file(source, parallel=can_restart)))
     except _DamagedVideo:
         # What damaged frames look like then depends on timing: once more in order, for the same result on every run
         if not is_path:
             source.seek(start)
-        return function(_read_file(source, parallel=False))
+        return function(VideoFrames(_read_file(source, parallel=False)))
 
 
 def source_name(source: VideoSource) -> str:
@@ -188,4 +235,4 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
     yield from array
 
 
-__all__ = ["VideoDecodingError", "VideoSource", "read_frames"]
+__all__ = ["VideoDecodingError", "VideoFacts", "VideoFrames", "VideoSource", "read_frames"]

@@ -219,7 +219,7 @@ def test_version(capsys):
 def test_the_bundled_clip():
     assert selfcheck.CLIP.stat().st_size < 400_000
     video = decode_video(selfcheck.CLIP, key_frame_size=64, chunk_size=32, chunk_frames=32)
-    assert video.num_frames == 90
+    assert video.facts.frames == 90
     assert video.chunks.shape == (3, 32, 32, 32, 3)
 
 

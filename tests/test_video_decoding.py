@@ -70,8 +70,8 @@ def test_each_second_has_a_chunk_that_starts_with_its_key_frame(tmp_path, times,
     video = decode(write_numbered_clip(tmp_path / "clip.mkv", times))
     assert frame_numbers(video.key_frames) == key_frames
     assert [numbers[0] for numbers in frame_numbers(video.chunks)] == key_frames
-    assert video.num_frames == len(times)
-    assert video.duration == pytest.approx(times[-1] - times[0] + times[-1] - times[-2], abs=0.1)
+    assert video.facts.frames == len(times)
+    assert video.facts.duration == pytest.approx(times[-1] - times[0] + times[-1] - times[-2], abs=0.1)
 
 
 def test_a_chunk_holds_consecutive_frames_and_repeats_the_last_one_at_the_end(tmp_path):
@@ -107,7 +107,7 @@ def test_portions_are_the_whole_video_in_order(tmp_path, times):
 
 def test_a_portion_is_handed_on_while_the_video_is_read():
     parts = decode_portions(numbered_pictures(250), lambda part: part, 2, 16, 8, 8, fps=30)
-    assert [part.num_frames for part in parts] == [61, 121, 181, 241]
+    assert [part.facts.frames for part in parts] == [61, 121, 181, 241]
     assert [part.seconds.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
@@ -139,7 +139,7 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path):
     picture = Image.fromarray(gradient)
     picture.save(tmp_path / "picture.png")
     as_file = decode(tmp_path / "picture.png")
-    assert as_file.num_frames == 1
+    assert as_file.facts.frames == 1
     assert as_file.chunks.shape[:2] == (1, 8)
     assert (as_file.chunks == as_file.chunks[:, :1]).all()
     for source in (picture, gradient, str(tmp_path / "picture.png")):
