@@ -81,14 +81,15 @@ def time_stages(scorer: VideoQualityAssessmentPipeline, clip: str, stopwatch: St
     (decoded,) = stopwatch.time("decoding and scaling", processor.video_processor.decode, clip)
     pixels = stopwatch.time("normalisation", processor.video_processor, decoded)
     key_frames = stopwatch.time("key-frame tower", model.model.encode_key_frames, pixels["pixel_values"])
-    chunks = stopwatch.time("temporal tower", model.model.encode_chunks, pixels["pixel_values_videos"])
+    clips = (pixels.get(name) for name in ("pixel_values_videos", "num_clips", "num_frames"))
+    chunks = stopwatch.time("temporal tower", model.model.encode_chunks, *clips)
 
     def answer(inputs) -> list[torch.Tensor]:
         outputs = stopwatch.time("projectors and prefill", model, **inputs, use_cache=False, logits_to_keep=1)
         return list(tree.log_probabilities(outputs.logits))
 
     videos = [EncodedVideo(key_frames, chunks, seconds=decoded.seconds)]
-    ((windows, answers),) = map_windows(model, processor, videos, processor.score_question, 1, answer)
+    ((windows, answers, _),) = map_windows(model, processor, videos, processor.score_question, 1, answer)
     return stopwatch.time("readout", processor.post_process_window_scores, windows, torch.stack(answers)).score
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from tqdm import tqdm
 
-from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION, VideoQualityAssessmentPipeline, map_windows
+from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION, VideoQualityAssessmentPipeline, choose_answers, map_windows
 from ..processing.feature_cache import FeatureCache
 from ..processing.processing_lmmvqa import (
     LEVELS,
@@ -17,7 +17,7 @@ from ..processing.processing_lmmvqa import (
     mix_windows,
 )
 from ..processing.video_decoding_lmmvqa import EncodedVideo
-from ..processing.video_reading_lmmvqa import VideoDecodingError
+from ..processing.video_reading_lmmvqa import VideoDecodingError, VideoFacts
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def answer_log_probabilities(
     answer_ids: list[list[int]],
     batch_size: int = 16,
     cache: FeatureCache | None = None,
-) -> list[tuple[list[VideoWindow], torch.Tensor]]:
+) -> list[tuple[list[VideoWindow], torch.Tensor, VideoFacts | None]]:
     """
     Args:
         model: a `LmmVqaForConditionalGeneration`; it is in eval mode here and in its own mode afterwards.
@@ -39,19 +39,14 @@ def answer_log_probabilities(
         cache: features in place of videos.
 
     Returns:
-        For each video its windows, one unless it is longer than the decoder's context, and (windows, number of
-        answers) log probabilities.
+        For each video its windows, one unless it is longer than the decoder's context, (windows, number of answers) log
+        probabilities, and what was seen of it.
 
     Raises:
         VideoDecodingError: a video of which no frame can be read.
     """
-
-    def answer(inputs) -> list[torch.Tensor]:
-        return list(model.answer_log_probabilities(answer_ids, **inputs))
-
     was_training = model.training
     model.eval()
-    num_answer_tokens = max(map(len, answer_ids))
     answered = []
     batches = range(0, len(videos), batch_size)
     for start in tqdm(batches, desc="predictions", mininterval=5, disable=len(batches) == 1):
@@ -60,9 +55,9 @@ def answer_log_probabilities(
             encoded = processor.video_processor.encode(batch, model)
         else:
             encoded = [cache[video] for video in batch]
-        answered += map_windows(model, processor, encoded, question, num_answer_tokens, answer)
+        answered += choose_answers(model, processor, encoded, question, answer_ids)
     model.train(was_training)
-    return [(windows, torch.stack(log_probabilities)) for windows, log_probabilities in answered]
+    return [(windows, torch.stack(log_probabilities), facts) for windows, log_probabilities, facts in answered]
 
 
 def predict_scores(model, processor: LmmVqaProcessor, videos: list[str], **options) -> list[QualityResult]:
@@ -81,7 +76,7 @@ def predict_levels(model, processor: LmmVqaProcessor, videos: list[str], **optio
     answered = answer_log_probabilities(
         model, processor, videos, processor.level_question, processor.level_answer_ids, **options
     )
-    return [LEVELS[int(mix_windows(*of_video).argmax())] for of_video in answered]
+    return [LEVELS[int(mix_windows(windows, answers).argmax())] for windows, answers, _ in answered]
 
 
 @torch.no_grad()
@@ -133,7 +128,7 @@ def predict_batch(
         generate = partial(scorer.generate_answers, **GENERATION)
         question, num_answer_tokens = processor.level_question, GENERATION["max_new_tokens"]
         outputs = map_windows(model, processor, encoded, question, num_answer_tokens, generate)
-        for result, (windows, answers) in zip(readable, outputs, strict=True):
+        for result, (windows, answers, _) in zip(readable, outputs, strict=True):
             try:
                 result["level_answer"] = _level_of_windows(processor, windows, answers)
             except AnswerParsingError as error:

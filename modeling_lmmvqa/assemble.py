@@ -35,11 +35,12 @@ from .modeling_slowfast import LmmVqaSlowFastModel
 
 
 # The paper's model, its fast setting (64 tokens a key frame, section IV-D) and its ablations (Tables VI and VII)
+PAPER = {"chunk_sampling": "second", "keep_incomplete_second": False}  # K = floor(N / tau) chunks, Eq. 2
 PRESETS = {
-    "paper": {},
-    "paper-64": {"spatial_grid_size": 8},
-    "wo-temporal": {"use_temporal_tokens": False},
-    "llama-2": {},
+    "paper": PAPER,
+    "paper-64": PAPER | {"spatial_grid_size": 8},
+    "wo-temporal": PAPER | {"use_temporal_tokens": False},
+    "llama-2": PAPER,
 }
 DEFAULT_VISION = "openai/clip-vit-large-patch14"
 DEFAULT_DECODERS = dict.fromkeys(PRESETS, "meta-llama/Meta-Llama-3-8B-Instruct") | {

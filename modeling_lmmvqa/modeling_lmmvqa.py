@@ -33,8 +33,8 @@ from .configuration_lmmvqa import LmmVqaConfig
 from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
 from .modeling_slowfast import LmmVqaSlowFastModel
 
-# Saving a model copies the files that this one imports: the pipeline's must be among them
-from .pipeline_lmmvqa import VideoQualityAssessmentPipeline  # noqa: F401
+# Saving a model copies the files that this one imports: the pipeline's is among them
+from .pipeline_lmmvqa import choose_answers
 
 
 # An accelerator's tower sees at most so many one-second chunks at a time, so that memory does not grow with the video
@@ -237,22 +237,36 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         grid = nn.functional.avg_pool2d(grid, side // self.config.spatial_grid_size)
         return grid.flatten(2).transpose(1, 2)  # (frames, spatial_grid_size**2, vision_size)
 
-    def encode_chunks(self, pixel_values_videos: torch.Tensor) -> torch.Tensor:
+    def encode_chunks(
+        self,
+        pixel_values_videos: torch.Tensor,
+        num_clips: torch.LongTensor | None = None,
+        num_frames: torch.LongTensor | None = None,
+    ) -> torch.Tensor:
         """
         Features of the temporal tower before the projector: what a feature cache stores.
 
         Args:
-            pixel_values_videos: (chunks, frames, channels, height, width).
+            pixel_values_videos: (clips, frames, channels, height, width).
+            num_clips: (chunks,) clips of each chunk; by default a clip is a chunk, and all of its frames are its own.
+            num_frames: (clips,) frames of each clip that are its own.
 
         Returns:
-            (chunks, temporal feature_size).
+            (chunks, temporal feature_size), the mean of each chunk's clips, weighted by their frames.
         """
-        return torch.cat(
+        portions = _portions(pixel_values_videos, self.temporal_tower)
+        if num_clips is None:
+            return torch.cat([self.temporal_tower(clips).pooler_output for clips in portions])
+        sizes = [len(clips) for clips in portions]
+        features = torch.cat(
             [
-                self.temporal_tower(chunks).pooler_output
-                for chunks in _portions(pixel_values_videos, self.temporal_tower)
+                self.temporal_tower(clips, num_frames=own).pooler_output
+                for clips, own in zip(portions, num_frames.split(sizes), strict=True)
             ]
-        )
+        )  # (clips, feature_size)
+        weights = num_frames.to(features)[:, None]
+        chunks = zip((features * weights).split(num_clips.tolist()), weights.split(num_clips.tolist()), strict=True)
+        return torch.stack([weighted.sum(0) / of_chunk.sum() for weighted, of_chunk in chunks])
 
     @can_return_tuple
     @auto_docstring(custom_intro="Key frames to tokens in the decoder's width (Eq. 4 and 6).")
@@ -261,6 +275,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         num_chunks: torch.LongTensor | None = None,
         pixel_values_videos: torch.Tensor | None = None,
+        num_clips: torch.LongTensor | None = None,
+        num_frames: torch.LongTensor | None = None,
         vision_features: torch.Tensor | None = None,
         temporal_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -270,8 +286,12 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             Key frames, the first frame of each chunk, video after video.
         num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
             How many chunks each video has.
-        pixel_values_videos (`torch.Tensor` of shape `(chunks of the batch, frames, channels, height, width)`):
-            Chunks; used here with `temporal_fusion="vision"` only.
+        pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
+            Clips of the chunks; used here with `temporal_fusion="vision"` only.
+        num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
+            How many clips each chunk has; by default a clip is a chunk.
+        num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
+            How many frames of each clip are its own.
         vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`):
             What `encode_key_frames` gives, instead of `pixel_values`.
         temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`):
@@ -282,7 +302,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         tokens = self.dropout(vision_features.to(self.dtype))  # (chunks, tokens, vision_size)
         if self.config.use_temporal_tokens and self.config.temporal_fusion == "vision":
             if temporal_features is None:
-                temporal_features = self.encode_chunks(pixel_values_videos)
+                temporal_features = self.encode_chunks(pixel_values_videos, num_clips, num_frames)
             temporal_tokens = self.temporal_projector(self.dropout(temporal_features.to(self.dtype)))
             tokens = torch.cat([tokens, temporal_tokens.unsqueeze(1)], dim=1)
         tokens = self.spatial_projector(tokens)  # (chunks, tokens, hidden_size)
@@ -299,21 +319,27 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         self,
         pixel_values_videos: torch.Tensor | None = None,
         num_chunks: torch.LongTensor | None = None,
+        num_clips: torch.LongTensor | None = None,
+        num_frames: torch.LongTensor | None = None,
         temporal_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling | None:
         r"""
-        pixel_values_videos (`torch.Tensor` of shape `(chunks of the batch, frames, channels, height, width)`):
-            Chunks of consecutive frames, video after video.
+        pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
+            Clips of the chunks, video after video.
         num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
             How many chunks each video has.
+        num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
+            How many clips each chunk has; by default a clip is a chunk.
+        num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
+            How many frames of each clip are its own.
         temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`):
             What `encode_chunks` gives, instead of `pixel_values_videos`.
         """
         if not self.config.use_temporal_tokens or self.config.temporal_fusion == "vision":
             return None  # no temporal tokens, or they are among the key-frame tokens already
         if temporal_features is None:
-            temporal_features = self.encode_chunks(pixel_values_videos)
+            temporal_features = self.encode_chunks(pixel_values_videos, num_clips, num_frames)
         tokens = self.temporal_projector(self.dropout(temporal_features.to(self.dtype)))  # (chunks, hidden_size)
         videos = _split_videos(tokens, num_chunks)
         if self.config.temporal_reduction == "mean":
@@ -362,6 +388,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         pixel_values: torch.Tensor | None = None,
         pixel_values_videos: torch.Tensor | None = None,
         num_chunks: torch.LongTensor | None = None,
+        num_clips: torch.LongTensor | None = None,
+        num_frames: torch.LongTensor | None = None,
         vision_features: torch.Tensor | None = None,
         temporal_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -374,10 +402,14 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         r"""
         pixel_values (`torch.Tensor` of shape `(chunks of the batch, channels, height, width)`):
             Key frames, the first frame of each chunk, video after video.
-        pixel_values_videos (`torch.Tensor` of shape `(chunks of the batch, frames, channels, height, width)`):
-            Chunks of consecutive frames, video after video.
+        pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
+            Clips of the chunks, video after video.
         num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
             How many chunks each video has.
+        num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
+            How many clips each chunk has; by default a clip is a chunk.
+        num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
+            How many frames of each clip are its own.
         vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`, *optional*):
             What `encode_key_frames` gives, instead of `pixel_values`.
         temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`, *optional*):
@@ -393,11 +425,18 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         visual = dict(mm_encoder_outputs or {})
         if pixel_values is not None or vision_features is not None:
             visual["image"] = self.get_image_features(
-                pixel_values, num_chunks, pixel_values_videos, vision_features, temporal_features, return_dict=True
+                pixel_values,
+                num_chunks,
+                pixel_values_videos,
+                num_clips,
+                num_frames,
+                vision_features,
+                temporal_features,
+                return_dict=True,
             )
         if pixel_values_videos is not None or temporal_features is not None:
             visual["video"] = self.get_video_features(
-                pixel_values_videos, num_chunks, temporal_features, return_dict=True
+                pixel_values_videos, num_chunks, num_clips, num_frames, temporal_features, return_dict=True
             )
 
         placed = {"image": None, "video": None}
@@ -449,6 +488,8 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         pixel_values: torch.Tensor | None = None,
         pixel_values_videos: torch.Tensor | None = None,
         num_chunks: torch.LongTensor | None = None,
+        num_clips: torch.LongTensor | None = None,
+        num_frames: torch.LongTensor | None = None,
         vision_features: torch.Tensor | None = None,
         temporal_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -463,10 +504,14 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         r"""
         pixel_values (`torch.Tensor` of shape `(chunks of the batch, channels, height, width)`):
             Key frames, the first frame of each chunk, video after video.
-        pixel_values_videos (`torch.Tensor` of shape `(chunks of the batch, frames, channels, height, width)`):
-            Chunks of consecutive frames, video after video.
+        pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
+            Clips of the chunks, video after video.
         num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
             How many chunks each video has.
+        num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
+            How many clips each chunk has; by default a clip is a chunk.
+        num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
+            How many frames of each clip are its own.
         vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`, *optional*):
             What `LmmVqaModel.encode_key_frames` gives, instead of `pixel_values`.
         temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`, *optional*):
@@ -479,6 +524,8 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
             pixel_values=pixel_values,
             pixel_values_videos=pixel_values_videos,
             num_chunks=num_chunks,
+            num_clips=num_clips,
+            num_frames=num_frames,
             vision_features=vision_features,
             temporal_features=temporal_features,
             attention_mask=attention_mask,
@@ -507,22 +554,50 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def encode_pixels(
-        self, pixel_values: torch.Tensor, pixel_values_videos: torch.Tensor
+        self,
+        pixel_values: torch.Tensor,
+        pixel_values_videos: torch.Tensor,
+        num_clips: torch.LongTensor | None = None,
+        num_frames: torch.LongTensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Both towers' features before the projectors, to be given to `forward` in place of pixels.
 
         Args:
             pixel_values: (chunks, channels, height, width).
-            pixel_values_videos: (chunks, frames, channels, height, width).
+            pixel_values_videos: (clips, frames, channels, height, width).
+            num_clips, num_frames: see `LmmVqaModel.encode_chunks`.
 
         Returns:
             (chunks, tokens, vision hidden_size) and (chunks, temporal feature_size), or None without temporal tower.
         """
         temporal_features = None
         if self.config.use_temporal_tokens:
-            temporal_features = self.model.encode_chunks(pixel_values_videos)
+            temporal_features = self.model.encode_chunks(pixel_values_videos, num_clips, num_frames)
         return self.model.encode_key_frames(pixel_values), temporal_features
+
+    @torch.no_grad()
+    def rate_videos(self, processor, videos) -> list:
+        """
+        Scores videos of any length, as the pipeline does: the towers see each video once, one that is longer than the
+        processor's `max_window_seconds` or the decoder's context is judged in windows, and their answers are mixed.
+
+        Args:
+            processor: the model's `LmmVqaProcessor`.
+            videos: one video or a list, in any form of `VideoSource`; they are asked about together.
+
+        Returns:
+            A `QualityResult` for each video.
+
+        Raises:
+            VideoDecodingError: a video of which no frame can be read.
+        """
+        encoded = processor.video_processor.encode(videos, self)
+        answered = choose_answers(self, processor, encoded, processor.score_question, processor.score_answer_ids)
+        return [
+            processor.post_process_window_scores(windows, torch.stack(log_probabilities), facts)
+            for windows, log_probabilities, facts in answered
+        ]
 
     @torch.no_grad()
     def answer_log_probabilities(
@@ -553,7 +628,7 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         if num_positions > max_positions:
             raise ValueError(
                 f"got a prompt that needs {num_positions} positions with its answers, expected at most the decoder's "
-                f"{max_positions}; score long videos with the pipeline, which cuts them with LmmVqaProcessor.windows"
+                f"{max_positions}; score long videos with `rate_videos` or the pipeline, which cut them into windows"
             )
         outputs = self(
             input_ids=input_ids,

@@ -226,15 +226,30 @@ class LmmVqaSlowFastModel(LmmVqaSlowFastPreTrainedModel):
         count = max(1, num_frames // self.config.alpha)
         return torch.arange(count, device=device) * (num_frames - 1) // max(1, count - 1)
 
+    def _mean_of_own_frames(self, maps: torch.Tensor, length: int, num_frames: torch.LongTensor) -> torch.Tensor:
+        """(N, C, positions, h, w) of clips so long to (N, C), the mean over the positions of each clip's own frames."""
+        frames = torch.arange(length, device=maps.device)
+        if maps.shape[2] < length:
+            frames = self.slow_frame_indices(length, maps.device)
+        is_own = (frames < num_frames.to(maps.device)[:, None]).to(maps.dtype)  # (N, positions)
+        weights = is_own / is_own.sum(1, keepdim=True)
+        return (maps.mean((3, 4)) * weights[:, None]).sum(2)
+
     @can_return_tuple
     @auto_docstring
     def forward(
-        self, pixel_values_videos: torch.FloatTensor, **kwargs: Unpack[TransformersKwargs]
+        self,
+        pixel_values_videos: torch.FloatTensor,
+        num_frames: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
     ) -> LmmVqaSlowFastModelOutput:
         r"""
         pixel_values_videos (`torch.FloatTensor` of shape `(num_clips, num_frames, num_channels, height, width)`):
             Consecutive frames, RGB / 255, then mean 0.45 and standard deviation 0.225 on every channel. The Kinetics
             weights were trained on 32 frames of 224 x 224; any number of frames and any size will run.
+        num_frames (`torch.LongTensor` of shape `(num_clips,)`, *optional*):
+            How many frames of each clip are its own; what follows fills it up and is left out where features are
+            averaged over time. By default all are.
         """
         pixel_values_videos = pixel_values_videos.to(self.dtype)
         fast = pixel_values_videos.transpose(1, 2)  # (N, T, C, H, W) -> (N, C, T, H, W)
@@ -247,8 +262,14 @@ class LmmVqaSlowFastModel(LmmVqaSlowFastPreTrainedModel):
             slow, fast = stage(slow, fast)  # at last (N, 2048, T // alpha, H / 32, W / 32), (N, 256, T, ...)
 
         maps = {"slow": [slow], "fast": [fast], "both": [slow, fast]}[self.config.pathway]
+        if num_frames is None:
+            pooled = [features.mean((2, 3, 4)) for features in maps]
+        else:
+            pooled = [
+                self._mean_of_own_frames(features, pixel_values_videos.shape[1], num_frames) for features in maps
+            ]
         return LmmVqaSlowFastModelOutput(
-            pooler_output=torch.cat([features.mean((2, 3, 4)) for features in maps], dim=-1),  # (N, feature_size)
+            pooler_output=torch.cat(pooled, dim=-1),  # (N, feature_size)
             slow_maps=slow,
             fast_maps=fast,
         )

@@ -29,7 +29,7 @@ GENERATION = {"max_new_tokens": 16, "do_sample": False}
 
 def map_windows(
     model, processor, videos: list, question: str, num_answer_tokens: int, function: Callable[[BatchFeature], list]
-) -> list[tuple[list, list]]:
+) -> list[tuple[list, list, object]]:
     """
     Asks a question about encoded videos: together about those that need no windows, see `LmmVqaProcessor.windows`, and
     of the others about as many windows together as one context holds, mostly one.
@@ -42,7 +42,7 @@ def map_windows(
         function: the model's inputs to what it answers, a list with one item a window.
 
     Returns:
-        The windows of each video, and what `function` gave for each of them.
+        The windows of each video, what `function` gave for each of them, and the video's `facts`.
     """
     chat = processor.prompt(question)
     max_positions = model.config.get_text_config().max_position_embeddings
@@ -60,9 +60,23 @@ def map_windows(
     fitting = [video for video, of_video in zip(videos, windows, strict=True) if len(of_video) == 1]
     of_fitting = iter(ask(fitting) if fitting else [])
     return [
-        (of_video, [next(of_fitting)] if len(of_video) == 1 else ask_windows(video, of_video))
+        (of_video, [next(of_fitting)] if len(of_video) == 1 else ask_windows(video, of_video), video.facts)
         for video, of_video in zip(videos, windows, strict=True)
     ]
+
+
+def choose_answers(
+    model, processor, videos: list, question: str, answer_ids: list[list[int]]
+) -> list[tuple[list, list[torch.Tensor], object]]:
+    """
+    As `map_windows`, for the distribution over given answers, (number of answers,) log probabilities a window; see
+    `LmmVqaForConditionalGeneration.answer_log_probabilities`.
+    """
+
+    def answer(inputs: BatchFeature) -> list[torch.Tensor]:
+        return list(model.answer_log_probabilities(answer_ids, **inputs))
+
+    return map_windows(model, processor, videos, question, max(map(len, answer_ids)), answer)
 
 
 class VideoQualityAssessmentPipeline(Pipeline):
@@ -102,18 +116,12 @@ class VideoQualityAssessmentPipeline(Pipeline):
         return self.processor.video_processor.encode(videos, self.model)
 
     def _forward(self, videos, readout: str = "score", **generate_kwargs):
-        if readout == "score":
-            num_answer_tokens = max(map(len, self._score_answer_ids))
-            answer = self._score_log_probabilities
-        else:
-            generate_kwargs = GENERATION | generate_kwargs
-            num_answer_tokens = generate_kwargs["max_new_tokens"]
-            answer = partial(self.generate_answers, **generate_kwargs)
         question = self.processor.score_question
-        return map_windows(self.model, self.processor, videos, question, num_answer_tokens, answer)
-
-    def _score_log_probabilities(self, inputs: BatchFeature) -> list[torch.Tensor]:
-        return list(self.model.answer_log_probabilities(self._score_answer_ids, **inputs))
+        if readout == "score":
+            return choose_answers(self.model, self.processor, videos, question, self._score_answer_ids)
+        generate_kwargs = GENERATION | generate_kwargs
+        answer = partial(self.generate_answers, **generate_kwargs)
+        return map_windows(self.model, self.processor, videos, question, generate_kwargs["max_new_tokens"], answer)
 
     def generate_answers(self, inputs: BatchFeature, **generate_kwargs) -> list[str]:
         """What the decoder writes to each prompt of the processor's inputs, special tokens left out."""
@@ -131,12 +139,12 @@ class VideoQualityAssessmentPipeline(Pipeline):
     def postprocess(self, outputs) -> dict:
         return self._results(outputs)[0]
 
-    def _results(self, outputs: list[tuple[list, list]]) -> list[dict]:
+    def _results(self, outputs: list[tuple[list, list, object]]) -> list[dict]:
         results = [
-            self.processor.post_process_window_answers(windows, answers)
+            self.processor.post_process_window_answers(windows, answers, facts)
             if isinstance(answers[0], str)
-            else self.processor.post_process_window_scores(windows, torch.stack(answers))
-            for windows, answers in outputs
+            else self.processor.post_process_window_scores(windows, torch.stack(answers), facts)
+            for windows, answers, facts in outputs
         ]
         return [asdict(result) for result in results]
 
@@ -147,4 +155,4 @@ class VideoQualityAssessmentPipeline(Pipeline):
             yield from self._results(self.forward(self.preprocess(batch), **forward_params))
 
 
-__all__ = ["VideoQualityAssessmentPipeline", "map_windows"]
+__all__ = ["VideoQualityAssessmentPipeline", "choose_answers", "map_windows"]

@@ -14,13 +14,14 @@
 """Files to tensors, and answers to results."""
 
 from .processing_lmmvqa import LmmVqaProcessor, QualityResult
-from .video_decoding_lmmvqa import DecodedVideo, decode_video
+from .video_decoding_lmmvqa import DecodedVideo, FrameSettings, decode_video
 from .video_processing_lmmvqa import LmmVqaVideoProcessor
 from .video_reading_lmmvqa import VideoDecodingError
 
 
 __all__ = [
     "DecodedVideo",
+    "FrameSettings",
     "LmmVqaProcessor",
     "LmmVqaVideoProcessor",
     "QualityResult",

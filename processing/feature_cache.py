@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tqdm import tqdm
 from .feature_shards import FeatureShards, SharedLog
 from .processing_lmmvqa import LmmVqaProcessor
 from .video_decoding_lmmvqa import CHUNK_RULE, DecodedVideo, EncodedVideo
+from .video_reading_lmmvqa import VideoFacts
 
 
 # What `encode_key_frames` reads of the configuration
@@ -24,7 +26,7 @@ KEY_FRAME_OPTIONS = (
 )
 NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize")
 KEY_FRAME_SETTINGS = ("key_frame_size", "key_frame_fragments", "image_mean", "image_std", *NORMALISATION)
-CHUNK_SETTINGS = ("chunk_size", "chunk_frames", "chunk_fragments")
+CHUNK_SETTINGS = ("chunk_size", "chunk_frames", "chunk_fragments", "chunk_sampling")
 
 
 def video_digest(video: str) -> str:
@@ -66,10 +68,13 @@ class FeatureCache:
         key_frame_settings = self._settings(*KEY_FRAME_SETTINGS) | key_frame_options | _identity(towers.vision_tower)
         kinds = {
             "seconds": ("seconds", self._settings(), np.int32),
+            "facts": ("facts", self._settings(), np.uint8),  # as JSON
             "vision_features": ("vision", key_frame_settings, np.float16),
         }
         if config.use_temporal_tokens and _is_trained(towers.temporal_tower):
-            kinds["chunks"] = ("chunks", self._settings(*CHUNK_SETTINGS), np.uint8)
+            settings = self._settings(*CHUNK_SETTINGS)
+            kinds["clips"] = ("clips", settings, np.uint8)
+            kinds |= {name: (name, settings, np.int32) for name in ("num_clips", "num_frames")}
         elif config.use_temporal_tokens:
             names = (*CHUNK_SETTINGS, "chunk_mean", "chunk_std", *NORMALISATION)
             settings = self._settings(*names) | _identity(towers.temporal_tower)
@@ -85,6 +90,7 @@ class FeatureCache:
         self._refresh()
 
     def _settings(self, *names: str) -> dict:
+        names = ("keep_incomplete_second", *names)
         return {"chunk_rule": CHUNK_RULE} | {name: getattr(self.video_processor, name) for name in names}
 
     def _refresh(self) -> None:
@@ -144,14 +150,19 @@ class FeatureCache:
                 if kind == "vision_features":
                     arrays[kind] = _as_float16(self.encoder.encode_key_frames(inputs["pixel_values"]), video)
                 elif kind == "temporal_features":
-                    arrays[kind] = _as_float16(self.encoder.encode_chunks(inputs["pixel_values_videos"]), video)
+                    clips = (inputs.get(name) for name in ("pixel_values_videos", "num_clips", "num_frames"))
+                    arrays[kind] = _as_float16(self.encoder.encode_chunks(*clips), video)
+                elif kind == "facts":
+                    arrays[kind] = np.frombuffer(json.dumps(asdict(decoded.facts)).encode(), np.uint8)
                 else:
                     arrays[kind] = getattr(decoded, kind)
             return arrays
 
         portions = self.video_processor.decode_portions(video, encode)
         for kind in missing:
-            self.shards[kind].add(digest, np.concatenate([arrays[kind] for arrays in portions]))
+            # The last portion knows all that was seen
+            of_video = portions[-1:] if kind == "facts" else portions
+            self.shards[kind].add(digest, np.concatenate([arrays[kind] for arrays in of_video]))
 
     def __getitem__(self, video: str) -> EncodedVideo:
         digest = self._known_digest(video)
@@ -161,11 +172,13 @@ class FeatureCache:
             if not self._has(digest):
                 self._compute(video, digest)
         arrays = {kind: shards[digest] for kind, shards in self.shards.items()}
+        facts = VideoFacts(**json.loads(arrays.pop("facts").tobytes()))
         return EncodedVideo(
+            facts=facts,
             **{
                 kind: torch.from_numpy(array).float() if array.dtype == np.float16 else array
                 for kind, array in arrays.items()
-            }
+            },
         )
 
 

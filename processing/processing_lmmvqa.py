@@ -24,11 +24,13 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .video_processing_lmmvqa import make_video_list
+from .video_reading_lmmvqa import VideoFacts
 
 
 # The answers whose probabilities make the score and the level (section III-A)
 SCORE_ANSWERS = [str(score) for score in range(101)]
 LEVELS = ["poor", "fair", "good"]
+ANSWER_FIELDS = ("score", "score_std", "level", "level_probabilities", "answer")  # of `QualityResult`
 SYSTEM_PROMPT = "You are an expert in video quality assessment."
 
 # What the processor must know of the model's configuration to count visual tokens, under the same names
@@ -93,7 +95,10 @@ class QualityResult:
         level_probabilities: mass of the distribution over scores between the thresholds; None where generated.
         answer: the generated text, those of several windows joined by "; ", or the most probable answer; 0 to 100
             on any scale.
-        windows: {"start", "end"} in seconds and the fields above for each window; None where the whole video fits.
+        duration, expected_duration, frames, damaged_frames, width, height, fps, hdr: what was seen of the video, see
+            `VideoFacts`; None where features alone are known.
+        windows: {"start", "end"} in seconds and the fields of the answer for each window; None where the whole video
+            fits.
         scale: lowest and highest score that a calibrated processor gives; None where scores are 0 to 100.
     """
 
@@ -102,6 +107,14 @@ class QualityResult:
     level: str
     level_probabilities: dict[str, float] | None
     answer: str
+    duration: float | None = None
+    expected_duration: float | None = None
+    frames: int | None = None
+    damaged_frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    hdr: str | None = None
     windows: list[dict] | None = None
     scale: list[float] | None = None
 
@@ -230,7 +243,8 @@ class LmmVqaProcessor(ProcessorMixin):
 
         Raises:
             VideoDecodingError: a video of which no frame can be read.
-            ValueError: no input; as many `video_token` in the chats as videos are expected.
+            ValueError: no input; as many `video_token` in the chats as videos are expected; a video longer than
+                `max_window_seconds`.
         """
         if videos is None and text is None:
             raise ValueError("got neither videos nor text, expected at least one of them")
@@ -255,7 +269,14 @@ class LmmVqaProcessor(ProcessorMixin):
         return video_inputs, [self.replace_video_token(video_inputs, index) for index in range(len(videos))]
 
     def replace_video_token(self, video_inputs: dict, video_idx: int, **kwargs) -> str:
-        return self._placeholders(int(video_inputs["num_chunks"][video_idx]))
+        num_chunks = int(video_inputs["num_chunks"][video_idx])
+        if num_chunks > (self.max_window_seconds or num_chunks):
+            raise ValueError(
+                f"got a video of {num_chunks} one-second chunks, expected at most {self.max_window_seconds}, since this "
+                "model judges no more at once; score it with `model.rate_videos(processor, videos)` or the pipeline, "
+                "which cut it into windows"
+            )
+        return self._placeholders(num_chunks)
 
     def _placeholders(self, num_chunks: int) -> str:
         key_frame_tokens, temporal_tokens = visual_token_counts(self, num_chunks)
@@ -382,16 +403,17 @@ class LmmVqaProcessor(ProcessorMixin):
         ]
 
     def post_process_window_scores(
-        self, windows: list[VideoWindow], score_log_probabilities: torch.Tensor
+        self, windows: list[VideoWindow], score_log_probabilities: torch.Tensor, facts: VideoFacts | None = None
     ) -> QualityResult:
         """
         The result of one video from its windows; of one window alone, that of `post_process_scores`.
 
         Args:
             score_log_probabilities: (windows, 101).
+            facts: what was seen of the video.
         """
         (result,) = self.post_process_scores(mix_windows(windows, score_log_probabilities)[None])
-        return _with_windows(result, windows, self.post_process_scores(score_log_probabilities))
+        return _of_video(result, windows, self.post_process_scores(score_log_probabilities), facts)
 
     def post_process_answer(self, answer: str) -> QualityResult:
         """
@@ -402,7 +424,9 @@ class LmmVqaProcessor(ProcessorMixin):
         """
         return self._generated_result(parse_score(answer), answer)
 
-    def post_process_window_answers(self, windows: list[VideoWindow], answers: list[str]) -> QualityResult:
+    def post_process_window_answers(
+        self, windows: list[VideoWindow], answers: list[str], facts: VideoFacts | None = None
+    ) -> QualityResult:
         """
         The result of one video from the answers generated to its windows: the mean score, weighted by duration.
 
@@ -412,7 +436,7 @@ class LmmVqaProcessor(ProcessorMixin):
         scores = [parse_score(answer) for answer in answers]
         score = sum(weight * score for weight, score in zip(_weights(windows), scores, strict=True))
         results = [self.post_process_answer(answer) for answer in answers]
-        return _with_windows(self._generated_result(score, "; ".join(answers)), windows, results)
+        return _of_video(self._generated_result(score, "; ".join(answers)), windows, results, facts)
 
     def _generated_result(self, score: float, answer: str) -> QualityResult:
         (score,) = self.calibrated([score])
@@ -486,16 +510,18 @@ def _weights(windows: list[VideoWindow]) -> list[float]:
     return [(window.end - window.start) / duration for window in windows]
 
 
-def _with_windows(result: QualityResult, windows: list[VideoWindow], results: list[QualityResult]) -> QualityResult:
+def _of_video(
+    result: QualityResult, windows: list[VideoWindow], results: list[QualityResult], facts: VideoFacts | None
+) -> QualityResult:
+    """With what was seen of the video, and with the windows' results if there are several."""
+    seen = vars(facts) if facts else {}
     if len(windows) == 1:
-        return results[0]
+        return replace(results[0], **seen)
     of_windows = [
-        {"start": window.start, "end": window.end} | vars(of_window)
+        {"start": window.start, "end": window.end} | {name: getattr(of_window, name) for name in ANSWER_FIELDS}
         for window, of_window in zip(windows, results, strict=True)
     ]
-    for of_window in of_windows:
-        del of_window["windows"], of_window["scale"]
-    return replace(result, windows=of_windows)
+    return replace(result, windows=of_windows, **seen)
 
 
 __all__ = ["LmmVqaProcessor", "QualityResult", "VideoWindow", "mix_windows"]

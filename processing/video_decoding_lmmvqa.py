@@ -15,7 +15,8 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,9 +25,54 @@ from .frame_scaler_lmmvqa import FrameScaler
 from .video_reading_lmmvqa import T, VideoDecodingError, VideoFacts, VideoFrames, VideoSource, read_frames, source_name
 
 
-# Which frames `decode_video` takes, as its docstring says. Raise it with any change of them: what is stored of videos
+# Which frames `decode_video` takes, as `FrameSettings` says. Raise it with any change of them: what is stored of videos
 # under another number is not theirs any more
-CHUNK_RULE = 1
+CHUNK_RULE = 2
+
+# A second of more than so many clips is thinned out evenly: with 32 frames a clip, one of more than 128 frames
+MAX_CLIPS = 4
+
+# A last second that is not complete gives a chunk if it is as long, else its frames belong to the chunk before
+SHORTEST_CHUNK = 0.5
+
+
+@dataclass(frozen=True)
+class FrameSettings:
+    """Which frames the towers see of a video, and at what size.
+
+    With `chunk_sampling="second"` a chunk is its second: all the frames whose time stamps lie in it (Eq. 2). The
+    temporal tower sees them as clips of at most `chunk_frames` frames, whose features are averaged. There are as few
+    clips as will do, C, and clip j holds the frames j, j + C, j + 2 C ... So a video of 60 frames a second is seen as
+    two of 30, each of them as fast as the temporal tower knows videos, and doubled frames change nothing at all. Up to
+    `MAX_CLIPS * chunk_frames` frames a second each frame is seen; of more every second, fourth ... one.
+
+    With `chunk_sampling="first_frames"` a chunk is the `chunk_frames` consecutive frames from its key frame on, as in
+    the SlowFast features of SimpleVQA and its kin: at high frame rates the rest of the second is never seen, at low
+    ones chunks run into the next second.
+
+    Attributes:
+        key_frame_size: side of the key frames in pixels.
+        chunk_size: side of the chunks' frames in pixels.
+        chunk_frames: frames of a clip.
+        key_frame_fragments, chunk_fragments: 1 squeezes frames into their square, more cuts them into patches, see
+            `FrameScaler`.
+        chunk_sampling: see above.
+        keep_incomplete_second: a last second that is not complete counts: of half a second and more it gives a chunk,
+            a shorter one adds its frames to the chunk before. False leaves it out, K = floor(N / tau) as in Eq. 2,
+            unless it is the only one.
+    """
+
+    key_frame_size: int
+    chunk_size: int
+    chunk_frames: int
+    key_frame_fragments: int = 1
+    chunk_fragments: int = 1
+    chunk_sampling: Literal["second", "first_frames"] = "second"
+    keep_incomplete_second: bool = True
+
+    def __post_init__(self):
+        if self.chunk_sampling not in ("second", "first_frames"):
+            raise ValueError(f"got chunk_sampling={self.chunk_sampling!r}, expected 'second' or 'first_frames'")
 
 
 @dataclass
@@ -35,24 +81,24 @@ class DecodedVideo:
 
     Attributes:
         key_frames: (chunks, key_frame_size, key_frame_size, 3) uint8 RGB, the first frame of each one-second chunk.
-        chunks: (chunks, chunk_frames, chunk_size, chunk_size, 3) uint8 RGB, consecutive frames from the key frame on.
+        clips: (clips, chunk_frames, chunk_size, chunk_size, 3) uint8 RGB, the frames of each chunk, see
+            `FrameSettings`; a clip of fewer frames repeats its last one.
+        num_clips: (chunks,) clips of each chunk.
+        num_frames: (clips,) frames of each clip, without repetition. With "first_frames" all count.
         seconds: (chunks,) the second of the stream that each chunk starts; not 0, 1, 2 ... where no frame starts in one.
         facts: what was seen of the video, up to these chunks.
     """
 
     key_frames: np.ndarray
-    chunks: np.ndarray
+    clips: np.ndarray
+    num_clips: np.ndarray
+    num_frames: np.ndarray
     seconds: np.ndarray
     facts: VideoFacts
 
     def part(self, first: int, end: int) -> "DecodedVideo":
         """The chunks from `first` to before `end`."""
-        return replace(
-            self,
-            key_frames=self.key_frames[first:end],
-            chunks=self.chunks[first:end],
-            seconds=self.seconds[first:end],
-        )
+        return DecodedVideo(**_part(self, first, end))
 
 
 @dataclass
@@ -61,16 +107,21 @@ class EncodedVideo:
 
     Attributes:
         vision_features: (chunks, tokens, vision hidden_size), see `LmmVqaModel.encode_key_frames`.
-        temporal_features: (chunks, temporal feature_size), see `LmmVqaModel.encode_chunks`; None with `chunks`, and
+        temporal_features: (chunks, temporal feature_size), see `LmmVqaModel.encode_chunks`; None with `clips`, and
             for a model without temporal tower.
-        chunks: as in `DecodedVideo`, where the temporal tower is being trained; None with `temporal_features`.
+        clips, num_clips, num_frames: as in `DecodedVideo`, where the temporal tower is being trained; None with
+            `temporal_features`.
         seconds: as in `DecodedVideo`; 0, 1, 2 ... by default.
+        facts: as in `DecodedVideo`; None where features alone are known.
     """
 
     vision_features: torch.Tensor
     temporal_features: torch.Tensor | None = None
-    chunks: np.ndarray | None = None
+    clips: np.ndarray | None = None
+    num_clips: np.ndarray | None = None
+    num_frames: np.ndarray | None = None
     seconds: np.ndarray | None = None
+    facts: VideoFacts | None = None
 
     def __post_init__(self):
         if self.seconds is None:
@@ -78,41 +129,35 @@ class EncodedVideo:
 
     def part(self, first: int, end: int) -> "EncodedVideo":
         """The chunks from `first` to before `end`."""
-        parts = {name: value[first:end] for name, value in vars(self).items() if value is not None}
-        return EncodedVideo(**parts)
+        return EncodedVideo(**_part(self, first, end))
 
 
-def decode_video(
-    source: VideoSource,
-    key_frame_size: int,
-    chunk_size: int,
-    chunk_frames: int,
-    key_frame_fragments: int = 1,
-    chunk_fragments: int = 1,
-    fps: float | None = None,
-) -> DecodedVideo:
+def _part(video: DecodedVideo | EncodedVideo, first: int, end: int) -> dict:
+    """The fields of some of a video's chunks."""
+    parts = {name: value for name, value in vars(video).items() if value is not None}
+    if "clips" in parts:
+        first_clip, end_clip = (int(video.num_clips[:border].sum()) for border in (first, end))
+    for name in parts.keys() - {"facts"}:
+        parts[name] = parts[name][first_clip:end_clip] if name in ("clips", "num_frames") else parts[name][first:end]
+    return parts
+
+
+def decode_video(source: VideoSource, settings: FrameSettings, fps: float | None = None) -> DecodedVideo:
     """Reads a video once and keeps what the towers need.
 
-    Chunk k starts with the first frame at or after second k of the stream's own time stamps and holds `chunk_frames`
-    consecutive frames (at low frame rates they run into the next second, as in the SlowFast features of SimpleVQA and
-    its kin); the last frame is repeated where the video ends. A last second that is not complete gives no chunk
-    (K = floor(N / tau)), unless it is the only one. A second in which no frame starts gives none either.
+    Second k holds the frames from second k of the stream's own time stamps on. A second in which no frame starts gives
+    no chunk.
 
     Args:
         source: see `VideoSource`; a picture is a video of one frame.
-        key_frame_size: side of the key frames in pixels.
-        chunk_size: side of the chunks' frames in pixels.
-        chunk_frames: frames a chunk.
-        key_frame_fragments, chunk_fragments: 1 squeezes frames into their square, more cuts them into patches, see
-            `FrameScaler`.
+        settings: which frames, and how large.
         fps: frame rate of an array or a list of pictures; files carry their own time stamps.
 
     Raises:
         VideoDecodingError: no frame can be read.
         FileNotFoundError: the path does not exist.
     """
-    sizes = (key_frame_size, chunk_size, chunk_frames, key_frame_fragments, chunk_fragments)
-    (video,) = decode_portions(source, lambda video: video, None, *sizes, fps)
+    (video,) = decode_portions(source, lambda video: video, None, settings, fps)
     return video
 
 
@@ -120,11 +165,7 @@ def decode_portions(
     source: VideoSource,
     function: Callable[[DecodedVideo], T],
     portion: int | None,
-    key_frame_size: int,
-    chunk_size: int,
-    chunk_frames: int,
-    key_frame_fragments: int = 1,
-    chunk_fragments: int = 1,
+    settings: FrameSettings,
     fps: float | None = None,
 ) -> list[T]:
     """As `decode_video`, but what is decoded is handed on while reading, so that memory does not grow with the video.
@@ -137,71 +178,103 @@ def decode_portions(
     Returns:
         What `function` returned, in order.
     """
-    sizes = (portion, key_frame_size, chunk_size, chunk_frames, key_frame_fragments, chunk_fragments)
-    return read_frames(source, lambda frames: [function(part) for part in _cut(frames, source, *sizes)], fps)
+    return read_frames(
+        source, lambda frames: [function(part) for part in _cut(frames, source, portion, settings)], fps
+    )
+
+
+@dataclass
+class _Chunk:
+    """A chunk while its frames come in, those of the chunks' size."""
+
+    second: int
+    key_frame: np.ndarray
+    frames: list[np.ndarray] = field(default_factory=list)
+    frames_behind: list[np.ndarray] = field(default_factory=list)  # of an incomplete second
+    stride: int = 1  # one of so many frames is kept
+    num_met: int = 0
+
+    def takes_next(self) -> bool:
+        self.num_met += 1
+        return (self.num_met - 1) % self.stride == 0
+
+    def add(self, picture: np.ndarray, most: int) -> None:
+        self.frames.append(picture)
+        if len(self.frames) > most:
+            self.frames = self.frames[::2]
+            self.stride *= 2
+
+    def clips(self, most: int) -> list[list[np.ndarray]]:
+        """In the fewest clips of at most so many frames, each spread over the whole second."""
+        counts = [(frames, math.ceil(len(frames) / most)) for frames in (self.frames, self.frames_behind)]
+        return [frames[first::count] for frames, count in counts for first in range(count)]
 
 
 def _cut(
-    frames: VideoFrames,
-    source: VideoSource,
-    portion: int | None,
-    key_frame_size: int,
-    chunk_size: int,
-    chunk_frames: int,
-    key_frame_fragments: int,
-    chunk_fragments: int,
+    frames: VideoFrames, source: VideoSource, portion: int | None, settings: FrameSettings
 ) -> Iterator[DecodedVideo]:
     """Frames to key frames and chunks, `portion` of them at a time."""
-    scale_key_frame = FrameScaler(key_frame_size, key_frame_fragments)
-    scale_chunk_frame = FrameScaler(chunk_size, chunk_fragments)
-    are_same = (chunk_size, chunk_fragments) == (key_frame_size, key_frame_fragments)
-    key_frames, chunks, seconds = [], [], []  # of what is not handed on yet
-    growing = []  # those of the chunks that lack frames: they fill up in order
-    num_chunks = 0
-
-    def hand_on(count: int) -> DecodedVideo:
-        video = DecodedVideo(
-            np.stack(key_frames[:count]),
-            np.stack([np.stack(chunk) for chunk in chunks[:count]]),
-            np.array(seconds[:count]),
-            replace(frames.facts),
-        )
-        del key_frames[:count], chunks[:count], seconds[:count]
-        return video
-
+    scale_key_frame = FrameScaler(settings.key_frame_size, settings.key_frame_fragments)
+    scale_chunk_frame = FrameScaler(settings.chunk_size, settings.chunk_fragments)
+    are_same = (scale_chunk_frame.size, scale_chunk_frame.fragments) == (
+        scale_key_frame.size,
+        scale_key_frame.fragments,
+    )
+    takes_first = settings.chunk_sampling == "first_frames"
+    chunks, growing = [], []  # those that are not handed on yet, and of them those that may take the next frame
     for time, _, frame in frames:
         second = math.floor(time + 1e-6)
         picture = None
-        if not seconds or second > seconds[-1]:
-            # Not before: only a frame of a later second shows that the second of the last chunk is complete
-            if portion is not None and len(chunks) - len(growing) >= portion:
-                yield hand_on(portion)
+        if not chunks or second > chunks[-1].second:
+            # One chunk stays back: it may have to take the frames of a short second behind it
+            if portion is not None and len(chunks) - max(1, len(growing)) >= portion:
+                yield _decoded(chunks[:portion], settings, frames.facts)
+                del chunks[:portion]
             picture = scale_key_frame(frame)
-            key_frames.append(picture)
-            chunks.append([])
-            seconds.append(second)
-            growing.append(chunks[-1])
-            num_chunks += 1
-        if growing:
-            if picture is None or not are_same:
-                picture = scale_chunk_frame(frame)
-            for chunk in growing:
-                chunk.append(picture)
-            growing = [chunk for chunk in growing if len(chunk) < chunk_frames]
-    if not num_chunks:
+            chunks.append(_Chunk(second, picture))
+            growing = [*growing, chunks[-1]] if takes_first else [chunks[-1]]
+        takers = [chunk for chunk in growing if chunk.takes_next()]
+        if takers and (picture is None or not are_same):
+            picture = scale_chunk_frame(frame)
+        for chunk in takers:
+            chunk.add(picture, MAX_CLIPS * settings.chunk_frames)
+        if takes_first:
+            growing = [chunk for chunk in growing if len(chunk.frames) < settings.chunk_frames]
+    if not chunks:
         raise VideoDecodingError(
             f"Could not read {source_name(source)}: it holds no frame; check that the file is complete"
         )
-    facts = frames.facts
+    _end_with_whole_chunks(chunks, settings, frames.facts)
+    portion = portion or len(chunks)
+    for first in range(0, len(chunks), portion):
+        yield _decoded(chunks[first : first + portion], settings, frames.facts)
+
+
+def _end_with_whole_chunks(chunks: list[_Chunk], settings: FrameSettings, facts: VideoFacts) -> None:
+    """A last second that is not complete stays, joins the chunk before, or goes, as the settings say."""
     half_a_frame = facts.duration / facts.frames / 2
-    if num_chunks > 1 and facts.duration < seconds[-1] + 1 - half_a_frame:
-        key_frames.pop()
-        chunks.pop()
-        seconds.pop()
-    for chunk in chunks:
-        chunk += [chunk[-1]] * (chunk_frames - len(chunk))
-    while chunks:
-        yield hand_on(portion or len(chunks))
+    length = facts.duration - chunks[-1].second + half_a_frame
+    shortest = SHORTEST_CHUNK if settings.keep_incomplete_second else 1.0
+    if len(chunks) > 1 and length < shortest:
+        last = chunks.pop()
+        if settings.keep_incomplete_second and settings.chunk_sampling == "second":
+            chunks[-1].frames_behind = last.frames
 
 
-__all__ = ["DecodedVideo", "EncodedVideo", "decode_portions", "decode_video"]
+def _decoded(chunks: list[_Chunk], settings: FrameSettings, facts: VideoFacts) -> DecodedVideo:
+    clips = [chunk.clips(settings.chunk_frames) for chunk in chunks]
+    whole = [clip + [clip[-1]] * (settings.chunk_frames - len(clip)) for of_chunk in clips for clip in of_chunk]
+    num_frames = [len(clip) for of_chunk in clips for clip in of_chunk]
+    if settings.chunk_sampling == "first_frames":
+        num_frames = [settings.chunk_frames] * len(chunks)
+    return DecodedVideo(
+        key_frames=np.stack([chunk.key_frame for chunk in chunks]),
+        clips=np.stack([np.stack(clip) for clip in whole]),
+        num_clips=np.array([len(of_chunk) for of_chunk in clips]),
+        num_frames=np.array(num_frames),
+        seconds=np.array([chunk.second for chunk in chunks]),
+        facts=replace(facts),
+    )
+
+
+__all__ = ["DecodedVideo", "EncodedVideo", "FrameSettings", "decode_portions", "decode_video"]

@@ -14,6 +14,7 @@
 """Videos to the two towers' inputs: key frames and chunks, scaled and normalised."""
 
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, decode_portions
+from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, FrameSettings, decode_portions
 from .video_reading_lmmvqa import T, VideoSource
 
 
@@ -34,9 +35,11 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     """
     key_frame_size (`int`): Side of the key frames in pixels.
     chunk_size (`int`): Side of the chunks' frames in pixels.
-    chunk_frames (`int`): Consecutive frames of a chunk.
+    chunk_frames (`int`): Frames of a clip, see `FrameSettings`.
     key_frame_fragments, chunk_fragments (`int`):
-        1 squeezes frames into their square (the paper), more cuts them into patches, see `FrameScaler`.
+        1 squeezes frames into their square, more cuts them into patches, see `FrameScaler`.
+    chunk_sampling (`str`): "second" or "first_frames", see `FrameSettings`.
+    keep_incomplete_second (`bool`): Whether a last second counts that is not complete, see `FrameSettings`.
     chunk_mean, chunk_std (`list[float]`): Normalisation of the chunks' channels, after division by 255.
     """
 
@@ -45,16 +48,15 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     chunk_frames: int
     key_frame_fragments: int
     chunk_fragments: int
+    chunk_sampling: str
+    keep_incomplete_second: bool
     chunk_mean: list[float]
     chunk_std: list[float]
 
 
+FRAME_SETTINGS = tuple(field.name for field in fields(FrameSettings))
 SETTINGS = (
-    "key_frame_size",
-    "key_frame_fragments",
-    "chunk_size",
-    "chunk_frames",
-    "chunk_fragments",
+    *FRAME_SETTINGS,
     "image_mean",
     "image_std",
     "chunk_mean",
@@ -79,13 +81,14 @@ def make_video_list(videos: VideoSource | EncodedVideo | list) -> list[VideoSour
 
 class LmmVqaVideoProcessor(VideoProcessorMixin):
     r"""
-    Decodes each video once (see `decode_video`) and makes both towers' inputs. Frames are squeezed to squares of
-    `key_frame_size` and `chunk_size` pixels, as in section III-C. The defaults suit CLIP ViT-L/14 (`image_mean`,
-    `image_std`) and SlowFast R50 (`chunk_mean`, `chunk_std`, 32 frames a chunk).
+    Decodes each video once (see `FrameSettings`) and makes both towers' inputs. The defaults suit CLIP ViT-L/14
+    (`image_mean`, `image_std`) and SlowFast R50 (`chunk_mean`, `chunk_std`, 32 frames a clip).
 
     Calling it with one video or a list gives `pixel_values` (chunks of the batch, 3, key_frame_size, key_frame_size),
-    `pixel_values_videos` (chunks of the batch, chunk_frames, 3, chunk_size, chunk_size) and `num_chunks`
-    (num_videos,). `video_metadata=[{"fps": 25}]` gives the frame rate of videos that are arrays or lists of pictures.
+    `pixel_values_videos` (clips of the batch, chunk_frames, 3, chunk_size, chunk_size), `num_chunks` (num_videos,), how
+    many chunks each video has, `num_clips` (chunks of the batch,), how many clips each chunk has, and `num_frames`
+    (clips of the batch,), how many frames of each clip are its own. With `chunk_sampling="first_frames"` a clip is a
+    chunk, and the last two are left out. `video_metadata=[{"fps": 25}]` gives the frame rate of videos that are arrays or lists of pictures.
     Any of `SETTINGS` can be given for one call too. Which frames are looked at is LMM-VQA's own rule, so `num_frames`
     and `fps` set nothing, as everywhere without `do_sample_frames`.
 
@@ -94,13 +97,15 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         ValueError: `do_sample_frames`, or an option that LMM-VQA does not have.
     """
 
-    model_input_names = ["pixel_values", "pixel_values_videos", "num_chunks"]
+    model_input_names = ["pixel_values", "pixel_values_videos", "num_chunks", "num_clips", "num_frames"]
     valid_kwargs = LmmVqaVideosKwargs
     key_frame_size = 224
     chunk_size = 224
     chunk_frames = 32
     key_frame_fragments = 1
     chunk_fragments = 1
+    chunk_sampling = "second"
+    keep_incomplete_second = True
     image_mean = [0.48145466, 0.4578275, 0.40821073]
     image_std = [0.26862954, 0.26130258, 0.27577711]
     chunk_mean = [0.45, 0.45, 0.45]
@@ -111,6 +116,16 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     def __init__(self, **kwargs: Unpack[LmmVqaVideosKwargs]):
         # All of them stand in the saved file: a default that changes one day must not change a checkpoint's scores
         super().__init__(**{name: getattr(self, name) for name in SETTINGS} | kwargs)
+
+    @classmethod
+    def from_dict(cls, video_processor_dict: dict, **kwargs):
+        # What was saved before there was a choice
+        former = {"chunk_sampling": "first_frames", "keep_incomplete_second": False}
+        return super().from_dict(former | video_processor_dict, **kwargs)
+
+    @property
+    def frame_settings(self) -> FrameSettings:
+        return FrameSettings(**{name: getattr(self, name) for name in FRAME_SETTINGS})
 
     def decode(self, videos, video_metadata: list[dict] | None = None) -> list[DecodedVideo | EncodedVideo]:
         """
@@ -139,19 +154,9 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     ) -> list[T]:
         """What `function` returns for each portion of a video's chunks, see `video_decoding_lmmvqa.decode_portions`."""
         if isinstance(video, DecodedVideo):
-            portion = portion or len(video.chunks)
-            return [function(video.part(first, first + portion)) for first in range(0, len(video.chunks), portion)]
-        return decode_portions(
-            video,
-            function,
-            portion,
-            self.key_frame_size,
-            self.chunk_size,
-            self.chunk_frames,
-            self.key_frame_fragments,
-            self.chunk_fragments,
-            fps,
-        )
+            portion = portion or len(video.seconds)
+            return [function(video.part(first, first + portion)) for first in range(0, len(video.seconds), portion)]
+        return decode_portions(video, function, portion, self.frame_settings, fps)
 
     def encode(self, videos, model) -> list[EncodedVideo]:
         """
@@ -168,8 +173,8 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
 
         def encode_portion(decoded: DecodedVideo) -> EncodedVideo:
             inputs = self.preprocess(decoded).to(model.device)
-            features = model.encode_pixels(inputs["pixel_values"], inputs["pixel_values_videos"])
-            return EncodedVideo(*features, seconds=decoded.seconds)
+            del inputs["num_chunks"]
+            return EncodedVideo(*model.encode_pixels(**inputs), seconds=decoded.seconds, facts=decoded.facts)
 
         return [
             video if isinstance(video, EncodedVideo) else _join(self.decode_portions(video, encode_portion))
@@ -201,22 +206,28 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             return BatchFeature(self._join_encoded(videos), tensor_type=return_tensors)
         videos = self.decode(videos, video_metadata)
         image_statistics = self._statistics(self.image_mean, self.image_std)
-        chunk_statistics = self._statistics(self.chunk_mean, self.chunk_std)
         data = {
             "pixel_values": _normalise([video.key_frames for video in videos], *image_statistics),
-            "pixel_values_videos": _normalise([video.chunks for video in videos], *chunk_statistics),
-            "num_chunks": torch.tensor([len(video.chunks) for video in videos]),
+            "num_chunks": torch.tensor([len(video.seconds) for video in videos]),
         }
-        return BatchFeature(data, tensor_type=return_tensors)
+        return BatchFeature(data | self._clips(videos), tensor_type=return_tensors)
+
+    def _clips(self, videos: list[DecodedVideo | EncodedVideo]) -> dict[str, torch.Tensor]:
+        """What the temporal tower sees of the batch."""
+        statistics = self._statistics(self.chunk_mean, self.chunk_std)
+        data = {"pixel_values_videos": _normalise([video.clips for video in videos], *statistics)}
+        if self.chunk_sampling == "second":
+            for name in ("num_clips", "num_frames"):
+                data[name] = torch.from_numpy(np.concatenate([getattr(video, name) for video in videos]))
+        return data
 
     def _join_encoded(self, videos: list[EncodedVideo]) -> dict[str, torch.Tensor]:
         data = {
             "vision_features": torch.cat([video.vision_features for video in videos]),
             "num_chunks": torch.tensor([len(video.vision_features) for video in videos]),
         }
-        if videos[0].chunks is not None:
-            chunk_statistics = self._statistics(self.chunk_mean, self.chunk_std)
-            data["pixel_values_videos"] = _normalise([video.chunks for video in videos], *chunk_statistics)
+        if videos[0].clips is not None:
+            data |= self._clips(videos)
         elif videos[0].temporal_features is not None:
             data["temporal_features"] = torch.cat([video.temporal_features for video in videos])
         return data
@@ -237,6 +248,7 @@ def _join(parts: list[EncodedVideo]) -> EncodedVideo:
         torch.cat([part.vision_features for part in parts]),
         temporal_features,
         seconds=np.concatenate([part.seconds for part in parts]),
+        facts=parts[-1].facts,
     )
 
 

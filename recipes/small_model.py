@@ -116,6 +116,8 @@ def small_model(
         chunk_size=CHUNK_SIZE,
         chunk_frames=CHUNK_FRAMES,
         chunk_fragments=CHUNK_FRAGMENTS,
+        chunk_sampling="first_frames",
+        keep_incomplete_second=False,
         image_mean=[127 / 255] * 3,  # EfficientNet-Lite was trained on (x - 127) / 128
         image_std=[128 / 255] * 3,
     )

@@ -142,9 +142,9 @@ def without_temporal_tokens(scorer: VideoQualityAssessmentPipeline) -> Iterator[
 
 def _read(scorer: VideoQualityAssessmentPipeline, encoded: EncodedVideo, parts: list[EncodedVideo]) -> Reading:
     processor = scorer.processor
-    ((windows, log_probabilities),) = scorer.forward([encoded])
+    ((windows, log_probabilities, facts),) = scorer.forward([encoded])
     log_probabilities = torch.stack(log_probabilities)
-    result = processor.post_process_window_scores(windows, log_probabilities)
+    result = processor.post_process_window_scores(windows, log_probabilities, facts)
     probabilities = mix_windows(windows, log_probabilities).double().cpu().exp().numpy()
     answers = np.arange(101)
     return Reading(
@@ -154,7 +154,7 @@ def _read(scorer: VideoQualityAssessmentPipeline, encoded: EncodedVideo, parts: 
         np.array(
             [
                 processor.post_process_window_scores(of_part, torch.stack(answered)).score
-                for of_part, answered in scorer.forward(parts)
+                for of_part, answered, _ in scorer.forward(parts)
             ]
         ),
     )

@@ -57,8 +57,10 @@ def test_one_second_of_a_video(processor, clips, position, second):
     row = {"video": clips[1], "question": "How good?", "answer": "63", "score": 63.4, "position": position}
     whole, part = (LmmVqaDataCollator(processor, 4096)([row | {"one_second": one}]) for one in (False, True))
     assert whole["num_chunks"].tolist() == [2] and part["num_chunks"].tolist() == [1]
-    for name in ("pixel_values", "pixel_values_videos"):
-        assert torch.equal(part[name], whole[name][second : second + 1])
+    assert torch.equal(part["pixel_values"], whole["pixel_values"][second : second + 1])
+    of_second = slice(4 * second, 4 * (second + 1))  # thirty frames in clips of eight
+    for name in ("pixel_values_videos", "num_frames"):
+        assert torch.equal(part[name], whole[name][of_second])
 
 
 def test_answers_are_tokenised_in_their_place(processor, clips):

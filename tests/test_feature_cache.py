@@ -100,10 +100,10 @@ def test_a_folder_of_other_features_is_refused(frozen, videos, tmp_path):
 
 def test_features_beyond_float16_are_refused(frozen, videos, tmp_path, monkeypatch):
     cache = FeatureCache(tmp_path, *frozen)
-    monkeypatch.setattr(cache.encoder, "encode_chunks", lambda chunks: torch.full((len(chunks), 2), 1e5))
+    monkeypatch.setattr(cache.encoder, "encode_chunks", lambda *clips: torch.full((1, 2), 1e5))
     with pytest.raises(ValueError, match=rf"got features up to 100000 from {videos[0]}"):
         cache.build(videos[:1])
-    assert index_lines(tmp_path) == {"seconds": [], "vision": [], "temporal": []}
+    assert index_lines(tmp_path) == {"seconds": [], "facts": [], "vision": [], "temporal": []}
 
 
 # several processes, and stops

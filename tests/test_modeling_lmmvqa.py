@@ -88,7 +88,7 @@ def test_beams_and_several_sequences(decoded, options):
     assert torch.equal(beams[2:4, -6:], single[:, -6:])
 
 
-def test_the_towers_see_each_chunk_once_a_generate(decoded):
+def test_the_towers_see_each_key_frame_and_clip_once_a_generate(decoded):
     model, processor = tiny_pair()
     calls = []
     for name in ("vision_tower", "temporal_tower"):
@@ -97,8 +97,9 @@ def test_the_towers_see_each_chunk_once_a_generate(decoded):
         )
     inputs = processor(decoded)
     model.generate(**inputs, **GREEDY, num_beams=2)
-    num_chunks = int(inputs["num_chunks"].sum())
-    assert calls == ["vision_tower"] * num_chunks + ["temporal_tower"] * num_chunks
+    num_chunks, num_clips = (int(inputs[name].sum()) for name in ("num_chunks", "num_clips"))
+    assert num_clips == 4 * num_chunks  # thirty frames a second in clips of eight
+    assert calls == ["vision_tower"] * num_chunks + ["temporal_tower"] * num_clips
 
 
 # one batch, one video, one checkpoint
@@ -308,7 +309,9 @@ def test_features_give_the_logits_of_pixels(decoded, options):
 def test_key_frame_features_beside_chunks(decoded, fusion):
     model, processor = tiny_pair(temporal_fusion=fusion)
     encoded = [
-        EncodedVideo(encoding.vision_features, chunks=video.chunks)
+        EncodedVideo(
+            encoding.vision_features, clips=video.clips, num_clips=video.num_clips, num_frames=video.num_frames
+        )
         for encoding, video in zip(encode(model, processor, decoded), decoded, strict=True)
     ]
     with torch.no_grad():

@@ -118,6 +118,24 @@ def test_batch_row_equals_single(model):
         torch.testing.assert_close(model(batch).pooler_output[1:2], model(batch[1:2]).pooler_output)
 
 
+@pytest.mark.parametrize("pathway", ["both", "slow", "fast"])
+def test_frames_that_fill_a_clip_up_are_not_averaged(model, pathway):
+    model = copy.deepcopy(model)
+    model.config.pathway = pathway
+    clips = wave((3, 12, 3, 32, 32))
+    num_frames = torch.tensor([12, 7, 1])
+    with torch.no_grad():
+        outputs, whole = model(clips, num_frames=num_frames), model(clips)
+    torch.testing.assert_close(outputs.pooler_output[0], whole.pooler_output[0])
+    slow_frames = model.slow_frame_indices(12).tolist()
+    for index, count in enumerate(num_frames.tolist()):
+        positions = {"slow": sum(frame < count for frame in slow_frames), "fast": count}
+        maps = {"slow": outputs.slow_maps, "fast": outputs.fast_maps}
+        names = ["slow", "fast"] if pathway == "both" else [pathway]
+        expected = torch.cat([maps[name][index, :, : positions[name]].mean((1, 2, 3)) for name in names])
+        torch.testing.assert_close(outputs.pooler_output[index], expected)
+
+
 def test_reload_gives_identical_output(model, tmp_path):
     model.save_pretrained(tmp_path)
     reloaded, info = LmmVqaSlowFastModel.from_pretrained(

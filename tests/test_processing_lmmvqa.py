@@ -28,7 +28,10 @@ def test_settings_of_one_call(tiny, clips):
     processor = tiny[1]
     inputs = processor(clips[0], key_frame_size=48, chunk_frames=5)
     assert inputs["pixel_values"].shape == (1, 3, 48, 48)
+    assert inputs["pixel_values_videos"].shape == (3, 5, 3, 32, 32)
+    inputs = processor(clips[0], chunk_frames=5, chunk_sampling="first_frames")
     assert inputs["pixel_values_videos"].shape == (1, 5, 3, 32, 32)
+    assert "num_clips" not in inputs and "num_frames" not in inputs
     assert processor(clips[0])["pixel_values"].shape == (1, 3, 32, 32)
 
 
@@ -103,7 +106,8 @@ def test_the_video_stands_before_the_question(tiny, clips):
     assert inputs["attention_mask"][0].tolist() == [0] * 4 + [1] * (inputs["input_ids"].shape[1] - 4)
     assert inputs["num_chunks"].tolist() == [1, 2]
     assert inputs["pixel_values"].shape == (3, 3, 32, 32)
-    assert inputs["pixel_values_videos"].shape == (3, 8, 3, 32, 32)
+    assert inputs["pixel_values_videos"].shape == (12, 8, 3, 32, 32)
+    assert inputs["num_clips"].tolist() == [4] * 3 and inputs["num_frames"].tolist() == [8, 8, 7, 7] * 3
 
 
 def test_a_question_and_an_answer_of_ones_own(tiny, clips):
@@ -262,6 +266,8 @@ def test_the_round_trip_keeps_every_setting(tmp_path, clips):
         "key_frame_size": 48,
         "chunk_size": 40,
         "chunk_frames": 5,
+        "chunk_sampling": "first_frames",
+        "keep_incomplete_second": False,
         "image_mean": [0.1, 0.2, 0.3],
         "image_std": [0.4, 0.5, 0.6],
         "chunk_mean": [0.7, 0.8, 0.9],
@@ -284,8 +290,21 @@ def test_defaults_stand_in_the_saved_file(tmp_path):
     assert saved["level_thresholds"] == [40, 60]
     video = saved["video_processor"]
     assert (video["key_frame_size"], video["chunk_size"], video["chunk_frames"]) == (224, 224, 32)
+    assert (video["chunk_sampling"], video["keep_incomplete_second"]) == ("second", True)
     assert video["image_mean"] == [0.48145466, 0.4578275, 0.40821073]
     assert video["chunk_std"] == [0.225, 0.225, 0.225]
+
+
+def test_a_file_saved_before_there_was_a_choice_keeps_its_frames(tmp_path):
+    LmmVqaVideoProcessor(chunk_frames=24).save_pretrained(tmp_path)
+    file = tmp_path / "video_preprocessor_config.json"
+    saved = json.loads(file.read_text())
+    assert LmmVqaVideoProcessor.from_pretrained(tmp_path).chunk_sampling == "second"
+    file.write_text(
+        json.dumps({n: v for n, v in saved.items() if n not in ("chunk_sampling", "keep_incomplete_second")})
+    )
+    loaded = LmmVqaVideoProcessor.from_pretrained(tmp_path)
+    assert (loaded.chunk_frames, loaded.chunk_sampling, loaded.keep_incomplete_second) == (24, "first_frames", False)
 
 
 def test_only_a_video_processor_of_our_kind_is_taken():

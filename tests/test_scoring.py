@@ -11,7 +11,7 @@ import torch
 from conftest import write_clip
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
-from lmmvqa.processing import decode_video
+from lmmvqa.processing import FrameSettings, decode_video
 from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck
 from lmmvqa.scoring.cli import main
@@ -218,9 +218,9 @@ def test_version(capsys):
 
 def test_the_bundled_clip():
     assert selfcheck.CLIP.stat().st_size < 400_000
-    video = decode_video(selfcheck.CLIP, key_frame_size=64, chunk_size=32, chunk_frames=32)
+    video = decode_video(selfcheck.CLIP, FrameSettings(key_frame_size=64, chunk_size=32, chunk_frames=32))
     assert video.facts.frames == 90
-    assert video.chunks.shape == (3, 32, 32, 32, 3)
+    assert video.clips.shape == (3, 32, 32, 32, 3)
 
 
 def test_selfcheck_finds_another_score(capsys, tiny, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -12,12 +13,13 @@ from conftest import write_clip
 from PIL import Image
 
 from lmmvqa.modeling_lmmvqa import LmmVqaVideoProcessor
-from lmmvqa.processing import VideoDecodingError, decode_video
+from lmmvqa.processing import FrameSettings, VideoDecodingError, decode_video
 from lmmvqa.processing.video_decoding_lmmvqa import decode_portions
 
 
-def decode(source, chunk_frames=8, fps=None):
-    return decode_video(source, key_frame_size=16, chunk_size=8, chunk_frames=chunk_frames, fps=fps)
+def decode(source, chunk_frames=8, fps=None, **settings):
+    settings = FrameSettings(key_frame_size=16, chunk_size=8, chunk_frames=chunk_frames, **settings)
+    return decode_video(source, settings, fps)
 
 
 def numbered_pictures(num_frames, size=(32, 24)):
@@ -50,64 +52,141 @@ def frame_numbers(pictures):
     return pictures[..., 0, 0, 0].tolist()
 
 
-@pytest.mark.parametrize(
-    "times, key_frames",
-    [
-        (even_times(30, 30), [0]),
-        (even_times(60, 30), [0, 30]),
-        (even_times(90, 30), [0, 30, 60]),
-        (even_times(12, 4), [0, 4, 8]),
-        (even_times(240, 120), [0, 120]),
-        (even_times(9, 30), [0]),  # too short for a second, but all there is
-        (even_times(75, 30), [0, 30]),  # the last half second gives no chunk
-        (even_times(89, 30), [0, 30]),
-        (even_times(30, 30) + [1 + t for t in even_times(10, 10)], [0, 30]),  # variable frame rate
-        (even_times(10, 10) + [3 + t for t in even_times(10, 10)], [0, 10]),  # no frame starts in seconds 1 and 2
-        ([5 + t for t in even_times(60, 30)], [0, 30]),  # time stamps that do not start at zero
-    ],
-)
-def test_each_second_has_a_chunk_that_starts_with_its_key_frame(tmp_path, times, key_frames):
-    video = decode(write_numbered_clip(tmp_path / "clip.mkv", times))
+def own_frames(video):
+    """The numbers of the frames of each chunk, clip by clip, without the repetitions that fill clips up."""
+    clips = iter(
+        numbers[:count] for numbers, count in zip(frame_numbers(video.clips), video.num_frames.tolist(), strict=True)
+    )
+    return [[next(clips) for _ in range(count)] for count in video.num_clips.tolist()]
+
+
+WHOLE_SECONDS = [
+    (even_times(30, 30), [0]),
+    (even_times(60, 30), [0, 30]),
+    (even_times(90, 30), [0, 30, 60]),
+    (even_times(12, 4), [0, 4, 8]),
+    (even_times(240, 120), [0, 120]),
+    (even_times(9, 30), [0]),  # too short for a second, but all there is
+    (even_times(30, 30) + [1 + t for t in even_times(10, 10)], [0, 30]),  # variable frame rate
+    (even_times(10, 10) + [3 + t for t in even_times(10, 10)], [0, 10]),  # no frame starts in seconds 1 and 2
+    ([5 + t for t in even_times(60, 30)], [0, 30]),  # time stamps that do not start at zero
+]
+
+
+@pytest.mark.parametrize("chunk_sampling", ["second", "first_frames"])
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("times, key_frames", WHOLE_SECONDS)
+def test_each_second_has_a_chunk_that_starts_with_its_key_frame(tmp_path, times, key_frames, keep, chunk_sampling):
+    path = write_numbered_clip(tmp_path / "clip.mkv", times)
+    video = decode(path, keep_incomplete_second=keep, chunk_sampling=chunk_sampling)
     assert frame_numbers(video.key_frames) == key_frames
-    assert [numbers[0] for numbers in frame_numbers(video.chunks)] == key_frames
+    assert [clips[0][0] for clips in own_frames(video)] == key_frames
     assert video.facts.frames == len(times)
     assert video.facts.duration == pytest.approx(times[-1] - times[0] + times[-1] - times[-2], abs=0.1)
 
 
-def test_a_chunk_holds_consecutive_frames_and_repeats_the_last_one_at_the_end(tmp_path):
-    video = decode(write_numbered_clip(tmp_path / "clip.mkv", even_times(8, 4)), chunk_frames=6)
-    assert frame_numbers(video.chunks) == [[0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 7, 7]]
+@pytest.mark.parametrize(
+    "num_frames, key_frames, in_last_chunk",
+    [
+        (89, [0, 30, 60], range(60, 89)),
+        (75, [0, 30, 60], range(60, 75)),  # half a second is a chunk
+        (74, [0, 30], range(30, 74)),  # less joins the chunk before
+        (61, [0, 30], range(30, 61)),
+    ],
+)
+def test_the_last_second_counts_where_it_is_not_complete(tmp_path, num_frames, key_frames, in_last_chunk):
+    path = write_numbered_clip(tmp_path / "clip.mkv", even_times(num_frames, 30))
+    video = decode(path)
+    assert frame_numbers(video.key_frames) == key_frames
+    assert sorted(sum(own_frames(video)[-1], [])) == list(in_last_chunk)
+    left_out = decode(path, keep_incomplete_second=False)
+    assert frame_numbers(left_out.key_frames) == [0, 30]
+    assert sorted(sum(own_frames(left_out)[-1], [])) == list(range(30, 60))
+
+
+@pytest.mark.parametrize("fps", [1, 8, 24, 25, 30, 50, 60, 120])
+def test_every_frame_of_every_second_is_seen_once(fps):
+    num_frames = min(2 * fps, 240)
+    clips = own_frames(decode(numbered_pictures(num_frames), chunk_frames=32, fps=fps))
+    assert len(clips) == 2
+    for second, of_second in enumerate(clips):
+        assert len(of_second) == -(-fps // 32)
+        assert sorted(sum(of_second, [])) == list(range(second * fps, (second + 1) * fps))
+        steps = {number - last for clip in of_second for last, number in pairwise(clip)}
+        assert steps <= {len(of_second)}  # each clip spreads over the whole second
+
+
+def test_beyond_the_highest_frame_rate_frames_are_taken_evenly():
+    for fps, step in ((33, 2), (64, 2), (65, 4), (200, 8)):
+        clips = own_frames(decode(numbered_pictures(fps), fps=fps))
+        assert sorted(sum(clips[0], [])) == list(range(0, fps, step))
+
+
+def test_doubled_frames_give_the_same_clips_twice():
+    for fps in (24, 25, 30):
+        pictures = numbered_pictures(2 * fps)
+        once = decode(pictures, chunk_frames=32, fps=fps)
+        twice = decode(pictures.repeat(2, axis=0), chunk_frames=32, fps=2 * fps)
+        assert np.array_equal(twice.key_frames, once.key_frames)
+        for first in (0, 1):
+            assert np.array_equal(twice.clips[first::2], once.clips)
+            assert np.array_equal(twice.num_frames[first::2], once.num_frames)
+
+
+def test_a_clip_is_filled_up_with_its_last_frame():
+    video = decode(numbered_pictures(20), fps=10)
+    assert frame_numbers(video.clips)[:2] == [[0, 2, 4, 6, 8, 8, 8, 8], [1, 3, 5, 7, 9, 9, 9, 9]]
+    assert video.num_clips.tolist() == [2, 2] and video.num_frames.tolist() == [5] * 4
+
+
+def test_the_first_frames_from_the_key_frame_on_as_a_chunk(tmp_path):
+    path = write_numbered_clip(tmp_path / "clip.mkv", even_times(8, 4))
+    video = decode(path, chunk_frames=6, chunk_sampling="first_frames")
+    assert frame_numbers(video.clips) == [[0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 7, 7]]
+    assert video.num_clips.tolist() == [1, 1] and video.num_frames.tolist() == [6, 6]
     assert video.key_frames.shape == (2, 16, 16, 3)
-    assert video.chunks.shape == (2, 6, 8, 8, 3)
-    assert video.chunks.dtype == video.key_frames.dtype == np.uint8
+    assert video.clips.shape == (2, 6, 8, 8, 3)
+    assert video.clips.dtype == video.key_frames.dtype == np.uint8
 
 
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="got chunk_sampling='every', expected 'second' or 'first_frames'"):
+        decode(numbered_pictures(2), chunk_sampling="every")
+
+
+@pytest.mark.parametrize("chunk_sampling", ["second", "first_frames"])
 @pytest.mark.parametrize(
     "times",
     [
         even_times(150, 30),
-        even_times(165, 30),  # the last half second gives no chunk
+        even_times(165, 30),  # the last half second is a chunk
+        even_times(155, 30),  # the last sixth of a second belongs to the chunk before
         even_times(9, 30),
-        even_times(8, 1),  # chunks run through all seconds that follow
+        even_times(8, 1),  # the first frames run through all seconds that follow
         even_times(10, 10) + [3 + t for t in even_times(20, 10)],  # no frame starts in seconds 1 and 2
     ],
 )
-def test_portions_are_the_whole_video_in_order(tmp_path, times):
+def test_portions_are_the_whole_video_in_order(tmp_path, times, chunk_sampling):
     path = write_numbered_clip(tmp_path / "clip.mkv", times)
-    whole = decode(path)
-    assert whole.seconds.tolist() == sorted({int(times[index]) for index in frame_numbers(whole.key_frames)})
+    settings = FrameSettings(16, 8, 8, chunk_sampling=chunk_sampling)
+    whole = decode_video(path, settings)
+    assert whole.seconds.tolist() == [int(times[index]) for index in frame_numbers(whole.key_frames)]
     for portion in (1, 2, 5):
-        parts = decode_portions(path, lambda part: part, portion, 16, 8, 8)
-        assert [len(part.chunks) for part in parts[:-1]] == [portion] * (len(parts) - 1)
-        assert 1 <= len(parts[-1].chunks) <= portion
-        for name in ("key_frames", "chunks", "seconds"):
+        parts = decode_portions(path, lambda part: part, portion, settings)
+        assert [len(part.seconds) for part in parts[:-1]] == [portion] * (len(parts) - 1)
+        assert 1 <= len(parts[-1].seconds) <= portion
+        assert parts[-1].facts == whole.facts
+        for name in ("key_frames", "clips", "num_clips", "num_frames", "seconds"):
             assert np.array_equal(np.concatenate([getattr(part, name) for part in parts]), getattr(whole, name))
-            assert np.array_equal(getattr(whole.part(1, 3), name), getattr(whole, name)[1:3])
+        part = whole.part(1, 3)
+        assert own_frames(part) == own_frames(whole)[1:3]
+        for name in ("key_frames", "num_clips", "seconds"):
+            assert np.array_equal(getattr(part, name), getattr(whole, name)[1:3])
 
 
 def test_a_portion_is_handed_on_while_the_video_is_read():
-    parts = decode_portions(numbered_pictures(250), lambda part: part, 2, 16, 8, 8, fps=30)
-    assert [part.facts.frames for part in parts] == [61, 121, 181, 241]
+    parts = decode_portions(numbered_pictures(250), lambda part: part, 2, FrameSettings(16, 8, 8), fps=30)
+    assert [part.facts.frames for part in parts] == [91, 151, 211, 250]
     assert [part.seconds.tolist() for part in parts] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
@@ -126,12 +205,12 @@ def test_every_form_of_a_video_gives_the_same_frames(tmp_path):
     for form, source in sources.items():
         video = decode(source, fps=30)
         assert np.array_equal(video.key_frames, as_file.key_frames), form
-        assert np.array_equal(video.chunks, as_file.chunks), form
+        assert np.array_equal(video.clips, as_file.clips), form
 
 
 def test_frame_rate_of_an_array(tmp_path):
-    assert len(decode(numbered_pictures(60), fps=20).chunks) == 3
-    assert len(LmmVqaVideoProcessor().decode(numbered_pictures(60), [{"fps": 20}])[0].chunks) == 3
+    assert len(decode(numbered_pictures(60), fps=20).seconds) == 3
+    assert len(LmmVqaVideoProcessor().decode(numbered_pictures(60), [{"fps": 20}])[0].seconds) == 3
 
 
 def test_a_picture_is_a_video_of_one_frame(tmp_path):
@@ -140,8 +219,9 @@ def test_a_picture_is_a_video_of_one_frame(tmp_path):
     picture.save(tmp_path / "picture.png")
     as_file = decode(tmp_path / "picture.png")
     assert as_file.facts.frames == 1
-    assert as_file.chunks.shape[:2] == (1, 8)
-    assert (as_file.chunks == as_file.chunks[:, :1]).all()
+    assert as_file.clips.shape[:2] == (1, 8)
+    assert (as_file.clips == as_file.clips[:, :1]).all()
+    assert as_file.num_frames.tolist() == [1]
     for source in (picture, gradient, str(tmp_path / "picture.png")):
         assert np.array_equal(decode(source).key_frames, as_file.key_frames)
 
@@ -190,7 +270,7 @@ def test_formats(tmp_path, name, codec, pixel_format, size, options, aspect_rati
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture + 100, format="rgb24")))
         container.mux(stream.encode(None))
     video = decode(tmp_path / name)
-    assert len(video.chunks) == 2
+    assert len(video.seconds) == 2
     assert video.key_frames.mean((1, 2, 3)) == pytest.approx([100, 130], abs=6)
 
 
@@ -203,18 +283,18 @@ def test_a_damaged_file_gives_the_same_frames_on_every_run(tmp_path, caplog):
     path.write_bytes(data)
     runs = [decode(path), decode(path), decode(io.BytesIO(data))]
     assert "damaged" in caplog.text
-    parts = decode_portions(path, lambda part: part, 1, 16, 8, 8)
+    parts = decode_portions(path, lambda part: part, 1, FrameSettings(16, 8, 8))
     for run in runs[1:]:
         assert np.array_equal(run.key_frames, runs[0].key_frames)
-        assert np.array_equal(run.chunks, runs[0].chunks)
-    assert np.array_equal(np.concatenate([part.chunks for part in parts]), runs[0].chunks)
+        assert np.array_equal(run.clips, runs[0].clips)
+    assert np.array_equal(np.concatenate([part.clips for part in parts]), runs[0].clips)
 
 
 def test_a_truncated_file_is_scored_with_a_warning(tmp_path, caplog):
     path = write_clip(tmp_path / "clip.avi", num_frames=120, codec="mjpeg", pixel_format="yuvj420p")
     data = Path(path).read_bytes()
     Path(path).write_bytes(data[: len(data) // 2])
-    assert len(decode(path).chunks) in (1, 2)
+    assert len(decode(path).seconds) in (1, 2)
     assert "clip.avi" in caplog.text
 
 
@@ -276,16 +356,21 @@ def test_no_frames_and_unknown_types_are_refused():
 
 def test_fragments_are_the_middles_of_cells_at_full_resolution():
     frame = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    mosaic = decode_video(frame, 32, 8, 4, key_frame_fragments=2).key_frames[0]
+    mosaic = decode_video(frame, FrameSettings(32, 8, 4, key_frame_fragments=2)).key_frames[0]
     # Cells of 48 x 64 pixels, patches of 16 x 16
     np.testing.assert_array_equal(mosaic[:16, :16], frame[16:32, 24:40])
     np.testing.assert_array_equal(mosaic[16:, 16:], frame[64:80, 88:104])
 
 
 def test_small_frames_are_enlarged_for_fragments():
-    assert decode_video(np.zeros((20, 30, 3), np.uint8), 32, 8, 4, key_frame_fragments=4).key_frames.shape[1] == 32
+    assert (
+        decode_video(np.zeros((20, 30, 3), np.uint8), FrameSettings(32, 8, 4, key_frame_fragments=4)).key_frames.shape[
+            1
+        ]
+        == 32
+    )
 
 
 def test_fragments_must_divide_the_side():
     with pytest.raises(ValueError, match="3 fragments a side for 32 pixels"):
-        decode_video(np.zeros((20, 30, 3), np.uint8), 32, 8, 4, key_frame_fragments=3)
+        decode_video(np.zeros((20, 30, 3), np.uint8), FrameSettings(32, 8, 4, key_frame_fragments=3))

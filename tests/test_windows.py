@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.scoring.cli import main
+from lmmvqa.scoring.report import ROW_KEYS
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def test_the_score_is_the_mean_of_the_parts_weighted_by_duration(frames, unlimit
     parts = [unlimited(frames[start : start + 60]) for start in (0, 60, 120)]
     assert [(window["start"], window["end"]) for window in result["windows"]] == [(0, 2), (2, 4), (4, 6)]
     for window, part in zip(result["windows"], parts, strict=True):
-        assert set(window) == {"start", "end", *part} - {"windows", "scale"}
+        assert set(window) == {"start", "end", "score", "score_std", "level", "level_probabilities", "answer"}
         assert (window["level"], window["answer"]) == (part["level"], part["answer"])
         for name in ("score", "score_std", "level_probabilities"):  # sums run in another order on other processors
             assert window[name] == pytest.approx(part[name], abs=1e-4)
@@ -147,7 +149,7 @@ def test_a_video_that_fits_has_the_result_of_the_model_bit_for_bit(frames, clips
     for video in (frames, clips[2]):
         log_probabilities = model.answer_log_probabilities(processor.score_answer_ids, **processor(video))
         (expected,) = processor.post_process_scores(log_probabilities)
-        assert scorer(video) == vars(expected)
+        assert scorer(video) == vars(expected) | vars(processor.video_processor.decode(video)[0].facts)
         assert expected.windows is None
 
 
@@ -223,8 +225,56 @@ def test_features_generate_what_pixels_do(clips, tiny, monkeypatch):
 
 def test_a_prompt_beyond_the_context_is_refused(clip):
     model, processor = limited_pair(2)
-    with pytest.raises(ValueError, match="score long videos with the pipeline"):
+    with pytest.raises(ValueError, match="score long videos with `rate_videos`"):
         model.answer_log_probabilities(processor.score_answer_ids, **processor(clip))
+
+
+def test_more_than_a_window_in_one_prompt_is_refused(clip):
+    _, processor = tiny_pair()
+    processor.max_window_seconds = 5
+    with pytest.raises(ValueError, match="got a video of 6 one-second chunks, expected at most 5.*model.rate_videos"):
+        processor(clip)
+    processor.max_window_seconds = 6
+    assert processor(clip)["num_chunks"].tolist() == [6]
+
+
+@pytest.mark.parametrize("max_window_seconds", [None, 2])
+def test_the_model_rates_as_the_pipeline_does(clip, clips, max_window_seconds):
+    model, processor = tiny_pair()
+    processor.max_window_seconds = max_window_seconds
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    videos = [clip, *clips]
+    for result, expected in zip(model.rate_videos(processor, videos), scorer(videos, batch_size=4), strict=True):
+        assert asdict(result) == expected
+    assert (model.rate_videos(processor, clip)[0].windows is None) == (max_window_seconds is None)
+
+
+def test_what_was_seen_is_part_of_the_result(clip, tmp_path):
+    model, processor = tiny_pair()
+    model.requires_grad_(False)
+    (facts,) = (vars(video.facts) for video in processor.video_processor.decode(clip))
+    assert (facts["frames"], facts["width"], facts["height"], facts["fps"]) == (180, 96, 64, 30)
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    cache = FeatureCache(tmp_path, model, processor)
+    for result in (scorer(clip), asdict(predict_scores(model, processor, [clip], cache=cache)[0])):
+        assert {name: result[name] for name in facts} == facts
+    scorer.processor.max_window_seconds = 2
+    result = scorer(clip)
+    assert {name: result[name] for name in facts} == facts
+    assert not facts.keys() & result["windows"][0].keys()
+
+
+def test_doubled_frames_do_not_change_the_score():
+    model, processor = tiny_pair()
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (50, 48, 64, 3), dtype=np.uint8)
+    processor.video_processor.chunk_frames = 32
+    scores = []
+    for fps, frames in ((25, pictures), (50, pictures.repeat(2, axis=0)), (25, pictures[::-1])):
+        videos = processor.video_processor.decode(np.ascontiguousarray(frames), [{"fps": fps}])
+        scores.append(model.rate_videos(processor, videos)[0].score)
+    assert scores[1] == pytest.approx(scores[0], abs=1e-3)
+    assert abs(scores[2] - scores[0]) > 1e-3  # what is shown does
 
 
 def test_the_command_line_shows_windows(capsys, clip, clips, tmp_path):
@@ -241,7 +291,7 @@ def test_the_command_line_shows_windows(capsys, clip, clips, tmp_path):
 
     with open(tmp_path / "rows.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[1]) == list(short)
+    assert list(rows[1]) == [name for name in short if name in ROW_KEYS]
     assert rows[1]["score"] == str(long["score"])
 
     assert main(command) == 0
