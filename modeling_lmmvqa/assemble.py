@@ -51,7 +51,8 @@ DEFAULT_DECODERS = dict.fromkeys(PRESETS, "meta-llama/Meta-Llama-3-8B-Instruct")
 OPTIONS = {
     name: getattr(LmmVqaConfig, name)
     for name in LmmVqaConfig.__annotations__
-    if not name.endswith(("_config", "_token_id")) and name not in ("tie_word_embeddings", "base_models")
+    if not name.endswith(("_config", "_token_id"))
+    and name not in ("tie_word_embeddings", "base_models", "key_frame_views")
 } | {name: getattr(LmmVqaVideoProcessor, name) for name in SETTINGS}
 
 # Parts of image-text and classification checkpoints that stand beside the vision tower
@@ -143,6 +144,8 @@ def composite_config(
     """
     _refuse_unknown(options)
     choices = {name: value for name, value in options.items() if name not in SETTINGS}
+    if isinstance(fragments := options.get("key_frame_fragments"), list):
+        choices["key_frame_views"] = len(fragments)
     parts = {"vision_config": vision_config, "temporal_config": temporal_config, "text_config": decoder_config}
     # Without the place on this machine that a configuration was read from
     dicts = {name: {**part.to_dict(), "_name_or_path": ""} for name, part in parts.items()}

@@ -214,6 +214,9 @@ class LmmVqaConfig(PreTrainedConfig):
     projector_dropout (`float`): Dropout on the inputs of the projectors and inside the ViT layer.
     spatial_grid_size (`int`):
         Side of the grid to which each key frame's tokens are pooled: 16, 8, 4 or 2 for CLIP (N_t = 256 ... 4).
+    key_frame_views (`int`):
+        Pictures that the vision tower sees of each key frame, see `key_frame_fragments` of the video processor. Their
+        tokens stand side by side before the projector.
     spatial_reduction (`str`):
         `"none"` keeps the tokens of every key frame (Eq. 4), `"mean"` averages over key frames (Algorithm 1).
     temporal_reduction (`str`):
@@ -260,6 +263,7 @@ class LmmVqaConfig(PreTrainedConfig):
     spatial_projector_intermediate_size: int = 4096
     projector_dropout: float = 0.0
     spatial_grid_size: int = 16
+    key_frame_views: int = 1
     spatial_reduction: Literal["none", "mean"] = "none"
     temporal_reduction: Literal["mean", "none"] = "mean"
     temporal_fusion: Literal["decoder", "vision"] = "decoder"

@@ -118,7 +118,8 @@ class LmmVqaPerceiverProjector(nn.Module):
     def __init__(self, config: LmmVqaConfig):
         super().__init__()
         width = config.vision_config.hidden_size
-        num_queries = config.spatial_grid_size**2 + (config.use_temporal_tokens and config.temporal_fusion == "vision")
+        num_queries = config.key_frame_views * config.spatial_grid_size**2
+        num_queries += config.use_temporal_tokens and config.temporal_fusion == "vision"
         self.queries = nn.Parameter(torch.zeros(num_queries, width))
         self.norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, config.spatial_projector_num_attention_heads, batch_first=True)
@@ -211,10 +212,11 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         Features of the vision tower before the projector: what a feature cache stores.
 
         Args:
-            pixel_values: (key frames, channels, height, width).
+            pixel_values: (key frames * key_frame_views, channels, height, width).
 
         Returns:
-            (key frames, spatial_grid_size**2, vision hidden_size); every token for the perceiver, which pools itself.
+            (key frames, key_frame_views * spatial_grid_size**2, vision hidden_size); every token for the perceiver, which
+            pools itself.
         """
         features = torch.cat(
             [
@@ -225,7 +227,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         if self.config.vision_feature_select_strategy == "default":
             features = features[:, 1:]
         if self.config.spatial_projector_type == "perceiver":
-            return features
+            return self._join_views(features)
         side = round(features.shape[1] ** 0.5)
         if side**2 != features.shape[1] or side % self.config.spatial_grid_size:
             raise ValueError(
@@ -235,7 +237,17 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             )
         grid = features.transpose(1, 2).unflatten(2, (side, side))  # (frames, vision_size, side, side)
         grid = nn.functional.avg_pool2d(grid, side // self.config.spatial_grid_size)
-        return grid.flatten(2).transpose(1, 2)  # (frames, spatial_grid_size**2, vision_size)
+        return self._join_views(grid.flatten(2).transpose(1, 2))
+
+    def _join_views(self, features: torch.Tensor) -> torch.Tensor:
+        """(key frames * views, tokens, vision_size) to (key frames, views * tokens, vision_size)."""
+        views = self.config.key_frame_views
+        if len(features) % views:
+            raise ValueError(
+                f"got {len(features)} pictures for the vision tower, expected a multiple of key_frame_views={views}; give "
+                "the video processor as many key_frame_fragments"
+            )
+        return features.unflatten(0, (-1, views)).flatten(1, 2)
 
     def encode_chunks(
         self,
@@ -282,8 +294,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
         r"""
-        pixel_values (`torch.Tensor` of shape `(chunks of the batch, channels, height, width)`):
-            Key frames, the first frame of each chunk, video after video.
+        pixel_values (`torch.Tensor` of shape `(chunks of the batch * key_frame_views, channels, height, width)`):
+            Key frames, the first frame of each chunk in its views, video after video.
         num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
             How many chunks each video has.
         pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
@@ -400,8 +412,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | LmmVqaModelOutputWithPast:
         r"""
-        pixel_values (`torch.Tensor` of shape `(chunks of the batch, channels, height, width)`):
-            Key frames, the first frame of each chunk, video after video.
+        pixel_values (`torch.Tensor` of shape `(chunks of the batch * key_frame_views, channels, height, width)`):
+            Key frames, the first frame of each chunk in its views, video after video.
         pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
             Clips of the chunks, video after video.
         num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
@@ -502,8 +514,8 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | LmmVqaCausalLMOutputWithPast:
         r"""
-        pixel_values (`torch.Tensor` of shape `(chunks of the batch, channels, height, width)`):
-            Key frames, the first frame of each chunk, video after video.
+        pixel_values (`torch.Tensor` of shape `(chunks of the batch * key_frame_views, channels, height, width)`):
+            Key frames, the first frame of each chunk in its views, video after video.
         pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
             Clips of the chunks, video after video.
         num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
@@ -564,7 +576,7 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         Both towers' features before the projectors, to be given to `forward` in place of pixels.
 
         Args:
-            pixel_values: (chunks, channels, height, width).
+            pixel_values: (chunks * key_frame_views, channels, height, width).
             pixel_values_videos: (clips, frames, channels, height, width).
             num_clips, num_frames: see `LmmVqaModel.encode_chunks`.
 

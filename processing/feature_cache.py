@@ -23,6 +23,7 @@ KEY_FRAME_OPTIONS = (
     "vision_feature_select_strategy",
     "spatial_projector_type",
     "spatial_grid_size",
+    "key_frame_views",
 )
 NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize")
 KEY_FRAME_SETTINGS = ("key_frame_size", "key_frame_fragments", "image_mean", "image_std", *NORMALISATION)

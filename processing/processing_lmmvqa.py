@@ -36,6 +36,7 @@ SYSTEM_PROMPT = "You are an expert in video quality assessment."
 # What the processor must know of the model's configuration to count visual tokens, under the same names
 TOKEN_LAYOUT = (
     "spatial_grid_size",
+    "key_frame_views",
     "spatial_reduction",
     "temporal_reduction",
     "temporal_fusion",
@@ -51,7 +52,7 @@ def visual_token_counts(layout, num_chunks: int) -> tuple[int, int]:
         layout: a processor or a configuration, whatever has the attributes of `TOKEN_LAYOUT`.
     """
     joins_vision = layout.use_temporal_tokens and layout.temporal_fusion == "vision"
-    key_frame_tokens = layout.spatial_grid_size**2 + joins_vision
+    key_frame_tokens = layout.key_frame_views * layout.spatial_grid_size**2 + joins_vision
     if layout.spatial_reduction == "none":
         key_frame_tokens *= num_chunks
     temporal_tokens = 0
@@ -129,7 +130,7 @@ class LmmVqaProcessor(ProcessorMixin):
     chat_template (`str`, *optional*): The decoder's, unless given.
     key_frame_token (`str`): Placeholder of one key-frame token; its id is the model's `image_token_id`.
     video_token (`str`): Stands for a video in a prompt, and for one temporal token once expanded (`video_token_id`).
-    spatial_grid_size, spatial_reduction, temporal_reduction, temporal_fusion, use_temporal_tokens:
+    spatial_grid_size, key_frame_views, spatial_reduction, temporal_reduction, temporal_fusion, use_temporal_tokens:
         As in `LmmVqaConfig`.
     system_prompt, score_question, level_question (`str`): What is asked unless the caller asks something else.
     system_role (`bool`): False for chat templates without system messages: the user's turn opens with the prompt then.
@@ -176,6 +177,7 @@ class LmmVqaProcessor(ProcessorMixin):
         max_window_seconds=None,
         score_map=None,
         score_std_scale=1.0,
+        key_frame_views=1,
     ):
         _check_calibration(score_map, score_std_scale)
         if max_window_seconds is not None and max_window_seconds < 1:
@@ -185,6 +187,7 @@ class LmmVqaProcessor(ProcessorMixin):
         self.video_token_id = tokenizer.convert_tokens_to_ids(video_token)
         self.image_token_ids = [tokenizer.convert_tokens_to_ids(key_frame_token)]
         self.spatial_grid_size = spatial_grid_size
+        self.key_frame_views = key_frame_views
         self.spatial_reduction = spatial_reduction
         self.temporal_reduction = temporal_reduction
         self.temporal_fusion = temporal_fusion

@@ -14,7 +14,7 @@
 """A video in any form to key frames and chunks, in one streaming pass (section III-C, Eq. 2-3)."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -55,7 +55,8 @@ class FrameSettings:
         chunk_size: side of the chunks' frames in pixels.
         chunk_frames: frames of a clip.
         key_frame_fragments, chunk_fragments: 1 squeezes frames into their square, more cuts them into patches, see
-            `FrameScaler`.
+            `FrameScaler`. Several numbers give several views of each key frame: (1, 6) the whole frame, and a mosaic at
+            its own resolution.
         chunk_sampling: see above.
         keep_incomplete_second: a last second that is not complete counts: of half a second and more it gives a chunk,
             a shorter one adds its frames to the chunk before. False leaves it out, K = floor(N / tau) as in Eq. 2,
@@ -65,7 +66,7 @@ class FrameSettings:
     key_frame_size: int
     chunk_size: int
     chunk_frames: int
-    key_frame_fragments: int = 1
+    key_frame_fragments: int | Sequence[int] = 1
     chunk_fragments: int = 1
     chunk_sampling: Literal["second", "first_frames"] = "second"
     keep_incomplete_second: bool = True
@@ -74,13 +75,20 @@ class FrameSettings:
         if self.chunk_sampling not in ("second", "first_frames"):
             raise ValueError(f"got chunk_sampling={self.chunk_sampling!r}, expected 'second' or 'first_frames'")
 
+    @property
+    def key_frame_views(self) -> list[int]:
+        """`key_frame_fragments` of each view of a key frame."""
+        fragments = self.key_frame_fragments
+        return [fragments] if isinstance(fragments, int) else list(fragments)
+
 
 @dataclass
 class DecodedVideo:
     """What both towers need of one video, and nothing of full resolution.
 
     Attributes:
-        key_frames: (chunks, key_frame_size, key_frame_size, 3) uint8 RGB, the first frame of each one-second chunk.
+        key_frames: (chunks * views, key_frame_size, key_frame_size, 3) uint8 RGB, the first frame of each one-second
+            chunk, in each of its views.
         clips: (clips, chunk_frames, chunk_size, chunk_size, 3) uint8 RGB, the frames of each chunk, see
             `FrameSettings`; a clip of fewer frames repeats its last one.
         num_clips: (chunks,) clips of each chunk.
@@ -136,9 +144,13 @@ def _part(video: DecodedVideo | EncodedVideo, first: int, end: int) -> dict:
     """The fields of some of a video's chunks."""
     parts = {name: value for name, value in vars(video).items() if value is not None}
     if "clips" in parts:
-        first_clip, end_clip = (int(video.num_clips[:border].sum()) for border in (first, end))
-    for name in parts.keys() - {"facts"}:
-        parts[name] = parts[name][first_clip:end_clip] if name in ("clips", "num_frames") else parts[name][first:end]
+        of_chunks = slice(*(int(video.num_clips[:border].sum()) for border in (first, end)))
+        parts |= {"clips": video.clips[of_chunks], "num_frames": video.num_frames[of_chunks]}
+    if "key_frames" in parts:
+        views = len(video.key_frames) // len(video.seconds)
+        parts["key_frames"] = video.key_frames[first * views : end * views]
+    for name in parts.keys() & {"seconds", "num_clips", "vision_features", "temporal_features"}:
+        parts[name] = parts[name][first:end]
     return parts
 
 
@@ -188,7 +200,7 @@ class _Chunk:
     """A chunk while its frames come in, those of the chunks' size."""
 
     second: int
-    key_frame: np.ndarray
+    key_frame: list[np.ndarray]  # its views
     frames: list[np.ndarray] = field(default_factory=list)
     frames_behind: list[np.ndarray] = field(default_factory=list)  # of an incomplete second
     stride: int = 1  # one of so many frames is kept
@@ -214,27 +226,21 @@ def _cut(
     frames: VideoFrames, source: VideoSource, portion: int | None, settings: FrameSettings
 ) -> Iterator[DecodedVideo]:
     """Frames to key frames and chunks, `portion` of them at a time."""
-    scale_key_frame = FrameScaler(settings.key_frame_size, settings.key_frame_fragments)
+    scale_key_frame = [FrameScaler(settings.key_frame_size, fragments) for fragments in settings.key_frame_views]
     scale_chunk_frame = FrameScaler(settings.chunk_size, settings.chunk_fragments)
-    are_same = (scale_chunk_frame.size, scale_chunk_frame.fragments) == (
-        scale_key_frame.size,
-        scale_key_frame.fragments,
-    )
     takes_first = settings.chunk_sampling == "first_frames"
     chunks, growing = [], []  # those that are not handed on yet, and of them those that may take the next frame
     for time, _, frame in frames:
         second = math.floor(time + 1e-6)
-        picture = None
         if not chunks or second > chunks[-1].second:
             # One chunk stays back: it may have to take the frames of a short second behind it
             if portion is not None and len(chunks) - max(1, len(growing)) >= portion:
                 yield _decoded(chunks[:portion], settings, frames.facts)
                 del chunks[:portion]
-            picture = scale_key_frame(frame)
-            chunks.append(_Chunk(second, picture))
+            chunks.append(_Chunk(second, [scale(frame) for scale in scale_key_frame]))
             growing = [*growing, chunks[-1]] if takes_first else [chunks[-1]]
         takers = [chunk for chunk in growing if chunk.takes_next()]
-        if takers and (picture is None or not are_same):
+        if takers:
             picture = scale_chunk_frame(frame)
         for chunk in takers:
             chunk.add(picture, MAX_CLIPS * settings.chunk_frames)
@@ -268,7 +274,7 @@ def _decoded(chunks: list[_Chunk], settings: FrameSettings, facts: VideoFacts) -
     if settings.chunk_sampling == "first_frames":
         num_frames = [settings.chunk_frames] * len(chunks)
     return DecodedVideo(
-        key_frames=np.stack([chunk.key_frame for chunk in chunks]),
+        key_frames=np.stack([view for chunk in chunks for view in chunk.key_frame]),
         clips=np.stack([np.stack(clip) for clip in whole]),
         num_clips=np.array([len(of_chunk) for of_chunk in clips]),
         num_frames=np.array(num_frames),

@@ -36,8 +36,9 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     key_frame_size (`int`): Side of the key frames in pixels.
     chunk_size (`int`): Side of the chunks' frames in pixels.
     chunk_frames (`int`): Frames of a clip, see `FrameSettings`.
-    key_frame_fragments, chunk_fragments (`int`):
-        1 squeezes frames into their square, more cuts them into patches, see `FrameScaler`.
+    key_frame_fragments (`int` or `list[int]`), chunk_fragments (`int`):
+        1 squeezes frames into their square, more cuts them into patches, see `FrameScaler`; several numbers give
+        several views of each key frame.
     chunk_sampling (`str`): "second" or "first_frames", see `FrameSettings`.
     keep_incomplete_second (`bool`): Whether a last second counts that is not complete, see `FrameSettings`.
     chunk_mean, chunk_std (`list[float]`): Normalisation of the chunks' channels, after division by 255.
@@ -46,7 +47,7 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     key_frame_size: int
     chunk_size: int
     chunk_frames: int
-    key_frame_fragments: int
+    key_frame_fragments: int | list[int]
     chunk_fragments: int
     chunk_sampling: str
     keep_incomplete_second: bool
@@ -84,7 +85,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     Decodes each video once (see `FrameSettings`) and makes both towers' inputs. The defaults suit CLIP ViT-L/14
     (`image_mean`, `image_std`) and SlowFast R50 (`chunk_mean`, `chunk_std`, 32 frames a clip).
 
-    Calling it with one video or a list gives `pixel_values` (chunks of the batch, 3, key_frame_size, key_frame_size),
+    Calling it with one video or a list gives `pixel_values` (chunks * views, 3, key_frame_size, key_frame_size),
     `pixel_values_videos` (clips of the batch, chunk_frames, 3, chunk_size, chunk_size), `num_chunks` (num_videos,), how
     many chunks each video has, `num_clips` (chunks of the batch,), how many clips each chunk has, and `num_frames`
     (clips of the batch,), how many frames of each clip are its own. With `chunk_sampling="first_frames"` a clip is a

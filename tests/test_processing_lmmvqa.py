@@ -307,6 +307,24 @@ def test_a_file_saved_before_there_was_a_choice_keeps_its_frames(tmp_path):
     assert (loaded.chunk_frames, loaded.chunk_sampling, loaded.keep_incomplete_second) == (24, "first_frames", False)
 
 
+@pytest.mark.parametrize("spatial_projector_type", ["vit", "mlp", "perceiver"])
+def test_two_views_of_each_key_frame(clips, spatial_projector_type):
+    model, processor = tiny_pair(key_frame_views=2, spatial_projector_type=spatial_projector_type)
+    with pytest.raises(
+        ValueError, match="got 3 pictures for the vision tower, expected a multiple of key_frame_views=2"
+    ):
+        model(**processor(clips[:2]))
+    processor.video_processor.key_frame_fragments = [1, 2]
+    inputs = processor(clips[:2])
+    assert inputs["pixel_values"].shape == (6, 3, 32, 32)
+    assert (inputs["input_ids"] == processor.image_token_ids[0]).sum(1).tolist() == [8, 16]
+    with torch.no_grad():
+        logits = model(**inputs, logits_to_keep=1).logits
+        torch.testing.assert_close(model(**processor(clips[0]), logits_to_keep=1).logits[0], logits[0])
+        (features,) = processor.video_processor.encode(clips[1], model)
+    assert features.vision_features.shape[:2] == (2, 8)
+
+
 def test_only_a_video_processor_of_our_kind_is_taken():
     with pytest.raises(TypeError, match="got a video_processor of type dict"):
         LmmVqaProcessor({}, tiny_tokenizer())

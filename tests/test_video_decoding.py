@@ -362,6 +362,16 @@ def test_fragments_are_the_middles_of_cells_at_full_resolution():
     np.testing.assert_array_equal(mosaic[16:, 16:], frame[64:80, 88:104])
 
 
+def test_views_of_a_key_frame():
+    pictures = np.random.default_rng(0).integers(0, 256, (60, 96, 128, 3), dtype=np.uint8)
+    both = decode_video(pictures, FrameSettings(32, 8, 4, key_frame_fragments=[1, 2]), fps=30)
+    assert both.key_frames.shape == (4, 32, 32, 3)  # two seconds, two views
+    for view, fragments in enumerate((1, 2)):
+        alone = decode_video(pictures, FrameSettings(32, 8, 4, key_frame_fragments=fragments), fps=30)
+        assert np.array_equal(both.key_frames[view::2], alone.key_frames)
+    assert np.array_equal(both.part(1, 2).key_frames, both.key_frames[2:])
+
+
 def test_small_frames_are_enlarged_for_fragments():
     assert (
         decode_video(np.zeros((20, 30, 3), np.uint8), FrameSettings(32, 8, 4, key_frame_fragments=4)).key_frames.shape[
