@@ -41,9 +41,10 @@ class FrameSettings:
     """Which frames the towers see of a video, and at what size.
 
     With `chunk_sampling="second"` a chunk is its second: all the frames whose time stamps lie in it (Eq. 2). The
-    temporal tower sees them as clips of at most `chunk_frames` frames, whose features are averaged. There are as few
-    clips as will do, C, and clip j holds the frames j, j + C, j + 2 C ... So a video of 60 frames a second is seen as
-    two of 30, each of them as fast as the temporal tower knows videos, and doubled frames change nothing at all. Up to
+    temporal tower sees them as clips of at most `chunk_frames` frames, whose features are averaged, weighted by their
+    frames. There are C clips, 1, 2 or 4, the fewest that will do, and clip j holds the frames j, j + C, j + 2C ... So a
+    video of 60 frames a second is seen as two of 30, each of them as fast as the temporal tower knows videos, and
+    where frames are doubled each clip stands there twice: nothing changes at all (`benchmarks/chunk_rules.py`). Up to
     `MAX_CLIPS * chunk_frames` frames a second each frame is seen; of more every second, fourth ... one.
 
     With `chunk_sampling="first_frames"` a chunk is the `chunk_frames` consecutive frames from its key frame on, as in
@@ -217,9 +218,14 @@ class _Chunk:
             self.stride *= 2
 
     def clips(self, most: int) -> list[list[np.ndarray]]:
-        """In the fewest clips of at most so many frames, each spread over the whole second."""
-        counts = [(frames, math.ceil(len(frames) / most)) for frames in (self.frames, self.frames_behind)]
-        return [frames[first::count] for frames, count in counts for first in range(count)]
+        """In clips of at most so many frames, each spread over the whole second."""
+        return [clip for frames in (self.frames, self.frames_behind) if frames for clip in _interleaved(frames, most)]
+
+
+def _interleaved(frames: list[np.ndarray], most: int) -> list[list[np.ndarray]]:
+    # A power of two: twice the frames are then twice the clips
+    count = 2 ** math.ceil(math.log2(max(1, len(frames) / most)))
+    return [frames[first::count] for first in range(count)]
 
 
 def _cut(

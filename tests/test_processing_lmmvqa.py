@@ -28,7 +28,7 @@ def test_settings_of_one_call(tiny, clips):
     processor = tiny[1]
     inputs = processor(clips[0], key_frame_size=48, chunk_frames=5)
     assert inputs["pixel_values"].shape == (1, 3, 48, 48)
-    assert inputs["pixel_values_videos"].shape == (3, 5, 3, 32, 32)
+    assert inputs["pixel_values_videos"].shape == (4, 5, 3, 32, 32)
     inputs = processor(clips[0], chunk_frames=5, chunk_sampling="first_frames")
     assert inputs["pixel_values_videos"].shape == (1, 5, 3, 32, 32)
     assert "num_clips" not in inputs and "num_frames" not in inputs
