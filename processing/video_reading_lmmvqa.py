@@ -13,7 +13,13 @@
 # limitations under the License.
 """A video in any form to its frames with their times: what FFmpeg opens, arrays and pictures."""
 
+import contextlib
+import functools
+import math
 import os
+import re
+import stat
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
@@ -21,7 +27,11 @@ from typing import BinaryIO, TypeVar
 import av
 import numpy as np
 import torch
-from av.stream import Disposition
+from av.container import Flags as ContainerFlags
+from av.container import InputContainer
+from av.format import ContainerFormat
+from av.format import Flags as FormatFlags
+from av.stream import Discard, Disposition
 from PIL import Image, ImageOps
 from transformers.utils import logging
 
@@ -34,15 +44,68 @@ VideoSource = str | os.PathLike | BinaryIO | np.ndarray | torch.Tensor | Image.I
 
 DEFAULT_ARRAY_FPS = 30.0
 
+# A time stamp that moves by more seconds has leapt; by less, it has gone on to the next frame, or is out of order
+LARGEST_STEP = 1.0
+# In formats made to be joined (transport streams, Ogg) a leap of more seconds is no gap; FFmpeg's own tool has 10 too
+LARGEST_GAP = 10.0
+# Frames of which whole files may fall short of what they announce, and seconds of sound that end them
+FRAMES_SHORT, SECONDS_SHORT = 1.5, 0.1
+
+# Demuxers that open what a file names instead of the file
+REFUSED_FORMATS = {"concat", "hls", "lavfi", "rtp", "rtsp", "sap", "sdp"}
+# What is no video, by its first bytes, and the way out
+NOT_VIDEOS = {
+    rb"\s*#EXTM3U": "it is a playlist (M3U8); give the media files it names",
+    rb"\s*(<\?xml[^>]*>\s*)?<MPD": "it is a playlist (DASH); give the media files it names",
+    rb"\s*ffconcat version": "it is a list of files (FFmpeg's concat); give the media files it names",
+    rb"v=0\s+o=": "it describes a network stream (SDP); record the stream to a file first",
+}
+# Of these codecs each packet holds a frame: one that gives none is lost, although their decoders do not always say so
+ONE_FRAME_A_PACKET = {"av1", "h264", "hevc"}
+
+ENCRYPTED = "it is encrypted; decrypt it first"
+
 T = TypeVar("T")
 
 
 class VideoDecodingError(ValueError):
-    """A source of which no frame can be read; the message names it and the reason."""
+    """A source that cannot be read, or too little of it; the message names it, the reason and the way out."""
+
+
+class _Refusal(Exception):
+    """The reason why a source is not read, and the way out; `VideoDecodingError` names the source too."""
+
+
+class _NoVideo(_Refusal):
+    """A refusal of which the reason may be that FFmpeg cannot go back in the source."""
 
 
 class _DamagedVideo(Exception):
     """A stream that does not decode cleanly was met while frames are decoded in parallel."""
+
+
+@dataclass(frozen=True)
+class ReadingLimits:
+    """How much is read of a file at most, and must be read at least; beyond a limit there is a `VideoDecodingError`.
+
+    `math.inf` sets no maximum, 0 no minimum.
+
+    Attributes:
+        max_pixels: of a frame. 8K video has 33 million, the largest photographs of phones have 200 million.
+        max_seconds: of a video, announced or decoded; half a day.
+        max_fps: frames that start in one second.
+        max_wall_seconds: from opening the file until its last frame, with all that is done with the frames meanwhile.
+            There is no maximum, since it depends on machine, model and video.
+        min_decoded_share: of the seconds that the file announces. Less of it may show something else than the video.
+        min_whole_share: frames without damage, of all. With less, the repairs of the decoder are seen, not the video.
+    """
+
+    max_pixels: float = 200_000_000
+    max_seconds: float = 43_200
+    max_fps: float = 1_000
+    max_wall_seconds: float = math.inf
+    min_decoded_share: float = 0.25
+    min_whole_share: float = 0.25
 
 
 @dataclass
@@ -51,7 +114,8 @@ class VideoFacts:
 
     Attributes:
         duration: seconds, from the first frame's time stamp to the end of the last frame decoded.
-        expected_duration: seconds that the file announces; None where it announces none, and for arrays and pictures.
+        expected_duration: seconds that the file announces; None where it announces none (transport streams), where
+            another track is what lasts so long (sound), and for arrays and pictures.
         frames: how many were decoded.
         damaged_frames: of these, with parts missing or made up by the decoder, and packets that gave none.
         width, height: pixels of the first frame, as it is shown upright.
@@ -72,66 +136,104 @@ class VideoFacts:
 class VideoFrames:
     """The frames of a video in order, once: (time in seconds, duration in seconds, frame).
 
+    The first time is 0 and each is later than the one before, whatever the time stamps of a file say (see `_Clock`).
+
     Attributes:
         facts: what was seen so far; of the whole video once the last frame is out.
     """
 
-    def __init__(self, frames: Iterator[tuple[float, float, av.VideoFrame]]):
+    def __init__(self, frames: Iterator[tuple[float, float, av.VideoFrame]], facts: VideoFacts):
         self._frames = frames
-        self.facts = VideoFacts()
+        self.facts = facts
 
     def __iter__(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
         facts, start = self.facts, None
-        for time, duration, frame in self._frames:
+        for seconds, duration, frame in self._frames:
             if start is None:
-                start = time
+                start = seconds
                 facts.width, facts.height = frame.width, frame.height
                 if frame.rotation % 180:
                     facts.width, facts.height = facts.height, facts.width
             facts.frames += 1
-            facts.duration = max(facts.duration, time - start + duration)
+            facts.duration = seconds - start + duration
             if facts.frames > 1:
                 facts.fps = facts.frames / facts.duration
-            yield time - start, duration, frame
+            yield seconds - start, duration, frame
 
 
-def read_frames(source: VideoSource, function: Callable[[VideoFrames], T], fps: float | None = None) -> T:
+def read_frames(
+    source: VideoSource,
+    function: Callable[[VideoFrames], T],
+    fps: float | None = None,
+    limits: ReadingLimits = ReadingLimits(),
+) -> T:
     """
     What `function` returns for the frames of a video.
 
+    No address is opened, nor another file that the source names.
+
     Args:
-        source: see `VideoSource`.
+        source: see `VideoSource`. File objects are read from their beginning; those that cannot seek, once.
         function: it must keep nothing but its result: where damage is met, it is called anew with the video from its
-            start, and the result so far is dropped.
+            start, and the result so far is dropped. Errors of FFmpeg in it count as the video's, all others pass.
         fps: frame rate of an array or a list of pictures.
+        limits: for files.
 
     Raises:
-        VideoDecodingError: the source cannot be read.
+        VideoDecodingError: the source cannot be read, or it is beyond `limits`.
         FileNotFoundError: the path does not exist.
     """
     if not _is_file(source):
-        return function(VideoFrames(_read_pictures(source, fps)))
-    is_path = isinstance(source, str | os.PathLike)
-    can_restart = is_path or source.seekable()
-    start = source.tell() if can_restart and not is_path else None
+        return function(VideoFrames(_read_pictures(source, fps), VideoFacts()))
+    deadline = time.monotonic() + limits.max_wall_seconds
+    if isinstance(source, str | os.PathLike):
+        _check_path(source)
+    with _errors_name(source):
+        can_restart = _can_restart(source)
+
+    def read(parallel: bool) -> T:
+        facts = VideoFacts()
+        try:
+            return function(VideoFrames(_read_file(source, parallel, limits, deadline, facts), facts))
+        except av.FFmpegError as error:
+            raise VideoDecodingError(
+                f"Could not read {source_name(source)}: frames of {facts.width} x {facts.height} pixels cannot be "
+                f"scaled ({error.strerror}); check the file"
+            ) from error
+
     try:
-        return function(VideoFrames(_read_file(source, parallel=can_restart)))
+        return read(parallel=can_restart)
     except _DamagedVideo:
         # What damaged frames look like then depends on timing: once more in order, for the same result on every run
-        if not is_path:
-            source.seek(start)
-        return function(VideoFrames(_read_file(source, parallel=False)))
+        return read(parallel=False)
 
 
 def source_name(source: VideoSource) -> str:
     """What messages call a video: its path, or its type."""
     if isinstance(source, str | os.PathLike):
-        return os.fspath(source)
-    return getattr(source, "name", None) or f"the given {type(source).__name__}"
+        return os.fsdecode(source)
+    return str(getattr(source, "name", None) or f"the given {type(source).__name__}")
 
 
 def _is_file(source: VideoSource) -> bool:
     return isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None))
+
+
+def _check_path(path: str | os.PathLike) -> None:
+    if os.path.exists(path):
+        return
+    if re.match(r"[A-Za-z][\w+.-]+:/", os.fsdecode(path)):
+        raise VideoDecodingError(
+            f"Could not read {source_name(path)}: it is an address, expected the path of a file; download it first"
+        )
+    raise FileNotFoundError(f"Could not read {source_name(path)}: no such file; check the path")
+
+
+def _can_restart(source: str | os.PathLike | BinaryIO) -> bool:
+    """Whether a file can be read twice, as a pipe cannot."""
+    if isinstance(source, str | os.PathLike):
+        return stat.S_ISREG(os.stat(source).st_mode)
+    return source.seekable()
 
 
 def _read_pictures(source: VideoSource, fps: float | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
@@ -143,71 +245,358 @@ def _read_pictures(source: VideoSource, fps: float | None) -> Iterator[tuple[flo
         yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
-def _read_file(source: str | os.PathLike | BinaryIO, parallel: bool) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Yields (time in seconds, duration in seconds, frame); `parallel` decoding stops with `_DamagedVideo`."""
-    if isinstance(source, str | os.PathLike):
-        if not os.path.exists(source):
-            raise FileNotFoundError(f"Could not read {source_name(source)}: no such file; check the path")
-        # The prefix keeps FFmpeg from reading a name with a colon as an address
-        target = f"file:{os.fspath(source)}"
-    else:
-        target = source
+def _read_file(
+    source: str | os.PathLike | BinaryIO, parallel: bool, limits: ReadingLimits, deadline: float, facts: VideoFacts
+) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """Yields (time in seconds, duration in seconds, frame); see `_Reading`."""
+    with _errors_name(source), _open(source, limits) as container:
+        reading = _Reading(container, source_name(source), parallel, limits, deadline, facts)
+        yield from reading.frames()
+        reading.finish()
+
+
+@contextlib.contextmanager
+def _errors_name(source: str | os.PathLike | BinaryIO) -> Iterator[None]:
+    """The one seam for what PyAV, FFmpeg, the system and a file object raise: all of it becomes `VideoDecodingError`."""
     try:
-        container = av.open(target, metadata_errors="replace")
-    except (av.FFmpegError, OSError) as error:
-        reason = error.strerror or error
-        raise VideoDecodingError(
-            f"Could not read {source_name(source)}: {reason}; expected a video or picture that FFmpeg can open"
-        ) from error
-    num_frames = broken_packets = corrupt_frames = 0
-    with container:
-        streams = [s for s in container.streams.video if Disposition.attached_pic not in s.disposition]
-        if not streams:  # but for the cover of a song
-            raise VideoDecodingError(f"Could not read {source_name(source)}: it has no video stream; check the file")
-        stream = streams[0]
-        stream.thread_type = "AUTO" if parallel else "NONE"
-        frame_duration = 1 / float(stream.average_rate or stream.guessed_rate or DEFAULT_ARRAY_FPS)
-        time = -frame_duration  # of the frame before the first, for streams without time stamps
-        first_time = 0.0
-        packets = container.demux(stream)
-        while True:
-            # A broken packet costs its own frames only: what decodes is scored, and the loss is said below
+        yield
+    except (_DamagedVideo, VideoDecodingError):
+        raise
+    except Exception as error:
+        reason = _reason(error)
+        if isinstance(error, _NoVideo) and not _can_restart(source):
+            reason += "; it comes through a pipe, where MP4 and others cannot be read: save it to a file first"
+        raise VideoDecodingError(f"Could not read {source_name(source)}: {reason}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, _Refusal):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is; scale it down"
+    return f"{getattr(error, 'strerror', None) or f'{type(error).__name__}: {error}'}; check the file"
+
+
+@functools.cache
+def _allowed_formats() -> str:
+    names = set()
+    for name in av.formats_available:
+        try:
+            names.add(ContainerFormat(name, "r").name)
+        except ValueError:  # FFmpeg only writes it
+            continue
+    return ",".join(sorted(names - REFUSED_FORMATS))
+
+
+def _open(source: str | os.PathLike | BinaryIO, limits: ReadingLimits) -> InputContainer:
+    is_path, can_restart = isinstance(source, str | os.PathLike), _can_restart(source)
+    if can_restart and not is_path:
+        source.seek(0)
+    options = {
+        "protocol_whitelist": "file" if is_path else "",
+        "format_whitelist": _allowed_formats(),
+        "pattern_type": "none",  # `%d` in the name of a picture stands for itself
+        "max_pixels": _max_pixels(limits),
+    }
+    # The prefix keeps FFmpeg from reading a name with a colon as an address
+    target = f"file:{os.fsdecode(source)}" if is_path else source
+    try:
+        return av.open(target, mode="r", options=options, metadata_errors="replace")
+    except (av.InvalidDataError, av.ArgumentError) as error:
+        what_else = _what_else(source) if can_restart else None
+        raise _NoVideo(what_else or f"{error.strerror}; expected a video or picture that FFmpeg can open") from error
+
+
+def _max_pixels(limits: ReadingLimits) -> str:
+    """What FFmpeg's decoders may allocate for a frame: they round its sides up first."""
+    return str(int(min(2 * limits.max_pixels, 2**31 - 1)))
+
+
+def _what_else(source: str | os.PathLike | BinaryIO) -> str | None:
+    """What a source is that is no video, and the way out."""
+    if isinstance(source, str | os.PathLike):
+        with open(source, "rb") as file:
+            start = file.read(1000)
+    else:
+        source.seek(0)
+        start = source.read(1000)
+    return next((text for pattern, text in NOT_VIDEOS.items() if re.match(pattern, start)), None)
+
+
+def _choose_stream(container: InputContainer) -> av.VideoStream:
+    """FFmpeg's own choice, but no cover of a song."""
+    streams = [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
+    if not streams:
+        raise _Refusal("it has no video stream; check the file")
+    best = container.streams.best("video")
+    stream = best if best in streams else streams[0]
+    if "enc_key_id" in stream.metadata:  # of Matroska; MP4 says it in each packet
+        raise _Refusal(ENCRYPTED)
+    if stream.codec_context is None:
+        raise _Refusal("FFmpeg has no decoder for its video; convert it to another codec")
+    return stream
+
+
+def _announced_seconds(container: InputContainer, stream: av.VideoStream) -> tuple[float | None, bool]:
+    """How long the file says that it is, and whether it says so of this stream rather than of all tracks together."""
+    # What FFmpeg gives for these formats it derives from time stamps and bit rates
+    if container.format.flags & (FormatFlags.ts_discont.value | FormatFlags.no_timestamps.value):
+        return None, False
+    if container.format.name == "avi" and stream.frames:  # FFmpeg shortens the durations of such files that are cut
+        return float(stream.frames * stream.time_base), True
+    if stream.duration:
+        return float(stream.duration * stream.time_base), True
+    return container.duration / av.time_base if container.duration else None, False
+
+
+class _Clock:
+    """Time stamps to times that go on from frame to frame, in seconds.
+
+    A stamp after the last frame's time is the time; what lies between is a gap, in which that frame is shown on (slide
+    shows, variable frame rate). Where the stamp is missing, the time is one step after it; the step is that between
+    the last two stamps. A stamp that goes back by more than `LARGEST_STEP` starts over: it is one step after the last
+    frame, and the stamps that follow go on from there. So do those after a leap of more than `largest_gap`, or to more
+    than twice the announced length. One that goes back by less is out of order, and waits for the others to catch up.
+
+    Args:
+        step: seconds from frame to frame, on average.
+        largest_gap: seconds.
+        length: seconds that the file announces; with B-frames and long steps the last stamps may be later.
+    """
+
+    def __init__(self, step: float, largest_gap: float, length: float):
+        self.step, self._average_step, self._largest_gap, self._length = step, step, largest_gap, length
+        self._time = self._stamp = self._end = None
+        self._shift = 0.0  # from stamps to times
+
+    def __call__(self, stamp: float | None) -> float:
+        last_stamp, self._stamp = self._stamp, stamp
+        if self._time is None:
+            self._time = stamp or 0.0
+            self._end = self._time + 2 * self._length
+            return self._time
+        if stamp is not None and last_stamp is not None and 0 < stamp - last_stamp <= LARGEST_STEP:
+            self.step = stamp - last_stamp
+        next_time = self._time + self.step
+        seconds = next_time if stamp is None else stamp + self._shift
+        ahead = seconds - self._time
+        is_leap = ahead > self._largest_gap or (ahead > LARGEST_STEP and seconds > self._end)
+        if is_leap or ahead < -LARGEST_STEP:
+            self._shift += next_time - seconds
+            seconds = next_time
+        self._time = seconds if seconds > self._time else self._time + min(self.step, self._average_step)
+        return self._time
+
+
+class _Losses:
+    """Finds the packets that gave no frame.
+
+    Args:
+        one_frame_a_packet: else some packets rightly give none, and only the last one's frame is missed.
+    """
+
+    def __init__(self, one_frame_a_packet: bool):
+        self._one_frame_a_packet = one_frame_a_packet
+        self._waiting = set()  # time stamps of packets whose frame is not out
+        self._first = self._newest = None
+        self._has_fields = False
+        self.num_failed, self.reason = 0, None
+
+    def sent(self, packet: av.Packet) -> None:
+        if packet.pts is not None and not packet.is_discard:
+            self._waiting.add(packet.pts)
+            self._newest = packet.pts if self._newest is None else max(self._newest, packet.pts)
+
+    def failed(self, error: av.FFmpegError) -> None:
+        self.num_failed += 1
+        self.reason = error.strerror
+
+    def came(self, frame: av.VideoFrame) -> None:
+        self._waiting.discard(frame.pts)
+        if self._first is None:
+            self._first = frame.pts
+        self._has_fields |= frame.interlaced_frame  # then two packets may be one frame
+
+    def count(self) -> int:
+        """How many frames are lost, once all are out."""
+        if self._has_fields or self._first is None:
+            return self.num_failed
+        # Recordings that start in the middle of a broadcast begin with their first whole picture
+        lost = {pts for pts in self._waiting if pts > self._first}
+        if not self._one_frame_a_packet:
+            lost &= {self._newest}
+        return max(self.num_failed, len(lost))
+
+
+class _Reading:
+    """One pass through an open file: its frames with their times, then what is to be said of it.
+
+    Args:
+        container: the file.
+        name: what messages call it.
+        parallel: whether to decode frames in parallel; damage then stops with `_DamagedVideo`.
+        limits: what is refused.
+        deadline: of `time.monotonic`.
+        facts: gets what is announced and what is damaged; `VideoFrames` counts the rest in it.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        name: str,
+        parallel: bool,
+        limits: ReadingLimits,
+        deadline: float,
+        facts: VideoFacts,
+    ):
+        self._container, self._name, self._parallel = container, name, parallel
+        self._limits, self._deadline, self._facts = limits, deadline, facts
+        self._stream = stream = _choose_stream(container)
+        context = stream.codec_context
+        self._check_size(context.width, context.height)
+        context.options = {"max_pixels": _max_pixels(limits)}
+        context.thread_type = "AUTO" if parallel else "NONE"
+        facts.expected_duration, self._is_of_stream = _announced_seconds(container, stream)
+        self._expected = math.inf if facts.expected_duration is None else facts.expected_duration
+        if self._expected < math.inf:
+            self._check_seconds(self._expected)
+        # FFmpeg makes up time stamps for B-frames that have none, in an order that is not theirs
+        container.flags &= ~ContainerFlags.gen_pts.value
+        self._others = [other for other in container.streams if other.index != stream.index]
+        if self._is_of_stream or self._expected == math.inf:  # else it is seen which of the tracks lasts so long
+            for other in self._others:
+                other.discard = Discard.all
+            self._others = []
+        self._ends = {}  # of the other tracks, in units of their time bases
+
+        rate = stream.average_rate or stream.guessed_rate or DEFAULT_ARRAY_FPS
+        can_be_joined = container.format.flags & FormatFlags.ts_discont.value
+        self._clock = _Clock(1 / float(rate), LARGEST_GAP if can_be_joined else math.inf, self._expected)
+        self._losses = _Losses(context.codec.canonical_name in ONE_FRAME_A_PACKET)
+        self._tick = float(stream.time_base)
+        self._start = None  # time of the first frame
+        self._second = self._frames_in_second = 0
+
+    def frames(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
+        """Yields (time in seconds, duration in seconds, frame)."""
+        packets = self._packets()
+        last = av.Packet()  # without data, so that the decoder gives the frames that it holds back
+        last.stream, last.time_base = self._stream, self._stream.time_base
+        packet = None
+        while packet is not last:
+            if time.monotonic() > self._deadline:
+                raise _Refusal(f"it takes more than {self._limits.max_wall_seconds:g} s; raise max_wall_seconds")
             try:
-                frames = next(packets).decode()
-            except StopIteration:
-                break
+                packet = next(packets, last)
+                if not self._parallel and packet.has_sidedata("encryption_info"):
+                    raise _Refusal(ENCRYPTED)
+                self._losses.sent(packet)
+                frames = self._stream.decode(packet)
             except av.FFmpegError as error:
-                if parallel:
+                # A broken packet costs its own frames only: what decodes is scored, and the loss is said in the end
+                if self._parallel:
                     raise _DamagedVideo from error
-                broken_packets += 1
-                reason = error.strerror
-                if not isinstance(error, av.InvalidDataError):
-                    break
+                self._losses.failed(error)
                 continue
             for frame in frames:
-                if parallel and frame.is_corrupt:
-                    raise _DamagedVideo
-                num_frames += 1
-                corrupt_frames += frame.is_corrupt
-                time = time + frame_duration if frame.time is None else frame.time
-                first_time = time if num_frames == 1 else first_time
-                duration = float(frame.duration * frame.time_base) if frame.duration else frame_duration
-                yield time, duration, frame
-    if broken_packets and not num_frames:
-        raise VideoDecodingError(f"Could not read {source_name(source)}: no frame decodes ({reason}); check the file")
-    if broken_packets or corrupt_frames:
-        logger.warning(
-            f"{source_name(source)}: {broken_packets} packets do not decode and {corrupt_frames} of {num_frames} frames are "
-            "damaged; the score is of what can be seen."
-        )
-    announced = float((stream.duration or 0) * stream.time_base)
-    if num_frames and announced > time - first_time + 1:
-        if parallel:
+                if frame.is_corrupt:
+                    if self._parallel:
+                        raise _DamagedVideo
+                    self._facts.damaged_frames += 1
+                self._losses.came(frame)
+                self._check_size(frame.width, frame.height)
+                seconds, duration = self._times(frame)
+                self._check_pace(seconds)
+                yield seconds, duration, frame
+
+    def _packets(self) -> Iterator[av.Packet]:
+        """Yields the packets of the stream."""
+        packets = self._container.demux(self._stream, *self._others)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, IndexError):
+                # IndexError: at its end PyAV looks for streams that appeared after opening, and does not know them
+                return
+            index = packet.stream_index
+            if index != self._stream.index:
+                end = (packet.pts or 0) + (packet.duration or 0)
+                self._ends[index] = max(end, self._ends.get(index, 0))
+            elif packet.size:  # after one without data decoders take no more
+                yield packet
+
+    def _times(self, frame: av.VideoFrame) -> tuple[float, float]:
+        if frame.pts is None:  # AVI has decoding times only, and those of frames with B-frames are in their order
+            seconds = self._clock(None if frame.dts is None else frame.dts * self._tick)
+            return seconds, self._clock.step
+        seconds = self._clock(frame.time)
+        duration = frame.duration * self._tick
+        # Files that give none, a tick, or that of the decoding order are no rarity
+        return seconds, duration if duration > self._clock.step / 3 else self._clock.step
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._limits.max_pixels:
+            raise _Refusal(
+                f"its frames have {width} x {height} pixels, expected at most {self._limits.max_pixels:,.0f} in all; "
+                "scale it down or raise max_pixels"
+            )
+
+    def _check_pace(self, seconds: float) -> None:
+        if self._start is None:
+            self._start = seconds
+        seconds -= self._start
+        self._check_seconds(seconds)
+        if int(seconds) > self._second:
+            self._second, self._frames_in_second = int(seconds), 0
+        self._frames_in_second += 1
+        if self._frames_in_second > self._limits.max_fps:
+            raise _Refusal(f"it has more than {self._limits.max_fps:g} frames in one second; raise max_fps")
+
+    def _check_seconds(self, seconds: float) -> None:
+        if seconds > self._limits.max_seconds:
+            raise _Refusal(
+                f"it lasts {seconds:,.0f} s or more, expected at most {self._limits.max_seconds:,.0f} s; cut it or raise "
+                "max_seconds"
+            )
+
+    def finish(self) -> None:
+        """Refuses a file of which too little decodes, and says what is missing of another."""
+        facts, limits = self._facts, self._limits
+        lost = self._losses.count()
+        facts.damaged_frames += lost
+        held, is_cut = self._compare_durations()
+        if self._parallel and (facts.damaged_frames or is_cut):
             raise _DamagedVideo
-        logger.warning(
-            f"{source_name(source)}: the file announces {announced:.1f} s and holds {time - first_time:.1f} s; the score is of "
-            "what can be seen."
-        )
+        if not facts.frames:
+            reason = f"no frame decodes ({self._losses.reason})" if self._losses.reason else "it holds no frame"
+            size = "" if self._stream.width else f", of at most {limits.max_pixels:,.0f} pixels a frame"
+            raise _NoVideo(f"{reason}; check that the file is complete{size}")
+        if is_cut:
+            cut = f"the file announces {self._expected:.1f} s and holds {held:.1f} s"
+            if held < limits.min_decoded_share * self._expected:
+                raise _Refusal(f"{cut}; get the whole file, or lower min_decoded_share")
+            logger.warning(f"{self._name}: {cut}; the score is of what can be seen.")
+        if facts.damaged_frames:
+            num_frames = facts.frames + lost
+            damage = f"{facts.damaged_frames} of {num_frames} frames are damaged or lost"
+            if num_frames - facts.damaged_frames < limits.min_whole_share * num_frames:
+                raise _Refusal(f"{damage}; get a whole file, or lower min_whole_share")
+            logger.warning(f"{self._name}: {damage}; the score is of what can be seen.")
+
+    def _compare_durations(self) -> tuple[float, bool]:
+        """How many seconds the file holds of those it announces, and whether some are missing."""
+        facts = self._facts
+        if facts.expected_duration is None:
+            return facts.duration, False
+        held, tolerance = facts.duration, min(FRAMES_SHORT * self._clock.step, LARGEST_STEP)
+        if not self._is_of_stream:  # but of the file, from 0 on
+            held += max(self._start or 0.0, 0.0)
+            tolerance = max(tolerance, SECONDS_SHORT)
+            ends = (end * float(self._container.streams[index].time_base) for index, end in self._ends.items())
+            if held < facts.expected_duration - tolerance <= max(ends, default=0.0):  # another track lasts so long
+                facts.expected_duration = None
+                return held, False
+        return held, held < facts.expected_duration - tolerance
 
 
 def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image]) -> Iterator[np.ndarray]:
@@ -235,4 +624,4 @@ def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image
     yield from array
 
 
-__all__ = ["VideoDecodingError", "VideoFacts", "VideoFrames", "VideoSource", "read_frames"]
+__all__ = ["ReadingLimits", "VideoDecodingError", "VideoFacts", "VideoFrames", "VideoSource", "read_frames"]
