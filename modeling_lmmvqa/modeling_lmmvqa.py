@@ -589,14 +589,16 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         return self.model.encode_key_frames(pixel_values), temporal_features
 
     @torch.no_grad()
-    def rate_videos(self, processor, videos) -> list:
+    def rate_videos(self, processor, videos, video_metadata=None, fps: float | None = None) -> list:
         """
         Scores videos of any length, as the pipeline does: the towers see each video once, one that is longer than the
         processor's `max_window_seconds` or the decoder's context is judged in windows, and their answers are mixed.
 
         Args:
             processor: the model's `LmmVqaProcessor`.
-            videos: one video or a list, in any form of `VideoSource`; they are asked about together.
+            videos: one video or a list, in any form of `video_inputs_lmmvqa.make_video_list`; they are asked about
+                together.
+            video_metadata, fps: the frame rates of arrays and lists of pictures, see there.
 
         Returns:
             A `QualityResult` for each video.
@@ -604,7 +606,7 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         Raises:
             VideoDecodingError: a video of which no frame can be read.
         """
-        encoded = processor.video_processor.encode(videos, self)
+        encoded = processor.video_processor.encode(videos, self, video_metadata, fps)
         answered = choose_answers(self, processor, encoded, processor.score_question, processor.score_answer_ids)
         return [
             processor.post_process_window_scores(windows, torch.stack(log_probabilities), facts)

@@ -13,13 +13,14 @@
 # limitations under the License.
 """`pipeline("video-quality-assessment")`: videos in, scores out."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
 
 import torch
-from transformers import BatchFeature
+from transformers import BatchFeature, GenerationConfig
 from transformers.pipelines import Pipeline
 
 
@@ -83,14 +84,22 @@ class VideoQualityAssessmentPipeline(Pipeline):
     """
     Scores videos; see `QualityResult` for the fields of the result.
 
-    Calling it with one video (a path, a file object, an array of frames, a picture) returns a dict, with a list of
-    videos a list of dicts. `readout="score"` (default) reads the distribution over the answers 0 to 100 from the
-    logits, `readout="generate"` lets the decoder write its answer and parses it, as in the paper. `batch_size` videos
-    go through the model together. Videos longer than the decoder's context are scored in windows, whatever the readout.
+    Calling it with one video (a path, a file object, an array or a list of frames, a picture) returns a dict, with a list
+    of videos a list with a dict for each; with a generator, a dataset or a column of one (`KeyDataset(dataset, "video")`)
+    an iterator, which reads each video when it is asked for its dict. `video_inputs_lmmvqa` has the whole table.
+
+    `readout="score"` (default) reads the distribution over the answers 0 to 100 from the logits, `readout="generate"` lets
+    the decoder write its answer and parses it, as in the paper, with the options of `GenerationConfig`. `fps`, or
+    `video_metadata` with an entry for each, is the frame rate of videos that are arrays or lists of pictures. `batch_size`
+    videos go through the model together. Videos longer than the decoder's context are scored in windows, whatever the
+    readout. With `on_error="row"` a video that cannot be read, or whose generated answer holds no score, gives
+    `{"error": one line}` in its place, and the others are scored; with `on_error="raise"` (default) it ends the call.
 
     Raises:
         VideoDecodingError: a video of which no frame can be read.
         AnswerParsingError: a generated answer without a score.
+        TypeError: an unknown option.
+        ValueError: options of generation without `readout="generate"`.
     """
 
     _load_processor = True
@@ -105,21 +114,48 @@ class VideoQualityAssessmentPipeline(Pipeline):
         self.model.eval()
         self._score_answer_ids = self.processor.score_answer_ids
 
-    def _sanitize_parameters(self, readout: str | None = None, **generate_kwargs):
+    def _sanitize_parameters(
+        self, readout: str | None = None, on_error: str | None = None, fps: float | None = None, **generate_kwargs
+    ):
         if readout not in (None, "score", "generate"):
             raise ValueError(f"got readout={readout!r}, expected 'score' or 'generate'")
+        if on_error not in (None, "raise", "row"):
+            raise ValueError(f"got on_error={on_error!r}, expected 'raise' or 'row'")
+        # `generate` takes stop_strings' tokenizer by name, without naming it
+        of_generation = {"tokenizer", *vars(GenerationConfig()), *inspect.signature(self.model.generate).parameters}
+        if unknown := generate_kwargs.keys() - of_generation:
+            raise TypeError(
+                f"got {', '.join(sorted(unknown))}, expected some of readout, on_error, fps, video_metadata, batch_size, "
+                "num_workers, and with readout='generate' options of GenerationConfig, such as max_new_tokens"
+            )
+        preprocess_parameters = {} if fps is None else {"fps": fps}
         forward_parameters = {} if readout is None else {"readout": readout}
-        return {}, forward_parameters | generate_kwargs, {}
+        postprocess_parameters = {} if on_error is None else {"on_error": on_error}
+        return preprocess_parameters, forward_parameters | generate_kwargs, postprocess_parameters
 
-    def preprocess(self, videos):
+    def __call__(self, inputs, video_metadata=None, **kwargs) -> dict | list[dict] | Iterator[dict]:
+        video_processor = self.processor.video_processor
+        if video_processor.is_stream(inputs):
+            if video_metadata is not None:
+                raise ValueError(
+                    "got video_metadata for a generator or dataset, expected it for a list; let each item be a pair (frames, "
+                    "metadata)"
+                )
+            return super().__call__((video for video in inputs), **kwargs)
+        videos = video_processor.make_video_list(inputs, video_metadata)
+        results = super().__call__(videos, **kwargs) if videos else []
+        return results if video_processor.is_batch(inputs) else results[0]
+
+    def preprocess(self, videos, fps: float | None = None):
         # Encoding belongs to reading: a long video's pixels are never in memory all at once
-        return self.processor.video_processor.encode(videos, self.model)
+        return self.processor.video_processor.encode(videos, self.model, fps=fps)
 
     def _forward(self, videos, readout: str = "score", **generate_kwargs):
         question = self.processor.score_question
         if readout == "score":
             return choose_answers(self.model, self.processor, videos, question, self._score_answer_ids)
-        generate_kwargs = GENERATION | generate_kwargs
+        # The base class sets aside those that the pipeline was made with
+        generate_kwargs = GENERATION | self._generate_kwargs | generate_kwargs
         answer = partial(self.generate_answers, **generate_kwargs)
         return map_windows(self.model, self.processor, videos, question, generate_kwargs["max_new_tokens"], answer)
 
@@ -150,9 +186,44 @@ class VideoQualityAssessmentPipeline(Pipeline):
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         # The base class collates rows that are padded one by one; here the processor makes the batch
-        videos = iter(inputs)
+        options = forward_params.keys() - {"readout"}
+        if options and forward_params.get("readout") != "generate":
+            raise ValueError(
+                f"got {', '.join(sorted(options))} without readout='generate', expected no options of generation: nothing is "
+                "generated; add it, or leave them out"
+            )
+        return self._iterate(iter(inputs), batch_size, preprocess_params, forward_params, **postprocess_params)
+
+    def _iterate(
+        self, videos: Iterator, batch_size: int, preprocess_params: dict, forward_params: dict, on_error: str = "raise"
+    ) -> Iterator[dict]:
+        def in_its_place(function: Callable, *given) -> tuple[object, dict | None]:
+            """What `function` gives, or the row that takes its place."""
+            try:
+                return function(*given), None
+            except (ValueError, TypeError, OSError) as error:
+                if on_error == "raise":  # VideoDecodingError and AnswerParsingError are ValueErrors
+                    raise
+                return None, {"error": " ".join(str(error).split())}
+
         while batch := list(islice(videos, batch_size)):
-            yield from self._results(self.forward(self.preprocess(batch), **forward_params))
+            read = [in_its_place(self._preprocess_one, video, preprocess_params) for video in batch]
+            encoded = [video for video, row in read if row is None]
+            outputs = iter(self.forward(encoded, **forward_params) if encoded else [])
+            for _, row in read:
+                if row is None:
+                    result, row = in_its_place(self.postprocess, [next(outputs)])
+                yield row or result
+
+    def _preprocess_one(self, video, preprocess_params: dict):
+        videos = self.processor.video_processor.make_video_list([video])
+        if len(videos) != 1:
+            raise ValueError(
+                f"got an item of {len(videos)} videos, expected one for each item of a generator or dataset, so that results "
+                "keep their places; give a list of them"
+            )
+        (encoded,) = self.preprocess(videos, **preprocess_params)
+        return encoded
 
 
 __all__ = ["VideoQualityAssessmentPipeline", "choose_answers", "map_windows"]

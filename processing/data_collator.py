@@ -31,7 +31,8 @@ class LmmVqaDataCollator:
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
         turns = [(row["question"], row["answer"], row.get("system_prompt")) for row in rows]
         chats = [self.processor.prompt(*of_row) for of_row in turns]
-        videos = self.processor.video_processor.decode([row["video"] for row in rows])
+        # Each row alone: pictures of several rows in one list would be one video
+        videos = [video for row in rows for video in self.processor.video_processor.decode([row["video"]])]
         parts = list(map(self._part, videos, chats, rows))
         batch = self.processor(parts, text=chats)
         end_of_turn = self.processor.tokenizer.eos_token_id

@@ -20,10 +20,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import ProcessorMixin, TextKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .video_processing_lmmvqa import make_video_list
+from .video_processing_lmmvqa import SETTINGS
 from .video_reading_lmmvqa import VideoFacts
 
 
@@ -42,6 +42,11 @@ TOKEN_LAYOUT = (
     "temporal_fusion",
     "use_temporal_tokens",
 )
+
+# Where a block of a chat may name what it shows, as transformers has it
+SOURCE_NAMES = {"image": ("image", "url", "path", "base64"), "video": ("video", "url", "path")}
+# The video processor refuses them, and says why
+SAMPLING = {"do_sample_frames", "num_frames"}
 
 
 def visual_token_counts(layout, num_chunks: int) -> tuple[int, int]:
@@ -234,30 +239,128 @@ class LmmVqaProcessor(ProcessorMixin):
             messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=answer is None
         )
 
-    def __call__(self, videos=None, text: str | list[str] | None = None, **kwargs) -> BatchFeature:
+    def __call__(
+        self,
+        videos=None,
+        text: str | list[str] | None = None,
+        images=None,
+        audio=None,
+        **kwargs,
+    ) -> BatchFeature:
         """
         Args:
-            videos: one video or a list, in any form of `VideoSource`.
+            videos: one video or a list, in any form of `video_inputs_lmmvqa.make_video_list`.
             text: one chat a video, made by `prompt` or `apply_chat_template`; by default the score question to each.
-            **kwargs: `video_metadata`, `return_tensors`, and the video processor's and the tokenizer's options.
+            images: pictures, each a video of one frame; they come before the videos.
+            audio: refused, since the model does not hear.
+            **kwargs: `return_tensors`, and the video processor's and the tokenizer's options; `fps` and `video_metadata` are
+                of images and videos.
 
         Returns:
             `input_ids` and `attention_mask` (num_videos, sequence), and the outputs of `LmmVqaVideoProcessor`.
 
         Raises:
             VideoDecodingError: a video of which no frame can be read.
-            ValueError: no input; as many `video_token` in the chats as videos are expected; a video longer than
-                `max_window_seconds`.
+            TypeError: an option that neither the video processor nor the tokenizer has.
+            ValueError: no input, or sound; as many `video_token` in the chats as videos are expected; a video longer than
+                `max_window_seconds`; images and videos beside a text, which does not say in which order.
         """
-        if videos is None and text is None:
-            raise ValueError("got neither videos nor text, expected at least one of them")
-        if videos is not None:
-            videos = make_video_list(videos)
-            if not videos:
+        _check_options(kwargs)
+        if audio is not None:
+            raise ValueError("got audio, expected videos, images or text: the model does not hear; leave it out")
+        if videos is None and images is None and text is None:
+            raise ValueError("got neither videos nor images nor text, expected at least one of them")
+        if videos is not None and images is not None and text is not None:
+            raise ValueError(
+                "got images and videos beside a text, which does not say in which order they stand; give all of them as "
+                "videos, in order, or use apply_chat_template"
+            )
+        given = None
+        if videos is not None or images is not None:
+            pictures = [] if images is None else self.video_processor.make_image_list(images)
+            videos = [] if videos is None else self.video_processor.make_video_list(videos)
+            given = self.video_processor.make_video_list(
+                pictures + videos, kwargs.pop("video_metadata", None), kwargs.pop("fps", None)
+            )
+            if not given:
                 raise ValueError("got an empty list of videos, expected at least one")
-            text = [self.prompt()] * len(videos) if text is None else text
-        # Answers follow the end of a row, and Llama's tokenizers pad there
-        return super().__call__(text=text, videos=videos, **{"padding_side": "left"} | kwargs)
+            text = [self.prompt()] * len(given) if text is None else text
+        if "padding_side" not in kwargs.get("text_kwargs", {}):
+            # Answers follow the end of a row, and Llama's tokenizers pad there
+            kwargs = {"padding_side": "left"} | kwargs
+        return super().__call__(text=text, videos=given, **kwargs)
+
+    def apply_chat_template(
+        self,
+        conversation,
+        chat_template: str | None = None,
+        *args,
+        sanitize_control_tokens: bool = False,
+        processor_kwargs: dict | None = None,
+        **kwargs,
+    ):
+        """
+        As transformers' own, for any decoder's template: a block of type "video" or "image", such as `{"type": "video",
+        "path": "clip.mp4"}`, stands in the chat as the video does in `prompt`, in the order of the blocks. An image is a
+        video of one frame. A video of frames may have their rate beside it, `"fps": 25`.
+
+        A template of the caller's own sees blocks, all that is shown as `{"type": "video"}`; and so does the decoder's with
+        `sanitize_control_tokens`, which takes no placeholder out of a text.
+
+        Raises:
+            ValueError: a block of another type, or one that holds something unknown.
+        """
+        shown = []
+        in_words = chat_template is None and not sanitize_control_tokens
+
+        def without_sources(message: dict) -> dict:
+            if not isinstance(message.get("content"), list | tuple):
+                return message
+            blocks = []
+            for block in message["content"]:
+                if block["type"] != "text":
+                    shown.extend(self._shown(block))
+                    block = {"type": "text", "text": f"{self.video_token}\n"} if in_words else {"type": "video"}
+                blocks.append(block)
+            return {**message, "content": "".join(block["text"] for block in blocks) if in_words else blocks}
+
+        is_batched = isinstance(conversation[0], list | tuple)
+        chats = [
+            [without_sources(message) for message in chat] for chat in (conversation if is_batched else [conversation])
+        ]
+        # Transformers takes as images what a template places by itself; it would have `fps` mean that frames are sampled
+        processor_kwargs = {"do_sample_frames": False, "images": [shown] if shown else None} | (processor_kwargs or {})
+        return super().apply_chat_template(
+            chats if is_batched else chats[0],
+            chat_template,
+            *args,
+            sanitize_control_tokens=sanitize_control_tokens,
+            processor_kwargs=processor_kwargs,
+            **kwargs,
+        )
+
+    def _shown(self, block: dict) -> list:
+        kind = block["type"]
+        if kind == "image_url":  # as OpenAI writes it
+            address = block["image_url"]
+            kind, block = "image", {"type": "image", "url": address["url"] if isinstance(address, dict) else address}
+        if kind not in SOURCE_NAMES:
+            raise ValueError(f"got a block of type {kind!r}, expected text, {' or '.join(SOURCE_NAMES)}")
+        known = ("type", *SOURCE_NAMES[kind], *(["fps"] if kind == "video" else []))
+        if unknown := block.keys() - set(known):
+            raise ValueError(
+                f"got a block of type {kind!r} with {', '.join(sorted(unknown))}, expected {', '.join(known)}"
+            )
+        sources = {name: block[name] for name in SOURCE_NAMES[kind] if block.get(name) is not None}
+        if "base64" in sources:
+            sources["base64"] = f"data:;base64,{sources['base64']}"
+        if kind == "image":
+            return self.video_processor.make_image_list(list(sources.values()))
+        return [
+            video
+            for source in sources.values()
+            for video in self.video_processor.make_video_list(source, fps=block.get("fps"))
+        ]
 
     def validate_inputs(self, images=None, text=None, videos=None, audio=None, **kwargs):
         in_text = sum(chat.count(self.video_token) for chat in text or [])
@@ -496,6 +599,23 @@ def mix_windows(windows: list[VideoWindow], log_probabilities: torch.Tensor) -> 
     weights = torch.tensor(_weights(windows), dtype=torch.float64)
     mixed = (log_probabilities.cpu().double() + weights.log()[:, None]).logsumexp(0)
     return mixed.to(log_probabilities)
+
+
+def _check_options(options: dict) -> None:
+    """
+    Raises:
+        TypeError: an option is unknown; transformers would leave it out.
+    """
+    of_videos = {*SETTINGS, "return_tensors", "video_metadata", "fps"}
+    of_text = set(TextKwargs.__annotations__)
+    of_groups = {"text_kwargs": of_text, "videos_kwargs": of_videos, "common_kwargs": of_text & of_videos}
+    for group, known in {None: of_text | of_videos | of_groups.keys(), **of_groups}.items():
+        given = options if group is None else options.get(group, {})
+        if unknown := given.keys() - known - SAMPLING:
+            raise TypeError(
+                f"got {', '.join(sorted(unknown))}{f' in {group}' if group else ''}, expected some of "
+                f"{', '.join(sorted(known))}"
+            )
 
 
 def _check_calibration(score_map: list[float] | None, score_std_scale: float) -> None:

@@ -18,12 +18,12 @@ from dataclasses import fields
 
 import numpy as np
 import torch
-from PIL import Image
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, FrameSettings, decode_portions
+from .video_inputs_lmmvqa import is_batch, is_stream, make_image_list, make_video_list, reader_source
 from .video_reading_lmmvqa import T, VideoSource
 
 
@@ -66,18 +66,8 @@ SETTINGS = (
     "rescale_factor",
     "do_normalize",
 )
-
-
-def make_video_list(videos: VideoSource | EncodedVideo | list) -> list[VideoSource | EncodedVideo]:
-    """One video or many, in any form of `VideoSource` and nested as chat templates nest them, to a flat list.
-
-    A list of pictures is one video; an array of five dimensions is a batch.
-    """
-    if isinstance(videos, np.ndarray | torch.Tensor) and videos.ndim == 5:
-        return list(videos)
-    if not isinstance(videos, list | tuple) or (videos and all(isinstance(item, Image.Image) for item in videos)):
-        return [videos]
-    return [video for item in videos for video in make_video_list(item)]
+# What transformers writes beside them
+SAVED_BESIDE = ("auto_map", "processor_class", "video_processor_type")
 
 
 class LmmVqaVideoProcessor(VideoProcessorMixin):
@@ -89,14 +79,21 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     `pixel_values_videos` (clips of the batch, chunk_frames, 3, chunk_size, chunk_size), `num_chunks` (num_videos,), how
     many chunks each video has, `num_clips` (chunks of the batch,), how many clips each chunk has, and `num_frames`
     (clips of the batch,), how many frames of each clip are its own. With `chunk_sampling="first_frames"` a clip is a
-    chunk, and the last two are left out. `video_metadata=[{"fps": 25}]` gives the frame rate of videos that are arrays or lists of pictures.
-    Any of `SETTINGS` can be given for one call too. Which frames are looked at is LMM-VQA's own rule, so `num_frames`
-    and `fps` set nothing, as everywhere without `do_sample_frames`.
+    chunk, and the last two are left out. What one video and what a list may be stands in `video_inputs_lmmvqa`. `fps=25`, or
+    `video_metadata=[{"fps": 25}, ...]` for each, is the frame rate of videos that are arrays or lists of pictures. Any of
+    `SETTINGS` can be given for one call too. Which frames are looked at is LMM-VQA's own rule: nothing samples them.
 
     Raises:
         VideoDecodingError: a video of which no frame can be read.
-        ValueError: `do_sample_frames`, or an option that LMM-VQA does not have.
+        TypeError: an option that LMM-VQA does not have.
+        ValueError: `do_sample_frames` or `num_frames`.
     """
+
+    # The processor and the pipeline take them from here: as remote code, what they imported would be other classes
+    make_video_list = staticmethod(make_video_list)
+    make_image_list = staticmethod(make_image_list)
+    is_batch = staticmethod(is_batch)
+    is_stream = staticmethod(is_stream)
 
     model_input_names = ["pixel_values", "pixel_values_videos", "num_chunks", "num_clips", "num_frames"]
     valid_kwargs = LmmVqaVideosKwargs
@@ -115,6 +112,8 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     do_normalize = True
 
     def __init__(self, **kwargs: Unpack[LmmVqaVideosKwargs]):
+        if unknown := kwargs.keys() - {*SETTINGS, *SAVED_BESIDE}:
+            raise TypeError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(SETTINGS)}")
         # All of them stand in the saved file: a default that changes one day must not change a checkpoint's scores
         super().__init__(**{name: getattr(self, name) for name in SETTINGS} | kwargs)
 
@@ -128,22 +127,16 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     def frame_settings(self) -> FrameSettings:
         return FrameSettings(**{name: getattr(self, name) for name in FRAME_SETTINGS})
 
-    def decode(self, videos, video_metadata: list[dict] | None = None) -> list[DecodedVideo | EncodedVideo]:
+    def decode(self, videos, video_metadata=None, fps: float | None = None) -> list[DecodedVideo | EncodedVideo]:
         """
-        One video or a list, in any form of `VideoSource`, to key frames and chunks; decoded and encoded videos pass
-        through.
+        Videos in any form of `make_video_list` to key frames and chunks; decoded and encoded videos pass through.
         """
-        videos = make_video_list(videos)
-        video_metadata = video_metadata or [{}] * len(videos)
-        if len(video_metadata) != len(videos):
-            raise ValueError(
-                f"got video_metadata for {len(video_metadata)} videos, expected {len(videos)}; give one entry a video"
-            )
+        sources = map(reader_source, make_video_list(videos, video_metadata, fps))
         return [
             video
             if isinstance(video, DecodedVideo | EncodedVideo)
-            else self.decode_portions(video, lambda decoded: decoded, None, metadata.get("fps"))[0]
-            for video, metadata in zip(videos, video_metadata, strict=True)
+            else self.decode_portions(video, lambda decoded: decoded, None, rate)[0]
+            for video, rate in sources
         ]
 
     def decode_portions(
@@ -159,14 +152,15 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             return [function(video.part(first, first + portion)) for first in range(0, len(video.seconds), portion)]
         return decode_portions(video, function, portion, self.frame_settings, fps)
 
-    def encode(self, videos, model) -> list[EncodedVideo]:
+    def encode(self, videos, model, video_metadata=None, fps: float | None = None) -> list[EncodedVideo]:
         """
-        One video or a list to both towers' features, `PORTION` chunks at a time: of long videos nothing else stays in
-        memory. Encoded videos pass through.
+        Videos to both towers' features, `PORTION` chunks at a time: of long videos nothing else stays in memory. Encoded
+        videos pass through.
 
         Args:
-            videos: in any form of `VideoSource`, decoded or encoded.
+            videos: in any form of `make_video_list`, decoded or encoded.
             model: a `LmmVqaForConditionalGeneration` in eval mode; the features are in its dtype and on its device.
+            video_metadata, fps: see `make_video_list`.
 
         Raises:
             VideoDecodingError: a video of which no frame can be read.
@@ -177,35 +171,36 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             del inputs["num_chunks"]
             return EncodedVideo(*model.encode_pixels(**inputs), seconds=decoded.seconds, facts=decoded.facts)
 
+        sources = map(reader_source, make_video_list(videos, video_metadata, fps))
         return [
-            video if isinstance(video, EncodedVideo) else _join(self.decode_portions(video, encode_portion))
-            for video in make_video_list(videos)
+            video if isinstance(video, EncodedVideo) else _join(self.decode_portions(video, encode_portion, fps=rate))
+            for video, rate in sources
         ]
 
     def preprocess(
         self,
         videos,
-        video_metadata: list[dict] | None = None,
+        video_metadata=None,
         return_tensors: str = "pt",
         do_sample_frames: bool | None = None,
         num_frames: int | None = None,
         fps: float | None = None,
         **settings: Unpack[LmmVqaVideosKwargs],
     ) -> BatchFeature:
-        if do_sample_frames:
+        sampling = {"do_sample_frames": do_sample_frames, "num_frames": num_frames}
+        if sampled := [f"{name}={value}" for name, value in sampling.items() if value]:
             raise ValueError(
-                "got do_sample_frames=True, expected False: LMM-VQA looks at a key frame and a chunk of every second; "
+                f"got {', '.join(sampled)}, expected no sampling: LMM-VQA looks at a key frame and a chunk of every second; "
                 "leave it out"
             )
         if unknown := settings.keys() - set(SETTINGS):
-            raise ValueError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(SETTINGS)}")
+            raise TypeError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(SETTINGS)}")
         if settings:
             settings = {name: getattr(self, name) for name in SETTINGS} | settings
-            return type(self)(**settings).preprocess(videos, video_metadata, return_tensors)
-        videos = make_video_list(videos)
+            return type(self)(**settings).preprocess(videos, video_metadata, return_tensors, fps=fps)
+        videos = self.decode(videos, video_metadata, fps)
         if all(isinstance(video, EncodedVideo) for video in videos):
             return BatchFeature(self._join_encoded(videos), tensor_type=return_tensors)
-        videos = self.decode(videos, video_metadata)
         image_statistics = self._statistics(self.image_mean, self.image_std)
         data = {
             "pixel_values": _normalise([video.key_frames for video in videos], *image_statistics),

@@ -94,6 +94,7 @@ def test_the_folder_is_complete(exported):
             "video_processing_lmmvqa.py",
             "video_decoding_lmmvqa.py",
             "video_reading_lmmvqa.py",
+            "video_inputs_lmmvqa.py",
             "frame_scaler_lmmvqa.py",
         ),
     }

@@ -31,11 +31,17 @@ class LmmVqaProcessorTest(ProcessorTesterMixin, unittest.TestCase):
         without_code.start()
         self.addCleanup(without_code.stop)
 
+    def prepare_images_inputs(self, *args, **kwargs):
+        """None: the suite would give them beside videos, with placeholders of their own, and LMM-VQA's chats have one."""
+
+    def prepare_audio_inputs(self, *args, **kwargs):
+        """None: LMM-VQA refuses sound."""
+
     def _test_apply_chat_template(self, *args):
         # The suite asks for two frames, which LMM-VQA refuses: it looks at a key frame and a chunk of every second
         preprocess = LmmVqaVideoProcessor.preprocess
 
-        def preprocess_without_sampling(video_processor, videos, do_sample_frames=None, **kwargs):
+        def preprocess_without_sampling(video_processor, videos, do_sample_frames=None, num_frames=None, **kwargs):
             return preprocess(video_processor, videos, **kwargs)
 
         with patch.object(LmmVqaVideoProcessor, "preprocess", preprocess_without_sampling):
