@@ -7,6 +7,7 @@ import torch
 from huggingface_hub import create_repo, upload_folder
 
 from ..processing.processing_lmmvqa import LmmVqaProcessor
+from .model_card import complete_model_card
 from .modeling_lmmvqa import LmmVqaForConditionalGeneration
 from .pipeline_lmmvqa import VideoQualityAssessmentPipeline
 
@@ -64,10 +65,18 @@ def export_checkpoint(
     folder: str | Path,
     model_card: str,
     dtype: torch.dtype | None = None,
+    name: str | None = None,
 ) -> None:
-    """A complete repository: what `save_checkpoint` writes, and the text of the model card as README.md."""
+    """
+    A complete repository: what `save_checkpoint` writes, and the model card, see `complete_model_card`, as README.md.
+
+    Args:
+        model_card: its text.
+        name: of the repository, the folder's by default.
+    """
     save_checkpoint(model, processor, folder, dtype)
-    (Path(folder) / "README.md").write_text(model_card, encoding="utf-8")
+    card = complete_model_card(model_card, name or Path(folder).name)
+    (Path(folder) / "README.md").write_text(card, encoding="utf-8")
 
 
 def push_checkpoint(folder: str | Path, repo_id: str, private: bool = False, token: str | None = None) -> str:

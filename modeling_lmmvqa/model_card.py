@@ -9,9 +9,19 @@ from .modeling_lmmvqa import LmmVqaForConditionalGeneration
 
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
-PIPELINE_TAG = "video-classification"
+# The task of transformers that these models load for; scoring is a task of their own code
+PIPELINE_TAG = "image-text-to-text"
 # Our names, and the Hub's
 METRICS = {"srcc": "spearmanr", "plcc": "pearsonr", "rmse": "rmse"}
+USAGE = """```python
+from transformers import pipeline
+
+score = pipeline("video-quality-assessment", model="{name}", trust_remote_code=True)
+print(score("clip.mp4"))
+```
+
+`pipeline("image-text-to-text", ...)` answers in words to chats with blocks such as `{{"type": "video", "path": "clip.mp4"}}`.
+"""
 RECIPE = (
     "num_train_epochs",
     "learning_rate",
@@ -69,8 +79,32 @@ def model_card(model: LmmVqaForConditionalGeneration, name: str, **filling) -> s
         or None,
     )
     card = ModelCard.from_template(
-        card_data, template_path=str(TEMPLATE), name=name, parts=parts, base_models=base_models, **filling
+        card_data,
+        template_path=str(TEMPLATE),
+        name=name,
+        usage=USAGE.format(name=name),
+        parts=parts,
+        base_models=base_models,
+        **filling,
     )
+    return str(card)
+
+
+def complete_model_card(text: str, name: str) -> str:
+    """
+    Any card of a repository, with the task that loads and the lines that score a clip where it lacks them.
+
+    Args:
+        name: of the repository or folder.
+    """
+    card = ModelCard(text)
+    if card.data.pipeline_tag in (
+        None,
+        "video-classification",
+    ):  # the latter is what our cards said, and does not load
+        card.data.library_name, card.data.pipeline_tag = "transformers", PIPELINE_TAG
+    if 'pipeline("video-quality-assessment"' not in card.text:
+        card.text = f"{card.text.rstrip()}\n\n## Use with transformers\n\n{USAGE.format(name=name)}"
     return str(card)
 
 

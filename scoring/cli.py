@@ -514,7 +514,7 @@ def _export(arguments: argparse.Namespace) -> int:
     with open(card, encoding="utf-8") as file:
         text = file.read()
     dtype = getattr(torch, arguments.dtype) if arguments.dtype else None
-    export_checkpoint(model, processor, arguments.out, text, dtype)
+    export_checkpoint(model, processor, arguments.out, text, dtype, name=arguments.push)
     carry_training_videos(arguments.model, arguments.out)
     print(f"wrote {arguments.out}")
     if arguments.push:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_pair
-from huggingface_hub import RepoUrl
+from huggingface_hub import ModelCard, RepoUrl
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from lmmvqa.modeling_lmmvqa import export
 from lmmvqa.modeling_lmmvqa.export import export_checkpoint
+from lmmvqa.modeling_lmmvqa.model_card import PIPELINE_TAG
 from lmmvqa.scoring.cli import main
 
 
 # Runs in a process of its own; prints one line of JSON
 ELSEWHERE = """
-import importlib, json, pathlib, sys
+import contextlib, importlib, io, json, pathlib, re, sys
 
 class NotInstalled:
     def find_spec(self, name, path=None, target=None):
@@ -35,6 +38,7 @@ except ModuleNotFoundError:
     pass
 
 import torch
+from PIL import Image
 from transformers import (
     AutoConfig, AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor, pipeline
 )
@@ -62,6 +66,15 @@ for task in ({}, {"task": "video-quality-assessment"}):
     score = pipeline(model=folder, **task, **load)
     found[f"pipeline {len(task)}"] = [score(clip), score([clip, clip], batch_size=2)]
     found[f"generated {len(task)}"] = score.model.generate(**inputs, max_new_tokens=4, do_sample=False).tolist()
+answer = pipeline("image-text-to-text", model=folder, **load)
+for block in ({"type": "video", "path": clip}, {"type": "image", "image": Image.new("RGB", (32, 24))}):
+    chat = [{"role": "user", "content": [block, {"type": "text", "text": "How good?"}]}]
+    words = answer(text=chat, max_new_tokens=4, generate_kwargs={"do_sample": False}, return_full_text=False)
+    found[f"answer to {block['type']}"] = words[0]["generated_text"]
+lines = re.findall("```python\\n(.*?)```", pathlib.Path(folder, "README.md").read_text(), re.DOTALL)
+with contextlib.redirect_stdout(io.StringIO()) as printed:
+    exec("\\n".join(lines), {})
+found["card"] = eval(printed.getvalue())
 model.save_pretrained("again")
 processor.save_pretrained("again")
 found["saved again"] = sorted(path.name for path in pathlib.Path("again").iterdir())
@@ -98,7 +111,8 @@ def test_the_folder_is_complete(exported):
             "frame_scaler_lmmvqa.py",
         ),
     }
-    assert (folder / "README.md").read_text() == "# A tiny model"
+    card = ModelCard.load(folder / "README.md")
+    assert card.text.startswith("# A tiny model\n") and card.data.pipeline_tag == PIPELINE_TAG
     config = json.loads((folder / "config.json").read_text())
     assert config["auto_map"] == {
         "AutoConfig": "configuration_lmmvqa.LmmVqaConfig",
@@ -122,6 +136,9 @@ def test_scores_elsewhere_are_those_here(exported, clips, tmp_path):
     folder, model, processor = exported
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    # As the card has them
+    (tmp_path / folder.name).symlink_to(folder)
+    shutil.copy(clips[1], tmp_path / "clip.mp4")
     command = [sys.executable, "-c", ELSEWHERE, str(folder), clips[1]]
     finished = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr
@@ -137,6 +154,12 @@ def test_scores_elsewhere_are_those_here(exported, clips, tmp_path):
     for task in (0, 1):
         assert found[f"pipeline {task}"] == [expected, [expected, expected]]
         assert found[f"generated {task}"] == generated
+    assert found["card"] == expected
+    answer = pipeline(PIPELINE_TAG, model=model, processor=processor)
+    for block in ({"type": "video", "path": clips[1]}, {"type": "image", "image": Image.new("RGB", (32, 24))}):
+        chat = [{"role": "user", "content": [block, {"type": "text", "text": "How good?"}]}]
+        words = answer(text=chat, max_new_tokens=4, generate_kwargs={"do_sample": False}, return_full_text=False)
+        assert found[f"answer to {block['type']}"] == words[0]["generated_text"]
     for auto_class in ("AutoModelForImageTextToText", "AutoModelForMultimodalLM"):
         assert found[auto_class] == ["torch.float32", expected["score"]]
     assert found["AutoModel"] == ["LmmVqaModel", 0]

@@ -7,7 +7,14 @@ import yaml
 from conftest import tiny_pair
 from huggingface_hub import ModelCard
 
-from lmmvqa.modeling_lmmvqa.model_card import DATA_OPTIONS, RECIPE, model_card, training_model_card
+from lmmvqa.modeling_lmmvqa.model_card import (
+    DATA_OPTIONS,
+    PIPELINE_TAG,
+    RECIPE,
+    complete_model_card,
+    model_card,
+    training_model_card,
+)
 
 
 ROWS = [{"dataset": "lsvq", "mos": 20.0}, {"dataset": "lsvq", "mos": 80.0}, {"dataset": "mine", "mos": 50.0}]
@@ -40,7 +47,7 @@ def test_metadata_is_what_the_hub_shows(card):
     data = card.data.to_dict()
     assert data["base_model"] == ["openai/clip-vit-large-patch14"]  # a file is no repository
     assert data["datasets"] == ["lsvq", "mine"]
-    assert (data["license"], data["pipeline_tag"]) == ("apache-2.0", "video-classification")
+    assert (data["license"], data["pipeline_tag"]) == ("apache-2.0", "image-text-to-text")
     assert data["metrics"] == ["spearmanr", "pearsonr", "rmse"]
     (entry,) = data["model-index"]
     assert [(m["type"], m["value"]) for result in entry["results"] for m in result["metrics"]] == [
@@ -65,6 +72,31 @@ def test_text_holds_the_run(card):
     ):
         assert line in card.text, line
     assert "| mine | 2 | |" not in card.text
+
+
+def test_a_card_that_is_complete_stays_as_it_is(card):
+    assert complete_model_card(str(card), "another") == str(card)
+
+
+@pytest.mark.parametrize(
+    "text, tag",
+    [
+        ("# Mine\n", PIPELINE_TAG),
+        ("---\nlicense: mit\n---\n# Mine\n", PIPELINE_TAG),
+        ("---\nlicense: mit\npipeline_tag: video-classification\n---\n# Mine\n", PIPELINE_TAG),  # loads nowhere
+        ("---\nlicense: mit\npipeline_tag: video-text-to-text\n---\n# Mine\n", "video-text-to-text"),
+    ],
+)
+def test_any_card_is_completed(text, tag):
+    card = ModelCard(complete_model_card(text, "me/mine"))
+    assert (card.data.pipeline_tag, card.data.license) == (tag, "mit" if "mit" in text else None)
+    assert card.text.startswith("# Mine\n")
+    for line in (
+        "from transformers import pipeline",
+        'model="me/mine", trust_remote_code=True)',
+        'print(score("clip.mp4"))',
+    ):
+        assert line in card.text
 
 
 def test_an_untrained_model_says_so():
