@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
+from ..scoring.report import failure_line, finite
 from .classical_baselines import PACKAGES, check_installed, classical_score
 from .prediction_file import checkpoint_digest, fix_settings, predict_to_file, rows_digest
+from .predictions import PREDICTION_KEYS
 from .rated_sets import evaluated_parts, load_rated_sets
 from .results import PREDICTIONS_FILE, described, figures_of, write_results
 from .tables import checkpoint_tables
@@ -125,8 +127,8 @@ def _predictor(options: BaselineOptions, row_of: dict[str, dict]) -> tuple[Calla
 
 def _predicted(predict: Callable[[str], dict], video: str) -> dict:
     """A prediction with all columns that LMM-VQA's have; where there is none, `error` is one line."""
-    result = dict.fromkeys(("score", "score_std", "answer", "level_answer", "error"))
+    result = dict.fromkeys(PREDICTION_KEYS)
     try:
-        return result | predict(video)
-    except (ValueError, OSError) as error:
-        return result | {"error": " ".join(str(error).split())}
+        return finite(result | predict(video))
+    except Exception as failure:
+        return result | {"error": failure_line(failure)}

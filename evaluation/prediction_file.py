@@ -85,7 +85,7 @@ def predict_to_file(
             predictions = predict([row["video"] for row in batch])
             for row, prediction in list(zip(batch, predictions, strict=True))[done:]:
                 lines.append({**row, **prediction})
-                file.write(json.dumps(lines[-1]) + "\n")
+                file.write(json.dumps(lines[-1], allow_nan=False) + "\n")
                 file.flush()
     return lines
 

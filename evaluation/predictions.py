@@ -1,7 +1,9 @@
 """A model's answers on rated videos, through the processor and the readout that every user gets."""
 
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -10,14 +12,17 @@ from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION, VideoQualityAssessment
 from ..processing.feature_cache import FeatureCache
 from ..processing.processing_lmmvqa import (
     LEVELS,
-    AnswerParsingError,
     LmmVqaProcessor,
     QualityResult,
     VideoWindow,
     mix_windows,
 )
 from ..processing.video_decoding_lmmvqa import EncodedVideo
-from ..processing.video_reading_lmmvqa import VideoDecodingError, VideoFacts
+from ..processing.video_reading_lmmvqa import VideoFacts
+from ..scoring.report import FACT_KEYS, failure_line, finite
+
+
+PREDICTION_KEYS = ("score", "score_std", "answer", "level_answer", *FACT_KEYS, "error")
 
 
 @torch.no_grad()
@@ -97,43 +102,80 @@ def predict_batch(
         cache: features in place of videos.
 
     Returns:
-        A dict for each video: `score` and `score_std`, None where the answer was generated; `answer`, see
-        `QualityResult`; `level_answer`; and `error`, one line, where the video cannot be read, or a generated answer
-        holds no score or level: then what is missing is None.
+        A dict of `PREDICTION_KEYS` for each video: `score` and `score_std`, None where the answer was generated;
+        `answer`, see `QualityResult`; `level_answer`; what was seen of the video, see `VideoFacts`; and `error`, one
+        line, where the video, whatever it raised, has not all answers: then what is missing is None.
     """
-    results = [dict.fromkeys(("score", "score_std", "answer", "level_answer", "error")) for _ in videos]
-    encoded, readable = [], []
+    results = [dict.fromkeys(PREDICTION_KEYS) for _ in videos]
+    readable, encoded = [], []
     for video, result in zip(videos, results, strict=True):
         try:
             encoded += scorer.preprocess([video]) if cache is None else [cache[video]]
+            result |= vars(encoded[-1].facts)
             readable.append(result)
-        except (VideoDecodingError, OSError) as error:
-            _add_error(result, error)
-    if not encoded:
-        return results
+        except Exception as failure:
+            _add_error(result, failure)
 
     model, processor = scorer.model, scorer.processor
     if "score" in tasks:
-        for result, outputs in zip(readable, scorer.forward(encoded, readout=readout), strict=True):
-            try:
-                of_video = scorer.postprocess([outputs])
-                result |= {name: of_video[name] for name in ("score", "score_std", "answer")}
-            except AnswerParsingError as error:
-                _add_error(result, error)
+        _ask(
+            readable,
+            encoded,
+            partial(scorer.forward, readout=readout),
+            lambda output: finite(scorer.postprocess([output])),
+        )
     if "level" in tasks and readout == "score":
-        levels = predict_levels(model, processor, encoded, batch_size=len(encoded))
-        for result, level in zip(readable, levels, strict=True):
-            result["level_answer"] = level
+
+        def ask(encoded: list[EncodedVideo]) -> list[str]:
+            return predict_levels(model, processor, encoded, batch_size=len(encoded))
+
+        _ask(readable, encoded, ask, lambda level: {"level_answer": level})
     elif "level" in tasks:
         generate = partial(scorer.generate_answers, **GENERATION)
         question, num_answer_tokens = processor.level_question, GENERATION["max_new_tokens"]
-        outputs = map_windows(model, processor, encoded, question, num_answer_tokens, generate)
-        for result, (windows, answers, _) in zip(readable, outputs, strict=True):
-            try:
-                result["level_answer"] = _level_of_windows(processor, windows, answers)
-            except AnswerParsingError as error:
-                _add_error(result, error)
+
+        def ask(encoded: list[EncodedVideo]) -> list[tuple[list[VideoWindow], list[str], VideoFacts]]:
+            return map_windows(model, processor, encoded, question, num_answer_tokens, generate)
+
+        def read(output: tuple[list[VideoWindow], list[str], VideoFacts]) -> dict:
+            windows, answers, _ = output
+            return {"level_answer": _level_of_windows(processor, windows, answers)}
+
+        _ask(readable, encoded, ask, read)
     return results
+
+
+def _ask(
+    results: list[dict], videos: list[EncodedVideo], ask: Callable[[list], list], read: Callable[[Any], dict]
+) -> None:
+    """
+    Adds to each result the answer to its video, or why there is none. Where a batch fails, each video is asked about
+    alone: one that cannot be judged takes no other with it, and what does not fit the memory together may fit alone.
+
+    Args:
+        ask: encoded videos to an output each.
+        read: one output to what the result takes of it.
+    """
+    if not videos:
+        return
+    try:
+        outputs = ask(videos)
+    except Exception as failure:
+        if len(videos) == 1:
+            _add_error(results[0], failure)
+            return
+        outputs = None
+    if outputs is None:  # the failure is gone, and with it what it held in memory
+        for result, video in zip(results, videos, strict=True):
+            _ask([result], [video], ask, read)
+        return
+    for result, output in zip(results, outputs, strict=True):
+        try:
+            answer = read(output)
+        except Exception as failure:
+            _add_error(result, failure)
+        else:
+            result |= {name: value for name, value in answer.items() if name in result}
 
 
 def _level_of_windows(processor: LmmVqaProcessor, windows: list[VideoWindow], answers: list[str]) -> str:
@@ -144,5 +186,7 @@ def _level_of_windows(processor: LmmVqaProcessor, windows: list[VideoWindow], an
     return max(LEVELS, key=seconds.__getitem__)
 
 
-def _add_error(result: dict, error: Exception) -> None:
-    result["error"] = "; ".join(filter(None, [result["error"], " ".join(str(error).split())]))
+def _add_error(result: dict, failure: Exception) -> None:
+    line = failure_line(failure)
+    if result["error"] != line:  # both questions may fail alike
+        result["error"] = "; ".join(filter(None, [result["error"], line]))

@@ -3,47 +3,134 @@
 import contextlib
 import csv
 import json
+import math
+import os
+import re
 from collections.abc import Callable, Iterator
 
 
-ROW_KEYS = ("video", "score", "score_std", "level", "level_probabilities", "answer", "error", "seconds")
+# What was seen of a video, see `VideoFacts`
+FACT_KEYS = ("duration", "expected_duration", "frames", "damaged_frames", "width", "height", "fps", "hdr")
+ROW_KEYS = (
+    *("video", "score", "score_std", "level", "level_probabilities", "answer"),
+    *FACT_KEYS,
+    *("error", "seconds"),
+)
+
+# Control characters, ends of lines, marks that turn the direction of writing, and bytes of a file's name that are not
+# UTF-8 (which Python holds as surrogates): what makes a name look like another, or a line like two
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
+# With these a spreadsheet begins a formula; the last four are their wide forms
+FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+
+
+def printable(text: str) -> str:
+    r"""
+    A text from strangers, such as a file's name, in one line that shows what it holds: line breaks, control characters,
+    marks of writing direction and undecodable bytes as Python writes them, `\n`, `\x1b`, `\u202e`, `\udcff`.
+
+    `text.encode("ascii", "backslashreplace").decode("unicode_escape")` undoes it, but for a text with backslashes.
+    """
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def failure_line(failure: Exception) -> str:
+    """
+    Why a video has no answer, in one line. What reading and scoring raise on purpose are ValueErrors and OSErrors, whose
+    messages are for users; of anything else, such as a MemoryError, the kind is named as well.
+    """
+    message, kind = " ".join(str(failure).split()), type(failure).__name__
+    if isinstance(failure, (ValueError, OSError)):
+        return message or kind
+    return f"{kind}: {message}" if message else kind
+
+
+def finite(result: dict) -> dict:
+    """
+    The result as it is.
+
+    Raises:
+        ValueError: its score, or the deviation, is NaN or infinite.
+    """
+    score, std = result["score"], result["score_std"]
+    if not all(math.isfinite(number) for number in (score, std) if number is not None):
+        raise ValueError(f"got the score {score} ± {std}, expected finite numbers; see `lmmvqa selfcheck`")
+    return result
 
 
 class Table:
-    """Lines of equal columns: video, score ± standard deviation, level and number of windows if there are several, or the
-    error of a video without score."""
+    """Lines of equal columns: video, score ± standard deviation, level, how much was decoded where that is not all, and
+    the number of windows if there are several; or the error of a video without score."""
 
     def __init__(self, videos: list[str]):
-        self._width = max(map(len, [*videos, "video"]))
+        self._width = max(len(printable(video)) for video in [*videos, "video"])
         self.header = f"{'video':<{self._width}}  {'score':<12}  level"
 
     def line(self, row: dict) -> str:
+        video = f"{printable(row['video']):<{self._width}}"
         if row["error"] is not None:
-            return f"{row['video']:<{self._width}}  error: {row['error']}"
+            return f"{video}  error: {printable(row['error'])}"
         std = "" if row["score_std"] is None else f" ± {row['score_std']:.1f}"
         score = f"{row['score']:5.1f}{std}"
         windows = f"  ({len(row['windows'])} windows)" if "windows" in row else ""
-        return f"{row['video']:<{self._width}}  {score:<12}  {row['level']}{windows}"
+        return f"{video}  {score:<12}  {row['level']}{_decoded_in_part(row)}{windows}"
+
+
+def _decoded_in_part(row: dict) -> str:
+    notes = []
+    if row["expected_duration"] is not None and row["expected_duration"] > row["duration"] + 1:
+        notes.append(f"  ({row['duration']:.1f} of {row['expected_duration']:.1f} s)")
+    if row["damaged_frames"]:
+        notes.append(f"  ({row['damaged_frames']} of {row['frames']} frames damaged)")
+    return "".join(notes)
 
 
 def json_line(row: dict) -> str:
-    """A row as one line of JSON."""
-    return json.dumps(row)
+    r"""
+    A row as one line of JSON in ASCII. JSON has no NaN and no infinity, and not every reader takes a lone surrogate: bytes
+    of a name that are not UTF-8 stand as text such as `\udcff`.
+    """
+    texts = {
+        name: value.encode("utf-8", "backslashreplace").decode()
+        for name, value in row.items()
+        if isinstance(value, str)
+    }
+    return json.dumps(row | texts, allow_nan=False)
 
 
 @contextlib.contextmanager
 def csv_file(path: str) -> Iterator[Callable[[dict], None]]:
     """
-    Opens a CSV file of `ROW_KEYS` and gives the function that adds a row, on disk at once. `level_probabilities` is
-    JSON in its cell, and None is an empty cell. A long video's windows stand in JSON rows only.
+    Opens a new CSV file of `ROW_KEYS`, or a pipe or device, and gives the function that adds a row, on disk at once.
+
+    `level_probabilities` is JSON in its cell, and None is an empty cell. Texts are `printable`, so that a row is a line,
+    and one with which a spreadsheet would begin a formula has an apostrophe before it. A long video's windows stand in
+    JSON rows only.
+
+    Raises:
+        OSError: the file exists, or cannot be written to, as where the disk is full.
     """
-    with open(path, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-        writer = csv.DictWriter(file, ROW_KEYS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
+    is_special = os.path.exists(path) and not os.path.isfile(path)
+    try:
+        with open(path, "w" if is_special else "x", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
 
-        def write(row: dict) -> None:
-            levels = row["level_probabilities"]
-            writer.writerow(row | {"level_probabilities": None if levels is None else json.dumps(levels)})
-            file.flush()
+            def write(cells: list) -> None:
+                writer.writerow(cells)
+                file.flush()
 
-        yield write
+            write(ROW_KEYS)
+            yield lambda row: write([_cell(row[name]) for name in ROW_KEYS])
+    except OSError as error:
+        if error.filename not in (None, path):  # of another file, raised where rows are made
+            raise
+        raise OSError(f"got the output {path}, expected a file to write to: {error.strerror}") from error
+
+
+def _cell(value: str | float | dict | None) -> str | float | None:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

@@ -10,7 +10,7 @@ from transformers.utils import is_bitsandbytes_available, is_torchao_available
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
-from .report import ROW_KEYS
+from .report import ROW_KEYS, failure_line, finite
 
 
 # The decoder's layers are quantised alone: it holds almost all weights, and the score hangs on what the towers see
@@ -107,6 +107,11 @@ def load_scorer(
             pipeline_class=VideoQualityAssessmentPipeline,
             **placement,
         )
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"got model {model!r}, expected one that the memory of the device holds; see --quantization and --device: "
+            f"{error}"
+        ) from error
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
@@ -119,17 +124,17 @@ def score_videos(
 ) -> Iterator[dict]:
     """
     Yields a row of `ROW_KEYS` a video as soon as it is scored: the fields of `QualityResult`, `error` and `seconds`
-    (wall time, decoding included). In the row of a video that cannot be read, or whose generated answer holds no score,
-    `error` is one line and the result's fields are None. The row of a video longer than the decoder's context, and no
-    other, has `windows` as well; rows of a calibrated model have `scale`.
+    (wall time, decoding included). In the row of a video that cannot be read or scored, whatever it made the pipeline
+    raise, `error` is one line and the result's fields are None; the videos after it are scored. The row of a video
+    longer than the decoder's context, and no other, has `windows` as well; rows of a calibrated model have `scale`.
     """
     for video in videos:
         start = time.perf_counter()
         result, error = {}, None
         try:
-            result = scorer(video, readout=readout)
-        except (ValueError, OSError) as failure:  # VideoDecodingError and AnswerParsingError are ValueErrors
-            error = " ".join(str(failure).split())
+            result = finite(scorer(video, readout=readout))
+        except Exception as failure:
+            error = failure_line(failure)
         seconds = round(time.perf_counter() - start, 3)
         row = dict.fromkeys(ROW_KEYS) | {"video": video, **result, "error": error, "seconds": seconds}
         yield {name: value for name, value in row.items() if name in ROW_KEYS or value is not None}

@@ -16,7 +16,7 @@ from lmmvqa.evaluation import cross_validation, prediction_file, protocols
 from lmmvqa.evaluation.cross_validation import assign_folds
 from lmmvqa.evaluation.leak_check import check_leaks, leak_notes
 from lmmvqa.evaluation.metrics import coverage
-from lmmvqa.evaluation.predictions import predict_batch
+from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
 from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
 from lmmvqa.evaluation.tables import checkpoint_tables
 from lmmvqa.modeling_lmmvqa.export import save_checkpoint
@@ -186,6 +186,73 @@ def test_the_level_written_for_most_seconds(tiny, clips, monkeypatch):
     monkeypatch.setattr(scorer, "generate_answers", lambda inputs, **options: [next(answers)])
     (result,) = predict_batch(scorer, [clips[2]], ["level"], "generate")
     assert result["level_answer"] == "good"  # of seconds 1 to 3, poor of the first
+
+
+def answers_of(result):
+    return {name: result[name] for name in ("score", "score_std", "answer", "level_answer")}
+
+
+def test_a_video_that_cannot_be_judged_takes_no_other_with_it(tiny, clips, monkeypatch):
+    model, processor = tiny
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    alone = [predict_batch(scorer, [clip])[0] for clip in clips]
+    answer_log_probabilities = type(model).answer_log_probabilities
+
+    def fail_for_three_seconds(self, answer_ids, num_chunks, **inputs):
+        if max(num_chunks) == 3:
+            raise RuntimeError("out of\nmemory")
+        return answer_log_probabilities(self, answer_ids, num_chunks=num_chunks, **inputs)
+
+    monkeypatch.setattr(type(model), "answer_log_probabilities", fail_for_three_seconds)
+    *answered, failed = predict_batch(scorer, clips)
+    assert [answers_of(result) for result in answered] == [answers_of(result) for result in alone[:2]]
+    assert all(result["error"] is None for result in answered)
+    assert set(answers_of(failed).values()) == {None} and failed["error"] == "RuntimeError: out of memory"
+
+
+def test_a_batch_that_does_not_fit_the_memory_is_asked_one_by_one(tiny, clips, monkeypatch):
+    model, processor = tiny
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    alone = [predict_batch(scorer, [clip])[0] for clip in clips]
+    answer_log_probabilities = type(model).answer_log_probabilities
+
+    def fail_for_two(self, answer_ids, num_chunks, **inputs):
+        if len(num_chunks) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer_log_probabilities(self, answer_ids, num_chunks=num_chunks, **inputs)
+
+    monkeypatch.setattr(type(model), "answer_log_probabilities", fail_for_two)
+    assert predict_batch(scorer, clips) == alone
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_whatever_reading_raises_is_a_failed_row(tiny, clips, monkeypatch, cached):
+    model, processor = tiny
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    encode = scorer.preprocess
+
+    def fail_for_the_second(videos):
+        if clips[1] in videos:
+            raise MemoryError
+        return encode(videos)
+
+    class Cache:
+        def __getitem__(self, video):
+            return fail_for_the_second([video])[0]
+
+    monkeypatch.setattr(scorer, "preprocess", fail_for_the_second)
+    before, failed, after = predict_batch(scorer, clips, cache=Cache() if cached else None)
+    assert failed == dict.fromkeys(PREDICTION_KEYS) | {"error": "MemoryError"}
+    assert before["error"] is after["error"] is None and None not in answers_of(after).values()
+
+
+def test_a_score_that_is_not_finite_is_a_failed_row(tiny, clips, monkeypatch):
+    model, processor = tiny
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    postprocess = scorer.postprocess
+    monkeypatch.setattr(scorer, "postprocess", lambda outputs: postprocess(outputs) | {"score": float("nan")})
+    (failed,) = predict_batch(scorer, clips[:1], tasks=["score"])
+    assert failed["error"].startswith("got the score nan") and set(answers_of(failed).values()) == {None}
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("auto", 0.05), ("bfloat16", 1.0)])

@@ -15,11 +15,13 @@ from lmmvqa.processing import FrameSettings, decode_video
 from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck
 from lmmvqa.scoring.cli import main
+from lmmvqa.scoring.report import FACT_KEYS
 from lmmvqa.scoring.scorer import load_scorer, quantization_config
 from lmmvqa.scoring.video_files import find_videos
 
 
-KEYS = ["video", "score", "score_std", "level", "level_probabilities", "answer", "error", "seconds"]
+RESULT_KEYS = ["score", "score_std", "level", "level_probabilities", "answer"]
+KEYS = ["video", *RESULT_KEYS, *FACT_KEYS, "error", "seconds"]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def test_a_failing_file_is_an_error_row_and_the_others_are_scored(capsys, model,
         assert list(row) == KEYS
         assert row["video"] in row["error"]
         assert "\n" not in row["error"]
-        assert [row[key] for key in KEYS[1:6]] == [None] * 5
+        assert [row[key] for key in (*RESULT_KEYS, *FACT_KEYS)] == [None] * 13
 
     with open(csv_path, newline="", encoding="utf-8") as file:
         csv_rows = list(csv.DictReader(file))

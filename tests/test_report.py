@@ -1,0 +1,163 @@
+"""Rows of results as a table, JSON and CSV: what strangers name their files ends no line and runs nowhere."""
+
+import csv
+import json
+import os
+
+import pytest
+
+from lmmvqa.scoring.report import FACT_KEYS, ROW_KEYS, Table, csv_file, failure_line, finite, json_line, printable
+
+
+NAMES = [
+    "plain, name.mp4",
+    'say "cheese".mp4',
+    "line\nbreak\r\n.mp4",
+    "\rcr.mp4",
+    "\ttab.mp4",
+    "bell\x07 and \x1b[31mred\x7f\x85.mp4",
+    "invoice\u202efdp.mp4",
+    "\u2066hidden\u2069\u200f\u061c.mp4",
+    "paragraph\u2028\u2029.mp4",
+    "=HYPERLINK(1).mp4",
+    "+1.mp4",
+    "-1.mp4",
+    "@SUM(1).mp4",
+    "\uff1dwide.mp4",
+    os.fsdecode(b"latin-\xe9.mp4"),
+    "日本語　\U0001f600 نمونه\u200c.mp4",
+]
+
+
+def row(video, **values):
+    scored = {"score": 61.5, "score_std": 7.25, "level": "good", "level_probabilities": {"good": 1.0}, "answer": "61"}
+    return dict.fromkeys(ROW_KEYS) | {"video": video, "seconds": 0.5} | scored | values
+
+
+def failed(video, error):
+    return dict.fromkeys(ROW_KEYS) | {"video": video, "seconds": 0.5, "error": error}
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_name_is_one_row_of_csv_that_starts_no_formula(tmp_path):
+    path = tmp_path / "rows.csv"
+    with csv_file(str(path)) as write:
+        for name in NAMES:
+            write(row(name, score=-3.5))
+            write(failed(name, f"Could not read {name}: no such file"))
+    assert path.read_bytes().count(b"\n") == len(path.read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(NAMES)
+    rows = read_csv(path)
+    assert [of_file["video"] for of_file in rows[::2]] == [of_file["video"] for of_file in rows[1::2]]
+    for name, of_file in zip(NAMES, rows[::2], strict=True):
+        assert None not in of_file and None not in of_file.values()
+        assert not of_file["video"].startswith(tuple("=+-@\t\r\uff1d"))
+        assert of_file["video"].removeprefix("'") == printable(name)
+        assert of_file["score"] == "-3.5"  # a number is no formula
+        assert json.loads(of_file["level_probabilities"]) == {"good": 1.0}
+    assert [of_file["video"] for of_file in rows[::2]][-1] == NAMES[-1]
+
+
+def test_a_printable_name_can_be_turned_back():
+    for name in NAMES:
+        assert printable(name).encode("ascii", "backslashreplace").decode("unicode_escape") == name
+    assert printable(os.fsdecode(b"latin-\xe9.mp4")) == r"latin-\udce9.mp4"
+    assert printable("a\nb\x1b\u202e") == r"a\nb\x1b\u202e"
+
+
+def test_json_is_strict_and_keeps_every_name():
+    for name in NAMES:
+        line = json_line(failed(name, f"Could not read {name}"))
+        assert line.isascii() and "\n" not in line
+        read = json.loads(line, parse_constant=pytest.fail)
+        assert list(read) == list(ROW_KEYS)
+        if name.isprintable() or not any("\ud800" <= character <= "\udfff" for character in name):
+            assert read["video"] == name
+        else:  # a lone surrogate, which not every reader takes
+            assert read["video"].encode("utf-8") and read["video"] == printable(name)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_line(row("a.mp4", fps=float("nan")))
+
+
+def test_the_table_has_one_line_a_row_and_equal_columns():
+    table = Table(NAMES[:-1])
+    column = table.header.index("score")
+    for name in NAMES[:-1]:
+        for line in (table.line(row(name)), table.line(failed(name, f"Could not read {name}"))):
+            assert line == printable(line) and line.startswith(printable(name))
+            assert line[column - 1] == " " != line[column + 1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "hint"),
+    [
+        ({}, ""),
+        ({"duration": 24.0, "expected_duration": 24.02, "damaged_frames": 0, "frames": 600}, ""),
+        ({"duration": 12.0, "expected_duration": 24.0, "damaged_frames": 0, "frames": 300}, "  (12.0 of 24.0 s)"),
+        (
+            {"duration": 12.0, "expected_duration": None, "damaged_frames": 2, "frames": 300},
+            "  (2 of 300 frames damaged)",
+        ),
+    ],
+)
+def test_the_table_says_where_a_part_was_decoded(facts, hint):
+    assert Table(["a.mp4"]).line(row("a.mp4", **facts)).endswith(f"good{hint}")
+
+
+def test_facts_are_columns(tmp_path):
+    facts = dict(zip(FACT_KEYS, [1.0, 2.0, 25, 1, 96, 64, 25.0, "pq"], strict=True))
+    with csv_file(str(tmp_path / "rows.csv")) as write:
+        write(row("a.mp4", **facts))
+    (read,) = read_csv(tmp_path / "rows.csv")
+    assert [read[name] for name in FACT_KEYS] == ["1.0", "2.0", "25", "1", "96", "64", "25.0", "pq"]
+    assert {name: json.loads(json_line(row("a.mp4", **facts)))[name] for name in FACT_KEYS} == facts
+
+
+def test_rows_are_on_disk_as_they_come(tmp_path):
+    path = tmp_path / "rows.csv"
+    with csv_file(str(path)) as write:
+        assert len(path.read_text().splitlines()) == 1
+        write(row("a.mp4"))
+        assert len(read_csv(path)) == 1
+
+
+def test_a_file_that_appeared_meanwhile_is_not_overwritten(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("older")
+    with pytest.raises(OSError, match="expected a file to write to: File exists"), csv_file(str(path)):
+        pytest.fail("opened")
+    assert path.read_text() == "older"
+
+
+def test_a_full_disk_is_said_with_the_name_of_the_file():
+    with pytest.raises(OSError, match="/dev/full, expected a file to write to: No space left"), csv_file("/dev/full"):
+        pytest.fail("opened")
+
+
+class OutOfMemoryError(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("failure", "line"),
+    [
+        (ValueError("Could not read a.mp4:\n no video"), "Could not read a.mp4: no video"),
+        (FileNotFoundError(2, "No such file", "a.mp4"), "[Errno 2] No such file: 'a.mp4'"),
+        (MemoryError(), "MemoryError"),
+        (OutOfMemoryError("CUDA out of memory.\nTried"), "OutOfMemoryError: CUDA out of memory. Tried"),
+        (KeyError("frames"), "KeyError: 'frames'"),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_failure_in_one_line(failure, line):
+    assert failure_line(failure) == line
+
+
+@pytest.mark.parametrize("values", [{"score": float("nan")}, {"score": float("inf")}, {"score_std": float("nan")}])
+def test_a_result_that_is_not_finite_is_refused(values):
+    with pytest.raises(ValueError, match="expected finite numbers"):
+        finite(row("a.mp4", **values))
+    assert finite(row("a.mp4", score_std=None))["score"] == 61.5
