@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", default="benchmarks/results/precision.json")
     arguments = parser.parse_args()
 
-    files, _ = find_videos(arguments.videos)
+    files = find_videos(arguments.videos).videos
     step = max(1, len(files) // arguments.num_videos)
     files = files[::step][: arguments.num_videos]
     result = {

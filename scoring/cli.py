@@ -1,6 +1,7 @@
 """The commands of `lmmvqa`.
 
-Exit status: 0 all went well; 1 a video has no score, or the self-check failed; 2 wrong use.
+Exit status: 0 all went well; 1 a video has no score, or the self-check failed; 2 wrong use, or what ends a command, such
+as a full disk: then the last line on stderr says what. Only a bug ends in a traceback.
 """
 
 import argparse
@@ -10,14 +11,15 @@ import logging
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 
 from tqdm import tqdm
 
-from .report import Table, csv_file, json_line
-from .video_files import find_videos
+from .report import Table, csv_file, json_line, printable
+from .video_files import find_videos, is_media_name, refuse_to_overwrite
 
 
 # Importing transformers takes seconds, so what needs it is imported where it is used: help and wrong use answer at once
@@ -28,12 +30,18 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         with _warnings_on_stderr():
-            return arguments.run(arguments)
+            status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten_output()
         return 1
+    # What this package raises about its inputs, and what the system says of files; anything else is a bug to be traced
+    except (ValueError, OSError) as error:
+        _drop_unwritten_output()
+        _wrong_use(arguments, error)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -320,11 +328,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     disable_progress_bars()
     options = {key: value for key, value in vars(arguments).items() if key not in ("run", "command")}
-    try:
-        reports = prepare(**options)
-    except (ValueError, OSError) as error:
-        _wrong_use(arguments, error)
-    for report in reports:
+    for report in prepare(**options):
         print(json.dumps(report))
     return 0
 
@@ -340,15 +344,12 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     disable_progress_bars()
     names = protocols.EvaluationOptions.__dataclass_fields__
     options = protocols.EvaluationOptions(**{name: getattr(arguments, name) for name in names})
-    try:
-        if arguments.protocol == "fine_tuning":
-            metrics = protocols.cross_validate(
-                options, arguments.folds, arguments.seed, arguments.keep_checkpoints, arguments.train_options
-            )
-        else:
-            metrics = protocols.evaluate_checkpoint(options, arguments.protocol)
-    except (ValueError, OSError) as error:
-        _wrong_use(arguments, error)
+    if arguments.protocol == "fine_tuning":
+        metrics = protocols.cross_validate(
+            options, arguments.folds, arguments.seed, arguments.keep_checkpoints, arguments.train_options
+        )
+    else:
+        metrics = protocols.evaluate_checkpoint(options, arguments.protocol)
     return _print_table(arguments, metrics)
 
 
@@ -360,12 +361,8 @@ def _baseline(arguments: argparse.Namespace) -> int:
 
     disable_progress_bars()
     names = baselines.BaselineOptions.__dataclass_fields__
-    try:
-        metrics = baselines.evaluate_baseline(
-            baselines.BaselineOptions(**{name: getattr(arguments, name) for name in names})
-        )
-    except (ValueError, OSError) as error:
-        _wrong_use(arguments, error)
+    options = baselines.BaselineOptions(**{name: getattr(arguments, name) for name in names})
+    metrics = baselines.evaluate_baseline(options)
     return _print_table(arguments, metrics)
 
 
@@ -379,28 +376,31 @@ def _print_table(arguments: argparse.Namespace, metrics: dict) -> int:
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    videos, without_videos = find_videos(arguments.paths)
-    if not videos:
-        _wrong_use(arguments, f"got no video in {', '.join(without_videos)}, expected files, or folders that hold any")
-    for path in without_videos:
-        print(f"warning: no video in {path}", file=sys.stderr)
+    found = find_videos(arguments.paths)
+    if found.skipped:
+        counts = ", ".join(f"{number} {kind}" for kind, number in Counter(found.skipped.values()).items())
+        _warn(f"skipped {counts}; name what is to be scored all the same")
+    if not found.videos:
+        names = ", ".join(found.without_videos)
+        _wrong_use(arguments, f"got no video in {names}, expected files, or folders that hold any")
+    for path in found.without_videos:
+        _warn(f"warning: no video in {path}")
+    if arguments.csv:
+        if is_media_name(arguments.csv):
+            _wrong_use(arguments, f"got --csv {arguments.csv}, expected a name that is no video's, such as rows.csv")
+        refuse_to_overwrite(arguments.csv, found.videos)
 
     scorer, _ = _load(arguments, dtype=arguments.dtype, quantization=arguments.quantization)
     from .scorer import score_videos
 
     with contextlib.ExitStack() as stack:
-        write_csv = None
-        if arguments.csv:
-            try:
-                write_csv = stack.enter_context(csv_file(arguments.csv))
-            except OSError as error:
-                _wrong_use(arguments, f"got --csv {arguments.csv}, expected a file to write to: {error.strerror}")
-        table = Table(videos)
+        write_csv = stack.enter_context(csv_file(arguments.csv)) if arguments.csv else None
+        table = Table(found.videos)
         if not arguments.json:
             _print(table.header)
-        rows = score_videos(scorer, videos, arguments.readout)
+        rows = score_videos(scorer, found.videos, arguments.readout)
         num_errors = 0
-        for row in tqdm(rows, total=len(videos), unit="video", delay=3, disable=not sys.stderr.isatty()):
+        for row in tqdm(rows, total=len(found.videos), unit="video", delay=3, disable=not sys.stderr.isatty()):
             _print(json_line(row) if arguments.json else table.line(row))
             if write_csv:
                 write_csv(row)
@@ -418,11 +418,7 @@ def _selfcheck(arguments: argparse.Namespace) -> int:
         reference = write_reference(scorer, model)
         print(f"stored {reference.score} ± {reference.score_std} in {model}")
         return 0
-    try:
-        reference = read_reference(model)
-    except OSError as error:
-        _wrong_use(arguments, error)
-    return 0 if run_selfcheck(scorer, reference) else 1
+    return 0 if run_selfcheck(scorer, read_reference(model)) else 1
 
 
 def _assemble(arguments: argparse.Namespace) -> int:
@@ -460,12 +456,9 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     from .calibration import calibrate, read_ratings, report_lines, write_report
     from .selfcheck import write_reference
 
-    try:
-        report = calibrate(scorer, read_ratings(arguments.csv), arguments.std_only)
-    except (ValueError, OSError) as error:
-        _wrong_use(arguments, error)
+    report = calibrate(scorer, read_ratings(arguments.csv), arguments.std_only)
     for failure in report["failures"]:
-        print(f"warning: no score, left out: {failure['error']}", file=sys.stderr)
+        _warn(f"warning: no score, left out: {failure['error']}")
     save_checkpoint(scorer.model, scorer.processor, arguments.out)
     carry_training_videos(model, arguments.out)
     write_reference(scorer, arguments.out)
@@ -486,12 +479,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from .inspection_figure import draw
 
     out = arguments.out or f"{os.path.splitext(os.path.basename(arguments.video))[0]}.png"
+    refuse_to_overwrite(out, [arguments.video])
     scorer, _ = _load(arguments)
-    try:
-        inspection = inspect(scorer, arguments.video)
-        draw(inspection, out)
-    except (ValueError, OSError) as error:
-        _wrong_use(arguments, error)
+    draw(inspect(scorer, arguments.video), out)
     print(f"wrote {out}")
     return 0
 
@@ -527,11 +517,8 @@ def _load(arguments: argparse.Namespace, **options):
     _quiet_libraries()
     from .scorer import default_checkpoint, load_scorer
 
-    try:
-        model = arguments.model or default_checkpoint()
-        return load_scorer(model, arguments.device, **options), model
-    except (ValueError, OSError) as error:
-        _wrong_use(arguments, error)
+    model = arguments.model or default_checkpoint()
+    return load_scorer(model, arguments.device, **options), model
 
 
 def _quiet_libraries() -> None:
@@ -547,17 +534,35 @@ def _quiet_libraries() -> None:
 def _print(line: str) -> None:
     # Names of files may hold what the terminal, or UTF-8, cannot show
     encoding = sys.stdout.encoding or "utf-8"
-    tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
-    sys.stdout.flush()
+    try:
+        tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
+def _drop_unwritten_output() -> None:
+    """The interpreter ends with another status where it cannot write what is left."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _warn(line: str) -> None:
+    tqdm.write(printable(line), file=sys.stderr)
 
 
 def _wrong_use(arguments: argparse.Namespace, message: object) -> None:
-    arguments.command.exit(2, f"{arguments.command.prog}: error: {' '.join(str(message).split())}\n")
+    line = printable(" ".join(str(message).split()))
+    arguments.command.exit(2, f"{arguments.command.prog}: error: {line}\n")
 
 
 class _WarningHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(f"warning: {record.getMessage()}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # where nobody reads warnings, they are no failure of the video
+            _warn(f"warning: {record.getMessage()}")
 
 
 @contextlib.contextmanager

@@ -1,73 +1,181 @@
-"""What the user names on the command line to the files that are scored."""
+"""What the user names on the command line to the files that are scored, and where results may be written."""
 
 import glob
 import os
+from dataclasses import dataclass, field
 
 
+# What FFmpeg reads, as PyAV's wheels build it: not JPEG XL
 VIDEO_SUFFIXES = frozenset(
     [
         ".3g2",
         ".3gp",
         ".264",
         ".265",
+        ".amv",
         ".asf",
         ".avi",
+        ".divx",
+        ".dv",
         ".f4v",
         ".flv",
         ".gif",
+        ".gxf",
+        ".h263",
         ".h264",
         ".h265",
         ".hevc",
         ".ivf",
+        ".m1v",
+        ".m2p",
+        ".m2t",
         ".m2ts",
         ".m2v",
         ".m4v",
+        ".mj2",
         ".mjpeg",
+        ".mjpg",
+        ".mk3d",
         ".mkv",
         ".mov",
         ".mp4",
+        ".mpe",
         ".mpeg",
         ".mpg",
         ".mts",
         ".mxf",
+        ".nut",
         ".obu",
         ".ogv",
+        ".qt",
+        ".rm",
+        ".rmvb",
+        ".tod",
+        ".tp",
+        ".trp",
         ".ts",
         ".vob",
         ".webm",
         ".wmv",
+        ".wtv",
         ".y4m",
     ]
 )
-PICTURE_SUFFIXES = frozenset([".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
+PICTURE_SUFFIXES = frozenset(
+    [
+        ".apng",
+        ".avif",
+        ".bmp",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".png",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
+)
 
 
-def find_videos(paths: list[str]) -> tuple[list[str], list[str]]:
+@dataclass
+class FoundVideos:
     """
-    Files, folders and patterns to files, each once.
-
-    A file is taken whatever its suffix. A folder gives every file in it and below whose suffix is a known one, sorted.
-    A pattern (`*`, `?`, `[...]`, `**`) gives, sorted, what a shell would have put in its place; a name with such
-    characters that exists is no pattern. A name that does not exist is kept, so that it is reported like other files
-    that cannot be read.
-
-    Returns:
-        The files, and those of `paths` that gave none: folders without videos and patterns without matches.
+    Attributes:
+        videos: files, each once.
+        without_videos: of the named paths those that gave none: folders without videos and patterns without matches.
+        skipped: what was left out below the named folders, and what kind it is of.
     """
-    videos, without_videos = [], []
+
+    videos: list[str] = field(default_factory=list)
+    without_videos: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def find_videos(paths: list[str]) -> FoundVideos:
+    """
+    Files, folders and patterns to files.
+
+    A file is taken whatever its suffix and its kind. A folder gives, sorted, every file in it and below whose suffix is
+    a known one, links to files among them, also those that lead nowhere: they are reported as other files that cannot
+    be read. Left out and counted are hidden files and folders (a leading dot, so `._*` of macOS too), links to folders,
+    which may lead to anywhere or in circles, files of other kinds, and folders that cannot be opened; what is named
+    itself is taken, hidden or a link. A pattern (`*`, `?`, `[...]`, `**`) gives, sorted, what a shell would have put in
+    its place; a name with such characters that exists is no pattern. A name that does not exist is kept, so that it is
+    reported too.
+    """
+    found = FoundVideos()
     for path in paths:
         if os.path.lexists(path) or not glob.has_magic(path):
             names = [path]
         else:
             names = sorted(glob.glob(path, recursive=True))
-        found = [video for name in names for video in (_videos_below(name) if os.path.isdir(name) else [name])]
-        videos += found
-        if not found:
-            without_videos.append(path)
-    return list(dict.fromkeys(videos)), without_videos
+        of_path = [
+            video
+            for name in names
+            for video in (_videos_below(name, found.skipped) if os.path.isdir(name) else [name])
+        ]
+        found.videos += of_path
+        if not of_path:
+            found.without_videos.append(path)
+    found.videos = list(dict.fromkeys(found.videos))
+    return found
 
 
-def _videos_below(folder: str) -> list[str]:
-    files = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names)
-    known = VIDEO_SUFFIXES | PICTURE_SUFFIXES
-    return sorted(file for file in files if os.path.splitext(file)[1].lower() in known and os.path.isfile(file))
+def _videos_below(folder: str, skipped: dict[str, str]) -> list[str]:
+    videos, folders = [], [folder]
+    while folders:
+        parent = folders.pop()
+        try:
+            entries = list(os.scandir(parent))
+        except OSError:
+            skipped[parent] = "folders that cannot be opened"
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                skipped[entry.path] = "hidden files and folders"
+            elif entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_symlink() and os.path.isdir(entry.path):
+                skipped[entry.path] = "links to folders"
+            elif not is_media_name(entry.name) or _is_special(entry):
+                skipped[entry.path] = "files of other kinds"
+            else:
+                videos.append(entry.path)
+    return sorted(videos)
+
+
+def is_media_name(name: str) -> bool:
+    """Whether a file's suffix is that of a video or a picture."""
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix in VIDEO_SUFFIXES or suffix in PICTURE_SUFFIXES
+
+
+def _is_special(entry: os.DirEntry) -> bool:
+    """A pipe, a socket or a device, or a link to one."""
+    is_file = entry.is_file(follow_symlinks=False) or os.path.isfile(entry.path)
+    return not is_file and os.path.exists(entry.path)
+
+
+def refuse_to_overwrite(path: str, videos: list[str]) -> None:
+    """
+    Raises:
+        ValueError: a file that is written to this path would cost one of the videos, by whatever name, or a file that
+            is there. A pipe or a device costs nothing.
+    """
+    if os.path.exists(path):
+        output = os.stat(path)
+        is_video = any(os.path.samestat(output, os.stat(video)) for video in videos if os.path.exists(video))
+    else:
+        is_video = os.path.abspath(path) in map(os.path.abspath, videos)
+    if is_video:
+        raise ValueError(f"got the output {path}, which is an input too, expected a new file; name another one")
+    if os.path.isfile(path) or (os.path.islink(path) and not os.path.exists(path)):
+        raise ValueError(
+            f"got the output {path}, which exists already, expected a new file, since nothing is overwritten; name "
+            "another one, or move that one away"
+        )

@@ -1,8 +1,11 @@
 """The command line, in-process and once as the installed script, on a tiny random model."""
 
 import csv
+import errno
+import io
 import json
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -16,8 +19,7 @@ from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck
 from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.report import FACT_KEYS
-from lmmvqa.scoring.scorer import load_scorer, quantization_config
-from lmmvqa.scoring.video_files import find_videos
+from lmmvqa.scoring.scorer import load_scorer, quantization_config, score_videos
 
 
 RESULT_KEYS = ["score", "score_std", "level", "level_probabilities", "answer"]
@@ -98,6 +100,154 @@ def test_a_generated_answer_without_a_score_is_an_error_row(capsys, model, clips
     assert row["score"] is None
 
 
+RESULT = {"score": 61.5, "score_std": 7.25, "level": "good", "level_probabilities": {"good": 1.0}, "answer": "61"}
+FACTS = dict(zip(FACT_KEYS, [12.0, 24.0, 300, 0, 96, 64, 25.0, None], strict=True))
+
+
+class StubScorer:
+    """A pipeline that gives `RESULT`, or raises what stands for a video."""
+
+    def __init__(self, **failures):
+        self.failures = failures
+
+    def __call__(self, video, readout):
+        result = self.failures.get(Path(video).stem, RESULT | FACTS)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    scorer = StubScorer()
+    monkeypatch.setattr(scorer_module, "load_scorer", lambda *arguments, **options: scorer)
+    return scorer
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (MemoryError(), "MemoryError"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate"),
+            "OutOfMemoryError: CUDA out of memory. Tried",
+        ),
+        (RuntimeError("DataLoader worker"), "RuntimeError: DataLoader worker"),
+        (IndexError("list index out of range"), "IndexError: list index out of range"),
+        (KeyError("frames"), "KeyError: 'frames'"),
+        (RESULT | {"score": float("nan"), "level": "poor"}, "got the score nan"),
+        (RESULT | {"score_std": float("inf")}, "got the score 61.5 ± inf"),
+    ],
+)
+def test_whatever_a_video_raises_is_its_row_and_the_batch_goes_on(capsys, stub, failure, error):
+    stub.failures = {"b": failure}
+    status, (before, failed, after) = score_json(capsys, "a.mp4", "b.mp4", "c.mp4")
+    assert status == 1
+    assert failed["error"].startswith(error) and "\n" not in failed["error"]
+    assert list(failed) == KEYS and [failed[key] for key in (*RESULT_KEYS, *FACT_KEYS)] == [None] * 13
+    for row in (before, after):
+        assert row["error"] is None and {**row, **RESULT, **FACTS} == row
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_program_is_no_row(failure):
+    with pytest.raises(failure):
+        list(score_videos(StubScorer(a=failure()), ["a.mp4"]))
+
+
+def test_what_was_seen_is_in_every_form_of_a_row(capsys, stub, tmp_path):
+    (row,) = score_videos(stub, ["a.mp4"])
+    assert {**row, **FACTS} == row
+    assert main(["score", "--csv", str(tmp_path / "rows.csv"), "a.mp4"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].endswith("good  (12.0 of 24.0 s)")
+    (csv_row,) = csv.DictReader((tmp_path / "rows.csv").open(newline="", encoding="utf-8"))
+    assert list(csv_row) == KEYS
+    assert {name: csv_row[name] for name in FACTS} == {
+        name: "" if value is None else str(value) for name, value in FACTS.items()
+    }
+
+
+def test_a_second_run_keeps_the_results_of_the_first(capsys, stub, tmp_path):
+    path = tmp_path / "rows.csv"
+    assert main(["score", "--csv", str(path), "a.mp4"]) == 0
+    rows = path.read_bytes()
+    with pytest.raises(SystemExit) as exit_:
+        main(["score", "--csv", str(path), "b.mp4"])
+    assert exit_.value.code == 2 and "name another one, or move that one away" in capsys.readouterr().err
+    assert path.read_bytes() == rows
+
+
+def test_what_a_folder_leaves_out_is_said_in_one_line(capsys, stub, tmp_path):
+    for name in ("a.mp4", ".b.mp4", "._a.mp4", "notes.txt"):
+        (tmp_path / name).touch()
+    assert main(["score", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == (
+        "skipped 2 hidden files and folders, 1 files of other kinds; name what is to be scored all the same\n"
+    )
+    assert len(captured.out.splitlines()) == 2
+
+
+def test_names_from_strangers_end_no_line_of_the_output(capsys, stub, tmp_path):
+    (tmp_path / "folder\n").mkdir()
+    assert main(["score", "a\n\x1bc\u202e.mp4", str(tmp_path / "folder\n")]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1].startswith(r"a\n\x1bc\u202e.mp4  ")
+    assert captured.err == f"warning: no video in {tmp_path}/folder\\n\n"
+
+
+class FailingOutput(io.StringIO):
+    encoding = "utf-8"
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_disk_behind_standard_output_is_one_line(capsys, monkeypatch, stub, options):
+    monkeypatch.setattr(sys, "stdout", FailingOutput(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(SystemExit) as exit_:
+        main(["score", *options, "a.mp4"])
+    assert exit_.value.code == 2
+    error = "lmmvqa score: error: [Errno 28] No space left on device: 'standard output'\n"
+    assert capsys.readouterr().err == error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("arguments", [["--csv", "/dev/full"], ["--json"]])
+def test_a_full_disk_leaves_no_traceback(arguments, model, clips):
+    script = Path(sysconfig.get_path("scripts")) / "lmmvqa"
+    command = [script, "score", *arguments, "--model", model, "--device", "cpu", clips[0]]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode in (1, 2)
+    assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
+
+
+def test_too_little_memory_for_the_model_is_wrong_use(capsys, monkeypatch):
+    def run_out(*arguments, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(scorer_module, "pipeline", run_out)
+    with pytest.raises(SystemExit) as exit_:
+        main(["score", "--model", "folder", "a.mp4"])
+    assert exit_.value.code == 2
+    assert "got model 'folder', expected one that the memory of the device holds" in capsys.readouterr().err
+
+
+def test_a_bug_ends_in_a_traceback(monkeypatch):
+    def fail(*arguments, **options):
+        raise TypeError("a bug")
+
+    monkeypatch.setattr(scorer_module, "load_scorer", fail)
+    with pytest.raises(TypeError, match="a bug"):
+        main(["score", "a.mp4"])
+
+
 def test_command_line_pipeline_and_model_give_the_same_score(capsys, model, clips):
     _, (row,) = score_json(capsys, "--model", model, clips[1])
     from_pipeline = pipeline("video-quality-assessment", model=model, device="cpu")(clips[1])
@@ -156,28 +306,6 @@ def test_an_unknown_quantisation():
         quantization_config("3bit")
 
 
-def test_files_folders_and_patterns(tmp_path):
-    names = ["b.mp4", "a.MKV", "notes.txt", "deep/er/c.webm", "deep/d.png", "odd[1].mp4", "odd1.mp4"]
-    for name in names:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "folder.mp4").mkdir()
-
-    def find(*paths):
-        videos, without_videos = find_videos([f"{tmp_path}/{path}" for path in paths])
-        return [str(Path(video).relative_to(tmp_path)) for video in videos], len(without_videos)
-
-    everything = ["a.MKV", "b.mp4", "deep/d.png", "deep/er/c.webm", "odd1.mp4", "odd[1].mp4"]
-    assert find("") == (everything, 0)
-    assert find("deep", "b.mp4") == (["deep/d.png", "deep/er/c.webm", "b.mp4"], 0)
-    assert find("notes.txt", "missing.mp4") == (["notes.txt", "missing.mp4"], 0)
-    assert find("[ab].*") == (["a.MKV", "b.mp4"], 0)
-    assert find("**/*.webm", "b.mp4", "*.mp4") == (["deep/er/c.webm", "b.mp4", "odd1.mp4", "odd[1].mp4"], 0)
-    assert find("odd[1].mp4") == (["odd[1].mp4"], 0)
-    assert find("odd?.mp4") == (["odd1.mp4"], 0)
-    assert find("b.mp4", "*.avi", "folder.mp4") == (["b.mp4"], 2)
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -187,7 +315,18 @@ def test_files_folders_and_patterns(tmp_path):
         (["score", "--model", "{folder}", "clip.mp4"], "got model '{folder}'"),
         (["score", "--model", "{folder}/missing", "clip.mp4"], "got model '{folder}/missing'"),
         (["score", "--model", "{model}", "--device", "abacus", "clip.mp4"], "got device 'abacus'"),
-        (["score", "--model", "{model}", "--csv", "{folder}/missing/rows.csv", "clip.mp4"], "got --csv"),
+        (["score", "--model", "{model}", "--csv", "{folder}/missing/rows.csv", "clip.mp4"], "got the output {folder}"),
+        (
+            ["score", "--csv", "{folder}/other.mp4", "clip.mp4"],
+            "got --csv {folder}/other.mp4, expected a name that is no",
+        ),
+        (["score", "--csv", "rows.csv", "rows.csv"], "got the output rows.csv, which is an input too"),
+        (
+            ["score", "--csv", "{model}/config.json", "clip.mp4"],
+            "got the output {model}/config.json, which exists already",
+        ),
+        (["inspect", "{model}/config.json", "--out", "{model}/config.json"], "which is an input too"),
+        (["calibrate", "--model", "{model}", "--csv", "{folder}/no.csv", "--out", "{folder}/new"], "No such file"),
         (["selfcheck", "--model", "{model}"], "got no selfcheck.json"),
         (["selfcheck", "--model", "some/repository", "--update"], "got --update"),
     ],
