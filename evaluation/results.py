@@ -11,6 +11,7 @@ import numpy as np
 from ..datasets_scripts.degraded_clips import COLUMNS
 from ..datasets_scripts.qa_pairs import mos_level
 from ..datasets_scripts.rows import label_mos, video_id
+from ..scoring.report import printable
 from .degradations import degradation_figures, is_degraded_set
 from .leak_check import full_name
 from .metrics import agreement, coverage, level_report
@@ -97,4 +98,4 @@ def write_results(out: Path, metrics: dict, table: str, predictions: list[dict])
     (out / TABLE_FILE).write_text(table, encoding="utf-8")
     for prediction in predictions:
         if prediction["error"]:
-            print(f"failed: {full_name(prediction)}: {prediction['error']}", file=sys.stderr)
+            print(printable(f"failed: {full_name(prediction)}: {prediction['error']}"), file=sys.stderr)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from importlib.util import find_spec
 
+from safetensors import SafetensorError
 from tqdm import tqdm
 
 from .report import Table, csv_file, json_line, printable
@@ -38,8 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has enough, as `head` does
         _drop_unwritten_output()
         return 1
-    # What this package raises about its inputs, and what the system says of files; anything else is a bug to be traced
-    except (ValueError, OSError) as error:
+    # What this package raises about its inputs, and what the system says of files; anything else is a bug to be traced.
+    # SafetensorError is either: damaged weights, or a disk that is full where they are written
+    except (ValueError, OSError, SafetensorError) as error:
         _drop_unwritten_output()
         _wrong_use(arguments, error)
 
@@ -378,7 +380,7 @@ def _print_table(arguments: argparse.Namespace, metrics: dict) -> int:
 def _score(arguments: argparse.Namespace) -> int:
     found = find_videos(arguments.paths)
     if found.skipped:
-        counts = ", ".join(f"{number} {kind}" for kind, number in Counter(found.skipped.values()).items())
+        counts = ", ".join(f"{kind} ({number})" for kind, number in Counter(found.skipped.values()).items())
         _warn(f"skipped {counts}; name what is to be scored all the same")
     if not found.videos:
         names = ", ".join(found.without_videos)

@@ -107,11 +107,6 @@ def load_scorer(
             pipeline_class=VideoQualityAssessmentPipeline,
             **placement,
         )
-    except torch.OutOfMemoryError as error:
-        raise ValueError(
-            f"got model {model!r}, expected one that the memory of the device holds; see --quantization and --device: "
-            f"{error}"
-        ) from error
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(

@@ -1,11 +1,13 @@
 """Rows of results as a table, JSON and CSV: what strangers name their files ends no line and runs nowhere."""
 
 import csv
+import dataclasses
 import json
 import os
 
 import pytest
 
+from lmmvqa.processing.video_reading_lmmvqa import VideoFacts
 from lmmvqa.scoring.report import FACT_KEYS, ROW_KEYS, Table, csv_file, failure_line, finite, json_line, printable
 
 
@@ -108,6 +110,7 @@ def test_the_table_says_where_a_part_was_decoded(facts, hint):
 
 
 def test_facts_are_columns(tmp_path):
+    assert tuple(field.name for field in dataclasses.fields(VideoFacts)) == FACT_KEYS
     facts = dict(zip(FACT_KEYS, [1.0, 2.0, 25, 1, 96, 64, 25.0, "pq"], strict=True))
     with csv_file(str(tmp_path / "rows.csv")) as write:
         write(row("a.mp4", **facts))

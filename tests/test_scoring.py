@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_clip
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from lmmvqa.processing import FrameSettings, decode_video
@@ -183,7 +184,7 @@ def test_what_a_folder_leaves_out_is_said_in_one_line(capsys, stub, tmp_path):
     assert main(["score", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert captured.err == (
-        "skipped 2 hidden files and folders, 1 files of other kinds; name what is to be scored all the same\n"
+        "skipped hidden files and folders (2), files of other kinds (1); name what is to be scored all the same\n"
     )
     assert len(captured.out.splitlines()) == 2
 
@@ -228,22 +229,28 @@ def test_a_full_disk_leaves_no_traceback(arguments, model, clips):
     assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
 
 
-def test_too_little_memory_for_the_model_is_wrong_use(capsys, monkeypatch):
-    def run_out(*arguments, **options):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+def failing(failure):
+    def fail(*arguments, **options):
+        raise failure
 
-    monkeypatch.setattr(scorer_module, "pipeline", run_out)
+    return fail
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [ValueError("wrong\nuse"), OSError("wrong use"), SafetensorError("wrong use"), UnicodeError("wrong use")],
+)
+@pytest.mark.parametrize("command", [["score"], ["inspect", "--out", "{folder}/a.png"]])
+def test_what_ends_a_command_is_one_line(capsys, monkeypatch, tmp_path, command, failure):
+    monkeypatch.setattr(scorer_module, "load_scorer", failing(failure))
     with pytest.raises(SystemExit) as exit_:
-        main(["score", "--model", "folder", "a.mp4"])
+        main([*(argument.format(folder=tmp_path) for argument in command), "a.mp4"])
     assert exit_.value.code == 2
-    assert "got model 'folder', expected one that the memory of the device holds" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"lmmvqa {command[0]}: error: wrong use\n"
 
 
 def test_a_bug_ends_in_a_traceback(monkeypatch):
-    def fail(*arguments, **options):
-        raise TypeError("a bug")
-
-    monkeypatch.setattr(scorer_module, "load_scorer", fail)
+    monkeypatch.setattr(scorer_module, "load_scorer", failing(TypeError("a bug")))
     with pytest.raises(TypeError, match="a bug"):
         main(["score", "a.mp4"])
 
