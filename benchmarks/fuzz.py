@@ -262,9 +262,14 @@ def remux(
     container_format: str,
     mutation: Callable[[list[Packet], random.Random], str],
     rng: random.Random,
+    **options: str,
 ) -> str:
     """Writes the packets of a video's stream, changed, into another container; returns what was done."""
-    with av.open(str(source), metadata_errors="replace") as read, av.open(str(path), "w", container_format) as written:
+    options["fflags"] = "+bitexact"  # Matroska's muxer draws an identifier without
+    with (
+        av.open(str(source), metadata_errors="replace") as read,
+        av.open(str(path), "w", container_format, options) as written,
+    ):
         video = read.streams.best("video")
         packets = read_packets(video)
         done = f"{mutation(packets, rng)}, in {container_format}"
@@ -331,8 +336,9 @@ def mutate(sources: list[Source], seed: int, index: int, folder: Path) -> tuple[
     else:  # "join_streams": a transport stream may change its size, codec and clock on the way
         source, other = rng.choices([source for source in sources if source.facts["codec"] in CODECS["mpegts"]], k=2)
         parts = [path.with_suffix(suffix) for suffix in (".one", ".other")]
-        for joined, part in zip((source, other), parts, strict=True):
-            remux(joined.path, part, "mpegts", lambda packets, rng: "", rng)
+        another_program = {"mpegts_service_id": "2", "mpegts_pmt_start_pid": "4100", "mpegts_start_pid": "300"}
+        remux(source.path, parts[0], "mpegts", lambda packets, rng: "", rng)
+        remux(other.path, parts[1], "mpegts", lambda packets, rng: "", rng, **rng.choice([{}, another_program]))
         path = path.with_suffix(".ts")
         path.write_bytes(b"".join(part.read_bytes() for part in parts))
         for part in parts:
@@ -377,8 +383,7 @@ def _decode(path: str, facts: dict) -> None:
             return
         facts["codec"] = stream.codec_context.name
         stream.thread_type = "NONE"
-        frame_seconds = 1 / float(stream.average_rate or stream.guessed_rate or 30)
-        times = []
+        starts, ends = [], []
         try:
             for packet in container.demux(stream):
                 facts["packets"] += packet.size > 0 and not packet.is_discard
@@ -389,14 +394,19 @@ def _decode(path: str, facts: dict) -> None:
                     continue
                 facts["frames"] += len(frames)
                 facts["corrupt"] += sum(frame.is_corrupt for frame in frames)
-                times += [frame.time + frame_seconds for frame in frames if frame.time is not None]
+                timed = [frame for frame in frames if frame.time is not None]
+                starts += [frame.time for frame in timed]
+                ends += [frame.time + float(frame.duration * frame.time_base) for frame in timed]
         finally:
             announced = stream.duration and float(stream.duration * stream.time_base)
             announced = announced or (container.duration or 0) / av.time_base
-            if times:
-                facts["seconds"] = max(times) - min(times) + frame_seconds
-                if ANNOUNCING & set(container.format.name.split(",")):  # from time 0 or from the first frame on
-                    facts["missing_seconds"] = announced - max(facts["seconds"], max(times))
+            if starts:
+                mean_frame = (max(starts) - min(starts)) / max(1, len(starts) - 1)
+                end = max(*ends, max(starts) + mean_frame)
+                facts["seconds"] = end - min(starts)
+                if ANNOUNCING & set(container.format.name.split(",")):
+                    # Counted from time 0 or from the first frame on
+                    facts["missing_seconds"] = announced - max(facts["seconds"], end)
 
 
 def serve(pipe, memory: float, stacks: str) -> None:
