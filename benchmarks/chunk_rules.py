@@ -1,4 +1,4 @@
-"""What the temporal tower makes of seconds with more frames than a chunk: three rules compared.
+"""What the temporal tower makes of seconds with more frames than a chunk: four rules compared.
 
     python benchmarks/chunk_rules.py --clips ../shared/clips --out benchmarks/results/chunk_rules.json
 
@@ -9,9 +9,9 @@
 - `interleaved, 2^k`: the same with C rounded up to a power of two.
 
 For the embedded default's tower (mosaics of 112 pixels, chunks of 24 frames as it was trained, and of 32) and for a SlowFast
-R50 of random weights (224 pixels, 32 frames), over the first two seconds of each clip: by how much the second's features
-move, ||new - old|| / ||old||, when every frame is doubled, and when a clip of 60 frames a second loses every second one; beside
-how far one second of a clip is from its next. And the CPU time of one second of 24 to 120 frames, on one thread.
+R50 of random weights (224 pixels, 32 frames, three clips), over the first two seconds of each clip: by how much the second's
+features move, ||new - old|| / ||old||, when every frame is doubled, and when a clip of 60 frames a second loses every second
+one; beside how far one second of a clip is from its next. And the CPU time of one second of 24 to 120 frames, on one thread.
 """
 
 import argparse
@@ -51,34 +51,53 @@ CLIPS_60 = [
     "gen__gaming_freedoom2_map11_360p60.webm",
     "exoplayer__sample_with_increasing_timestamps_320w_240h.mp4",
 ]
-RATES = (24, 30, 60, 120)
+# So many of the first, for the tower that takes a second a chunk
+R50_CLIPS = 3
+RATES = (24, 25, 30, 60, 120)
 
-Tower = Callable[[np.ndarray], torch.Tensor]  # (frames, size, size, 3) uint8 to (feature_size,)
+# (clips, frames, size, size, 3) uint8, and how many frames of each clip are its own, to (clips, feature_size)
+Tower = Callable[[np.ndarray, list[int] | None], torch.Tensor]
+
+
+def filled_up(frames: np.ndarray, length: int) -> np.ndarray:
+    return np.concatenate([frames, frames[-1:].repeat(length - len(frames), axis=0)])
 
 
 def first(tower: Tower, frames: np.ndarray, chunk_frames: int) -> torch.Tensor:
-    missing = max(0, chunk_frames - len(frames))
-    return tower(np.concatenate([frames[:chunk_frames], frames[-1:].repeat(missing, axis=0)]))
+    return tower(filled_up(frames[:chunk_frames], chunk_frames)[None], None)[0]
 
 
 def whole(tower: Tower, frames: np.ndarray, chunk_frames: int) -> torch.Tensor:
-    return tower(frames)
+    return tower(frames[None], None)[0]
 
 
-def in_clips(tower: Tower, frames: np.ndarray, count: int) -> torch.Tensor:
+def in_clips(tower: Tower, frames: np.ndarray, chunk_frames: int, count: int) -> torch.Tensor:
+    """As `DecodedVideo` holds clips and `LmmVqaModel.encode_chunks` averages them."""
     clips = [frames[start::count] for start in range(count)]
-    return sum(len(clip) * tower(clip) for clip in clips) / len(frames)
+    lengths = [len(clip) for clip in clips]
+    features = tower(np.stack([filled_up(clip, chunk_frames) for clip in clips]), lengths)
+    return (features * torch.tensor(lengths)[:, None]).sum(0) / len(frames)
 
 
 def interleaved(tower: Tower, frames: np.ndarray, chunk_frames: int) -> torch.Tensor:
-    return in_clips(tower, frames, math.ceil(len(frames) / chunk_frames))
+    return in_clips(tower, frames, chunk_frames, math.ceil(len(frames) / chunk_frames))
 
 
 def interleaved_by_powers(tower: Tower, frames: np.ndarray, chunk_frames: int) -> torch.Tensor:
-    return in_clips(tower, frames, 2 ** math.ceil(math.log2(max(1, len(frames) / chunk_frames))))
+    return in_clips(tower, frames, chunk_frames, 2 ** math.ceil(math.log2(max(1, len(frames) / chunk_frames))))
 
 
 RULES = {"first": first, "whole": whole, "interleaved": interleaved, "interleaved, 2^k": interleaved_by_powers}
+
+
+def features_of(model: nn.Module) -> Tower:
+    @torch.no_grad()
+    def tower(clips: np.ndarray, num_frames: list[int] | None) -> torch.Tensor:
+        pixels = (torch.from_numpy(clips).movedim(-1, 2).float() / 255 - 0.45) / 0.225
+        own = None if num_frames is None else torch.tensor(num_frames)
+        return model(pixels, num_frames=own).pooler_output
+
+    return tower
 
 
 def two_seconds(path: Path, scale: FrameScaler) -> list[np.ndarray]:
@@ -130,7 +149,6 @@ def cpu_seconds(rule: Callable, tower: Tower, chunk_frames: int, frames: np.ndar
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, default=Path("../shared/clips"))
-    parser.add_argument("--num_clips", type=int, default=len(CLIPS), help="of the ten of 24 to 30 frames a second")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     arguments = parser.parse_args()
@@ -141,14 +159,14 @@ def main() -> None:
     default = (scorer.model.model.temporal_tower, FrameScaler(pixels.chunk_size, pixels.chunk_fragments))
     r50 = (LmmVqaSlowFastModel(LmmVqaSlowFastConfig()).eval(), FrameScaler(224))
     runs = {
-        f"embedded default, {pixels.chunk_frames} frames": (*default, pixels.chunk_frames),
-        "embedded default, 32 frames": (*default, 32),
-        "SlowFast R50 of random weights, 32 frames": (*r50, 32),
+        f"embedded default, {pixels.chunk_frames} frames": (*default, pixels.chunk_frames, CLIPS),
+        "embedded default, 32 frames": (*default, 32, CLIPS),
+        "SlowFast R50 of random weights, 32 frames": (*r50, 32, CLIPS[:R50_CLIPS]),
     }
     figures = {}
-    for name, (model, scale, chunk_frames) in runs.items():
+    for name, (model, scale, chunk_frames, clips) in runs.items():
         tower = features_of(model)
-        slow = [two_seconds(arguments.clips / clip, scale) for clip in CLIPS[: arguments.num_clips]]
+        slow = [two_seconds(arguments.clips / clip, scale) for clip in clips]
         fast = [two_seconds(arguments.clips / clip, scale) for clip in CLIPS_60]
         figures[name] = {}
         for rule_name, rule in RULES.items():
@@ -160,21 +178,12 @@ def main() -> None:
     report = {
         "command": " ".join(["python", *sys.argv]),
         "versions": {name: version(name) for name in ("torch", "transformers")},
-        "clips": CLIPS[: arguments.num_clips] + CLIPS_60,
+        "clips": CLIPS + CLIPS_60,
         "figures": figures,
     }
     print(json.dumps(report, indent=1))
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def features_of(model: nn.Module) -> Tower:
-    @torch.no_grad()
-    def tower(frames: np.ndarray) -> torch.Tensor:
-        pixels = (torch.from_numpy(frames).movedim(-1, 1).float() / 255 - 0.45) / 0.225
-        return model(pixels[None]).pooler_output[0]
-
-    return tower
 
 
 if __name__ == "__main__":

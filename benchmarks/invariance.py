@@ -2,6 +2,8 @@
 
     python benchmarks/invariance.py --clips ../shared/clips --out benchmarks/results/invariance.json
 
+`--settings '{"chunk_sampling": "second", "keep_incomplete_second": true}'` asks the same of another rule than the model's own.
+
 Ten clips are scored as they are and after changes that hardly anybody sees: packets copied from MP4 to Matroska, lossless
 re-encoding, every frame twice at twice the rate, the first frame and the first five cut off, mirroring, two rows and
 columns cut off at the top left, enlargement to twice the size. All but the first are written as lossless H.264 (x264, qp 0)
@@ -236,11 +238,14 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, default=Path("../shared/clips"), help="folder that holds the ten clips")
     parser.add_argument("--only", nargs="+", default=CLIPS, metavar="CLIP", help="other clips of that folder")
     parser.add_argument("--rates", type=int, nargs="*", default=RATES, help="frames a second for the noise")
+    parser.add_argument("--settings", type=json.loads, default={}, help="JSON: other settings of the video processor")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, help="JSON file for the figures; its tables go beside it, as Markdown")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     scorer = load_scorer(arguments.model, "cpu")
+    for name, value in arguments.settings.items():
+        setattr(scorer.processor.video_processor, name, value)
     clips, noise = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.only:
@@ -256,6 +261,7 @@ def main() -> None:
     report = {
         "command": " ".join(["python", *sys.argv]),
         "model": arguments.model or "embedded default",
+        "settings": arguments.settings,
         "versions": {name: version(name) for name in ("av", "torch", "transformers")},
         "clips": clips,
         "largest": {name: max(abs(clip["moved"][name]) for clip in clips) for name in clips[0]["moved"]},
