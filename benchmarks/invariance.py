@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import partial
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import av
@@ -62,9 +62,11 @@ def leave(frames: Frames) -> Frames:
 
 
 def double(frames: Frames) -> Iterator[av.VideoFrame]:
-    for frame in frames:
+    half = 0
+    for frame, after in pairwise(chain(frames, [None])):
+        half = (after.pts - frame.pts) // 2 if after is not None else half  # of the last one, as of the one before
         yield frame
-        frame.pts += frame.duration // 2
+        frame.pts += half
         yield frame
 
 
@@ -112,15 +114,13 @@ def rewrite(source: Path, path: Path, change: Callable[[Frames], Frames]) -> Non
     """Changes frames and writes them as lossless H.264 in MP4."""
     with av.open(str(source)) as read:
         video = read.streams.best("video")
-        frames = change(_in_half_ticks(read.decode(video), 1 / video.average_rate))
+        frames = change(_in_half_ticks(read.decode(video)))
         write_lossless(path, frames, video.average_rate, video.codec_context)
 
 
-def _in_half_ticks(frames: Frames, seconds: Fraction) -> Iterator[av.VideoFrame]:
+def _in_half_ticks(frames: Frames) -> Iterator[av.VideoFrame]:
     for frame in frames:
-        pts, time_base = 2 * frame.pts, frame.time_base / 2
-        frame.duration = 2 * frame.duration or round(seconds / time_base)
-        frame.pts, frame.time_base = pts, time_base
+        frame.pts, frame.time_base = 2 * frame.pts, frame.time_base / 2
         yield frame
 
 
