@@ -1,6 +1,7 @@
 """The changes of benchmarks/invariance.py are the ones that it names, and it finds the frames that a rule does not see."""
 
 import importlib
+import json
 from pathlib import Path
 
 import av
@@ -77,19 +78,17 @@ def test_packets_are_copied(invariance, tmp_path):
     assert new_times == pytest.approx(times, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("settings", "of_second", "of_rest"),
-    [
-        ({"chunk_sampling": "first_frames", "keep_incomplete_second": False}, 0.2, 1.0),
-        ({"chunk_sampling": "second", "keep_incomplete_second": True}, 0.0, 0.0),
-    ],
-)
-def test_unseen_frames_are_found(invariance, tiny, clips, tmp_path, monkeypatch, settings, of_second, of_rest):
+def test_unseen_frames_are_found_under_each_rule(invariance, tiny, clips, tmp_path):
     model, processor = tiny
-    for name, value in settings.items():
-        monkeypatch.setattr(processor.video_processor, name, value)
     scorer = VideoQualityAssessmentPipeline(model=model, processor=processor, device="cpu")
-    result = invariance.unseen_frames(scorer, clips[0], 10, tmp_path)  # chunks are of 8 frames
-    assert result["of a whole second"] == {"unseen": pytest.approx(of_second), "frames": 10}
-    assert result["of the last half second"] == {"unseen": pytest.approx(of_rest), "frames": 5}
-    assert result["agree"] == "6 of 6"
+    first_frames = {"chunk_sampling": "first_frames", "keep_incomplete_second": False}
+    found = invariance.unseen_frames(
+        invariance.Rules(scorer, [first_frames]), clips[0], 10, tmp_path
+    )  # clips are of 8 frames
+    for name in first_frames:  # back to the processor's own
+        assert getattr(processor.video_processor, name) != first_frames[name]
+    assert list(found) == ["own", json.dumps(first_frames)]
+    for of_rule, of_second, of_rest in zip(found.values(), (0.0, 0.2), (0.0, 1.0), strict=True):
+        assert of_rule["of a whole second"] == {"unseen": pytest.approx(of_second), "frames": 10}
+        assert of_rule["of the last half second"] == {"unseen": pytest.approx(of_rest), "frames": 5}
+        assert of_rule["agree"] == "6 of 6"
