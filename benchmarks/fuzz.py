@@ -43,7 +43,7 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -369,7 +369,7 @@ def decode(path: str) -> dict:
     with av.logging.Capture() as log:
         try:
             _decode(path, facts)
-        except (av.FFmpegError, OSError, IndexError, MemoryError) as error:  # PyAV: IndexError for a late stream
+        except (av.FFmpegError, OSError, MemoryError) as error:
             facts["read_errors"] += 1
             facts["reason"] = repr(error)
     av.logging.set_level(level)
@@ -385,10 +385,10 @@ def _decode(path: str, facts: dict) -> None:
         stream.thread_type = "NONE"
         starts, ends = [], []
         try:
-            for packet in container.demux(stream):
+            for packet in _packets(container, stream):
                 facts["packets"] += packet.size > 0 and not packet.is_discard
                 try:
-                    frames = packet.decode()
+                    frames = stream.decode(packet)
                 except av.FFmpegError:
                     facts["packet_errors"] += 1
                     continue
@@ -407,6 +407,16 @@ def _decode(path: str, facts: dict) -> None:
                 if ANNOUNCING & set(container.format.name.split(",")):
                     # Counted from time 0 or from the first frame on
                     facts["missing_seconds"] = announced - max(facts["seconds"], end)
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    with contextlib.suppress(IndexError):  # PyAV asks for the last frames of streams that it does not know: late ones
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    last = av.Packet()
+    last.stream, last.time_base = stream, stream.time_base
+    yield last
 
 
 def serve(pipe, memory: float, stacks: str) -> None:
