@@ -22,7 +22,17 @@ import numpy as np
 import torch
 
 from .frame_scaler_lmmvqa import FrameScaler
-from .video_reading_lmmvqa import T, VideoDecodingError, VideoFacts, VideoFrames, VideoSource, read_frames, source_name
+from .video_reading_lmmvqa import (
+    DEFAULT_LIMITS,
+    ReadingLimits,
+    T,
+    VideoDecodingError,
+    VideoFacts,
+    VideoFrames,
+    VideoSource,
+    read_frames,
+    source_name,
+)
 
 
 # Which frames `decode_video` takes, as `FrameSettings` says. Raise it with any change of them: what is stored of videos
@@ -155,7 +165,9 @@ def _part(video: DecodedVideo | EncodedVideo, first: int, end: int) -> dict:
     return parts
 
 
-def decode_video(source: VideoSource, settings: FrameSettings, fps: float | None = None) -> DecodedVideo:
+def decode_video(
+    source: VideoSource, settings: FrameSettings, fps: float | None = None, limits: ReadingLimits = DEFAULT_LIMITS
+) -> DecodedVideo:
     """Reads a video once and keeps what the towers need.
 
     Second k holds the frames from second k of the stream's own time stamps on. A second in which no frame starts gives
@@ -165,12 +177,13 @@ def decode_video(source: VideoSource, settings: FrameSettings, fps: float | None
         source: see `VideoSource`; a picture is a video of one frame.
         settings: which frames, and how large.
         fps: frame rate of an array or a list of pictures; files carry their own time stamps.
+        limits: how much is read of a file.
 
     Raises:
-        VideoDecodingError: no frame can be read.
+        VideoDecodingError: it cannot be read, too little of it decodes, or it is beyond the limits.
         FileNotFoundError: the path does not exist.
     """
-    (video,) = decode_portions(source, lambda video: video, None, settings, fps)
+    (video,) = decode_portions(source, lambda video: video, None, settings, fps, limits)
     return video
 
 
@@ -180,6 +193,7 @@ def decode_portions(
     portion: int | None,
     settings: FrameSettings,
     fps: float | None = None,
+    limits: ReadingLimits = DEFAULT_LIMITS,
 ) -> list[T]:
     """As `decode_video`, but what is decoded is handed on while reading, so that memory does not grow with the video.
 
@@ -192,7 +206,7 @@ def decode_portions(
         What `function` returned, in order.
     """
     return read_frames(
-        source, lambda frames: [function(part) for part in _cut(frames, source, portion, settings)], fps
+        source, lambda frames: [function(part) for part in _cut(frames, source, portion, settings)], fps, limits
     )
 
 

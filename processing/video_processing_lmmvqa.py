@@ -24,7 +24,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, FrameSettings, decode_portions
 from .video_inputs_lmmvqa import is_batch, is_stream, make_image_list, make_video_list, reader_source
-from .video_reading_lmmvqa import T, VideoSource
+from .video_reading_lmmvqa import DEFAULT_LIMITS, T, VideoSource
 
 
 # Chunks whose pixels are in memory at a time while towers encode a video: a multiple of the model's TOWER_BATCH_SIZE
@@ -82,6 +82,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     chunk, and the last two are left out. What one video and what a list may be stands in `video_inputs_lmmvqa`. `fps=25`, or
     `video_metadata=[{"fps": 25}, ...]` for each, is the frame rate of videos that are arrays or lists of pictures. Any of
     `SETTINGS` can be given for one call too. Which frames are looked at is LMM-VQA's own rule: nothing samples them.
+    How much is read of a file is in the attribute `limits`, a `ReadingLimits`, which is not saved.
 
     Raises:
         VideoDecodingError: a video of which no frame can be read.
@@ -110,6 +111,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     chunk_std = [0.225, 0.225, 0.225]
     do_rescale = True
     do_normalize = True
+    limits = DEFAULT_LIMITS  # of this machine and its user: not saved
 
     def __init__(self, **kwargs: Unpack[LmmVqaVideosKwargs]):
         if unknown := kwargs.keys() - {*SETTINGS, *SAVED_BESIDE}:
@@ -122,6 +124,11 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         # What was saved before there was a choice
         former = {"chunk_sampling": "first_frames", "keep_incomplete_second": False}
         return super().from_dict(former | video_processor_dict, **kwargs)
+
+    def to_dict(self) -> dict:
+        saved = super().to_dict()
+        saved.pop("limits", None)
+        return saved
 
     @property
     def frame_settings(self) -> FrameSettings:
@@ -150,7 +157,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         if isinstance(video, DecodedVideo):
             portion = portion or len(video.seconds)
             return [function(video.part(first, first + portion)) for first in range(0, len(video.seconds), portion)]
-        return decode_portions(video, function, portion, self.frame_settings, fps)
+        return decode_portions(video, function, portion, self.frame_settings, fps, self.limits)
 
     def encode(self, videos, model, video_metadata=None, fps: float | None = None) -> list[EncodedVideo]:
         """
@@ -197,7 +204,9 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             raise TypeError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(SETTINGS)}")
         if settings:
             settings = {name: getattr(self, name) for name in SETTINGS} | settings
-            return type(self)(**settings).preprocess(videos, video_metadata, return_tensors, fps=fps)
+            changed = type(self)(**settings)
+            changed.limits = self.limits
+            return changed.preprocess(videos, video_metadata, return_tensors, fps=fps)
         videos = self.decode(videos, video_metadata, fps)
         if all(isinstance(video, EncodedVideo) for video in videos):
             return BatchFeature(self._join_encoded(videos), tensor_type=return_tensors)

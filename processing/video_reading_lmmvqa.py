@@ -108,6 +108,9 @@ class ReadingLimits:
     min_whole_share: float = 0.25
 
 
+DEFAULT_LIMITS = ReadingLimits()
+
+
 @dataclass
 class VideoFacts:
     """What was seen of a video.
@@ -165,7 +168,7 @@ def read_frames(
     source: VideoSource,
     function: Callable[[VideoFrames], T],
     fps: float | None = None,
-    limits: ReadingLimits = ReadingLimits(),
+    limits: ReadingLimits = DEFAULT_LIMITS,
 ) -> T:
     """
     What `function` returns for the frames of a video.

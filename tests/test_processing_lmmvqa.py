@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from conftest import tiny_config, tiny_pair, tiny_processor, tiny_tokenizer
 from transformers import AutoProcessor
 
 from lmmvqa.modeling_lmmvqa import LmmVqaProcessor, LmmVqaVideoProcessor
+from lmmvqa.processing import VideoDecodingError
 from lmmvqa.processing.processing_lmmvqa import LEVELS, SCORE_ANSWERS, AnswerParsingError
 
 
@@ -33,6 +35,24 @@ def test_settings_of_one_call(tiny, clips):
     assert inputs["pixel_values_videos"].shape == (1, 5, 3, 32, 32)
     assert "num_clips" not in inputs and "num_frames" not in inputs
     assert processor(clips[0])["pixel_values"].shape == (1, 3, 32, 32)
+
+
+def test_limits_of_reading_hold_on_every_way_and_are_not_saved(clips, tmp_path):
+    model, processor = tiny_pair()
+    video_processor = processor.video_processor
+    video_processor.limits = replace(video_processor.limits, max_seconds=2)
+    for read in (
+        lambda: processor(clips[2]),
+        lambda: processor(clips[2], key_frame_size=48),
+        lambda: model.rate_videos(processor, clips[2]),
+    ):
+        with pytest.raises(
+            VideoDecodingError, match="it lasts 3 s or more, expected at most 2 s; .* raise max_seconds"
+        ):
+            read()
+    processor(clips[0])
+    processor.save_pretrained(tmp_path)
+    assert AutoProcessor.from_pretrained(tmp_path)(clips[2])["num_chunks"].tolist() == [3]
 
 
 def test_rescaling_and_normalisation_can_be_left_out(tiny, clips):
