@@ -61,13 +61,15 @@ def _parser() -> argparse.ArgumentParser:
         help="score videos and pictures",
         description="Scores each video or picture. One that cannot be scored is reported, and the exit status is 1.",
     )
-    score.add_argument("paths", nargs="+", metavar="PATH", help="file, folder (with all below it) or pattern")
+    score.add_argument(
+        "paths", nargs="+", metavar="PATH", help="file, pattern, or folder with all below it but what is hidden"
+    )
     score.add_argument(
         "--json",
         action="store_true",
         help="print one JSON object a line instead of a table, with the windows of long videos",
     )
-    score.add_argument("--csv", metavar="FILE", help="write a CSV file as well, a row a video")
+    score.add_argument("--csv", metavar="FILE", help="write a new CSV file as well, a row a video")
     score.add_argument(
         "--readout",
         choices=["score", "generate"],
