@@ -18,7 +18,8 @@ class LmmVqaProcessorTest(ProcessorTesterMixin, unittest.TestCase):
 
     @classmethod
     def _setup_video_processor(cls):
-        return tiny_processor(tiny_config(tiny_tokenizer()), tiny_tokenizer()).video_processor
+        # The suite counts a row of pixels for each of its clips of one second: of 30 frames, one clip
+        return LmmVqaVideoProcessor(key_frame_size=32, chunk_size=32, chunk_frames=32)
 
     @staticmethod
     def prepare_processor_dict():
