@@ -379,7 +379,7 @@ def decode(path: str) -> dict:
 def _decode(path: str, facts: dict) -> None:
     with av.open(f"file:{path}", metadata_errors="replace") as container:
         stream = container.streams.best("video")
-        if stream is None:
+        if stream is None or stream.codec_context is None:  # it has no video, or FFmpeg no decoder
             return
         facts["codec"] = stream.codec_context.name
         stream.thread_type = "NONE"
