@@ -25,24 +25,18 @@ from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 import av
-import numpy as np
-import torch
 from av.container import Flags as ContainerFlags
 from av.container import InputContainer
 from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 from av.stream import Discard, Disposition
-from PIL import Image, ImageOps
 from transformers.utils import logging
+
+from .picture_reading_lmmvqa import DEFAULT_ARRAY_FPS, read_pictures
+from .video_source_lmmvqa import VideoDecodingError, VideoSource, source_name
 
 
 logger = logging.get_logger(__name__)
-
-# One path, one file object, one array (frames, height, width, 3) or (frames, 3, height, width), one picture, or a list
-# of pictures in order
-VideoSource = str | os.PathLike | BinaryIO | np.ndarray | torch.Tensor | Image.Image | list[Image.Image]
-
-DEFAULT_ARRAY_FPS = 30.0
 
 # A time stamp that moves by more seconds has leapt; by less, it has gone on to the next frame, or is out of order
 LARGEST_STEP = 1.0
@@ -66,10 +60,6 @@ ONE_FRAME_A_PACKET = {"av1", "h264", "hevc"}
 ENCRYPTED = "it is encrypted; decrypt it first"
 
 T = TypeVar("T")
-
-
-class VideoDecodingError(ValueError):
-    """A source that cannot be read, or too little of it; the message names it, the reason and the way out."""
 
 
 class _Refusal(Exception):
@@ -187,7 +177,7 @@ def read_frames(
         FileNotFoundError: the path does not exist.
     """
     if not _is_file(source):
-        return function(VideoFrames(_read_pictures(source, fps), VideoFacts()))
+        return function(VideoFrames(read_pictures(source, fps), VideoFacts()))
     deadline = time.monotonic() + limits.max_wall_seconds
     if isinstance(source, str | os.PathLike):
         _check_path(source)
@@ -211,13 +201,6 @@ def read_frames(
         return read(parallel=False)
 
 
-def source_name(source: VideoSource) -> str:
-    """What messages call a video: its path, or its type."""
-    if isinstance(source, str | os.PathLike):
-        return os.fsdecode(source)
-    return str(getattr(source, "name", None) or f"the given {type(source).__name__}")
-
-
 def _is_file(source: VideoSource) -> bool:
     return isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None))
 
@@ -237,15 +220,6 @@ def _can_restart(source: str | os.PathLike | BinaryIO) -> bool:
     if isinstance(source, str | os.PathLike):
         return stat.S_ISREG(os.stat(source).st_mode)
     return source.seekable()
-
-
-def _read_pictures(source: VideoSource, fps: float | None) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """Yields (time in seconds, duration in seconds, frame) of an array or of pictures."""
-    if fps is None:
-        fps = DEFAULT_ARRAY_FPS
-        logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
-    for index, picture in enumerate(_pictures(source)):
-        yield index / fps, 1 / fps, av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
 def _read_file(
@@ -600,31 +574,6 @@ class _Reading:
                 facts.expected_duration = None
                 return held, False
         return held, held < facts.expected_duration - tolerance
-
-
-def _pictures(source: np.ndarray | torch.Tensor | Image.Image | list[Image.Image]) -> Iterator[np.ndarray]:
-    """Yields (height, width, 3) uint8."""
-    if isinstance(source, Image.Image):
-        source = [source]
-    if isinstance(source, list | tuple) and all(isinstance(picture, Image.Image) for picture in source):
-        yield from (np.asarray(ImageOps.exif_transpose(picture).convert("RGB")) for picture in source)
-        return
-    if not isinstance(source, np.ndarray | torch.Tensor):
-        raise TypeError(
-            f"got a video of type {type(source).__name__}, expected a path, a file object, a numpy or torch array, a "
-            "PIL picture or a list of them"
-        )
-    array = np.asarray(source)
-    if array.ndim == 3:
-        array = array[None]
-    if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
-        array = array.transpose(0, 2, 3, 1)
-    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape[1:] or array.dtype != np.uint8:
-        raise ValueError(
-            f"got a video array of shape {tuple(source.shape)} and type {array.dtype}, expected uint8 and (frames, "
-            "height, width, 3) or (frames, 3, height, width)"
-        )
-    yield from array
 
 
 __all__ = ["ReadingLimits", "VideoDecodingError", "VideoFacts", "VideoFrames", "VideoSource", "read_frames"]

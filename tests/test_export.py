@@ -108,6 +108,8 @@ def test_the_folder_is_complete(exported):
             "video_decoding_lmmvqa.py",
             "video_reading_lmmvqa.py",
             "video_inputs_lmmvqa.py",
+            "video_source_lmmvqa.py",
+            "picture_reading_lmmvqa.py",
             "frame_scaler_lmmvqa.py",
         ),
     }
