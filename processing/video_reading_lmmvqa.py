@@ -32,6 +32,7 @@ from av.format import Flags as FormatFlags
 from av.stream import Discard, Disposition
 from transformers.utils import logging
 
+from .frame_scaler_lmmvqa import HDR_TRANSFERS
 from .picture_reading_lmmvqa import DEFAULT_ARRAY_FPS, read_pictures
 from .video_source_lmmvqa import VideoDecodingError, VideoSource, source_name
 
@@ -144,6 +145,7 @@ class VideoFrames:
         for seconds, duration, frame in self._frames:
             if start is None:
                 start = seconds
+                facts.hdr = HDR_TRANSFERS.get(frame.color_trc)
                 facts.width, facts.height = frame.width, frame.height
                 if frame.rotation % 180:
                     facts.width, facts.height = facts.height, facts.width
