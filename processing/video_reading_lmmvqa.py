@@ -178,8 +178,9 @@ def read_frames(
         VideoDecodingError: the source cannot be read, or it is beyond `limits`.
         FileNotFoundError: the path does not exist.
     """
-    if not _is_file(source):
-        return function(VideoFrames(read_pictures(source, fps), VideoFacts()))
+    pictures = read_pictures(source, fps, limits.max_pixels)
+    if pictures is not None:
+        return function(VideoFrames(pictures, VideoFacts()))
     deadline = time.monotonic() + limits.max_wall_seconds
     if isinstance(source, str | os.PathLike):
         _check_path(source)
@@ -201,10 +202,6 @@ def read_frames(
     except _DamagedVideo:
         # What damaged frames look like then depends on timing: once more in order, for the same result on every run
         return read(parallel=False)
-
-
-def _is_file(source: VideoSource) -> bool:
-    return isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None))
 
 
 def _check_path(path: str | os.PathLike) -> None:
