@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import av
 import numpy as np
 
+from ..processing.frame_scaler_lmmvqa import FrameScaler
 from ..processing.video_reading_lmmvqa import VideoDecodingError, read_frames
 
 
@@ -28,17 +29,17 @@ def key_frames(video: str, per_second: float = 1.0, most: int = 8) -> list[np.nd
 
 
 def _spread(frames: Iterator[tuple[float, float, av.VideoFrame]], per_second: float, most: int) -> list[np.ndarray]:
-    kept, interval, start = {}, 1 / per_second, None
+    kept, interval, start, to_rgb = {}, 1 / per_second, None, FrameScaler(None)
     for time, _, frame in frames:
         start = time if start is None else start
         number = math.floor((time - start) / interval + 1e-6)
         if kept and number <= max(kept):
             continue
-        kept[number] = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
+        kept[number] = to_rgb(frame)
         while len(kept) > most:
             interval *= 2
             thinned = {}
             for number, picture in kept.items():
                 thinned.setdefault(number // 2, picture)
             kept = thinned
-    return [np.ascontiguousarray(picture) for picture in kept.values()]
+    return list(kept.values())

@@ -105,7 +105,7 @@ class FrameScaler:
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:  # (size, size, 3) uint8
         transfer = HDR_TRANSFERS.get(frame.color_trc)
-        name_known_colours(frame)
+        drop_unknown_colours(frame)
         # Some streams change on the way
         layout = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, transfer)
         if layout != self._layout:
@@ -121,7 +121,7 @@ class FrameScaler:
         return np.ascontiguousarray(_upright(picture, frame))
 
 
-def name_known_colours(frame: av.VideoFrame) -> None:
+def drop_unknown_colours(frame: av.VideoFrame) -> None:
     """Takes colour properties that FFmpeg cannot convert from off a frame: it refuses the whole frame for one of them."""
     is_rgb = frame.colorspace == 0 and (frame.format.is_rgb or len(frame.format.components) < 3)
     if frame.colorspace not in _MATRICES and not is_rgb:
@@ -196,4 +196,4 @@ def _roll_off(nits: np.ndarray) -> np.ndarray:
     return _pq_to_nits(np.where(level < knee, level, bent) * peak)
 
 
-__all__ = ["HDR_TRANSFERS", "FrameScaler", "name_known_colours"]
+__all__ = ["HDR_TRANSFERS", "FrameScaler", "drop_unknown_colours"]

@@ -9,9 +9,11 @@ from itertools import pairwise
 import av
 import numpy as np
 import torch
+from PIL import Image
 from skimage.registration import optical_flow_tvl1
 
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
+from ..processing.frame_scaler_lmmvqa import FrameScaler, drop_unknown_colours
 from ..processing.processing_lmmvqa import QualityResult, mix_windows
 from ..processing.video_decoding_lmmvqa import EncodedVideo
 from ..processing.video_reading_lmmvqa import read_frames
@@ -162,7 +164,7 @@ def _read(scorer: VideoQualityAssessmentPipeline, encoded: EncodedVideo, parts: 
 
 def _walk(frames: Iterator[tuple[float, float, av.VideoFrame]], shown: set[int], least_step: float) -> dict:
     """What there is to see in the frames themselves; of them, two small ones are in memory at a time."""
-    key_frames, times, speeds = {}, [], []
+    key_frames, times, speeds, to_rgb = {}, [], [], FrameScaler(None)
     previous, previous_time, end, is_complete = None, 0.0, 0.0, True
     for index, (time, duration, frame) in enumerate(frames):
         if index == 0:
@@ -173,7 +175,8 @@ def _walk(frames: Iterator[tuple[float, float, av.VideoFrame]], shown: set[int],
         end = max(end, time + duration)
         second = math.floor(time + 1e-6)
         if second in shown and second not in key_frames:
-            key_frames[second] = _upright(frame)
+            key_frames[second] = _reduced(to_rgb(frame))
+        drop_unknown_colours(frame)
         small = frame.reformat(*small_size, format="gray").to_ndarray()
         if previous is not None and time > previous_time:
             if times and time - times[-1] < least_step - 1e-6:
@@ -199,7 +202,7 @@ def _mean_flow(previous: np.ndarray, frame: np.ndarray) -> float:
     return float(np.hypot(*optical_flow_tvl1(previous, frame)).mean())
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:  # (height, width, 3) uint8
-    scale = min(1.0, KEY_FRAME_HEIGHT / frame.height)
-    picture = frame.reformat(round(frame.width * scale), round(frame.height * scale), format="rgb24").to_ndarray()
-    return np.rot90(picture, k=round(frame.rotation / 90))
+def _reduced(picture: np.ndarray) -> np.ndarray:  # (height, width, 3) uint8
+    height, width = picture.shape[:2]
+    scale = min(1.0, KEY_FRAME_HEIGHT / height)
+    return np.asarray(Image.fromarray(picture).resize((max(1, round(width * scale)), round(height * scale))))

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 from transformers.utils.logging import warning_once
 
+from lmmvqa.evaluation.key_frames import key_frames
 from lmmvqa.processing.frame_scaler_lmmvqa import FrameScaler
 from lmmvqa.processing.video_decoding_lmmvqa import decode_video
 
@@ -207,6 +208,12 @@ def test_videos_are_turned_and_mirrored_as_their_display_matrix_says(tmp_path, o
     difference = np.abs(video.key_frames[0].astype(int) - decode_video(upright, 32, 32, 1).key_frames[0])
     assert difference.mean() < 4
     assert (video.facts.width, video.facts.height) == upright.size
+
+
+def test_key_frames_of_baselines_stand_upright(tmp_path):
+    write_oriented(tmp_path / "x.mp4", 5)
+    (picture,) = key_frames(str(tmp_path / "x.mp4"))
+    assert np.abs(picture.astype(int) - np.asarray(corners().transpose(EXIF_METHODS[5]))).mean() < 4
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])

@@ -129,6 +129,19 @@ def test_sections_are_scored_alone(scorer, tmp_path, monkeypatch, seconds, most,
     assert list(inspection.key_frames) == sorted({0, seconds - 1})
 
 
+def test_frames_with_a_matrix_that_ffmpeg_does_not_know_are_shown(scorer, tmp_path):
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.colorspace = 10  # BT.2020 with constant luminance
+        for _ in range(3):
+            grey = np.full((64, 96, 3), 90, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode(None))
+    inspection = inspect(scorer, str(tmp_path / "clip.mp4"))
+    assert inspection.key_frames[0].mean() == pytest.approx(90, abs=2)
+
+
 def test_values_of_a_calibrated_model(clips):
     model, processor = tiny_pair()
     processor.score_map, processor.score_std_scale = [1 + 4 * (score / 100) ** 2 for score in range(101)], 0.06
