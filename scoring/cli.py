@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 
@@ -24,6 +25,17 @@ from .video_files import find_videos, is_media_name, refuse_to_overwrite
 
 
 # Importing transformers takes seconds, so what needs it is imported where it is used: help and wrong use answer at once
+
+
+# The attributes of `ReadingLimits`
+READING_LIMITS = {
+    "max_pixels": "of a frame (default: 200 million)",
+    "max_seconds": "of a video (default: 43200, half a day)",
+    "max_fps": "frames in one second (default: 1000)",
+    "max_wall_seconds": "that a file may take, reading and encoding (default: no limit)",
+    "min_decoded_share": "of the seconds that a file announces (default: 0.25)",
+    "min_whole_share": "of frames without damage (default: 0.25)",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -87,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=["int8", "4bit"],
         help="the decoder's weights in 8 bits (torchao) or 4 bits (bitsandbytes, on a GPU)",
     )
+    limits = score.add_argument_group("limits", "A file beyond one of them has no score but an error.")
+    for name, text in READING_LIMITS.items():
+        limits.add_argument(f"--{name}", type=_limit, metavar="NUMBER", help=text)
     score.set_defaults(run=_score, command=score)
 
     selfcheck = commands.add_parser(
@@ -118,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--private", action="store_true", help="make a new repository private")
     export.set_defaults(run=_export, command=export)
     return parser
+
+
+def _limit(text: str) -> float:
+    limit = float(text)
+    if not limit >= 0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more, or inf")
+    return limit
 
 
 def _add_evaluate(commands: argparse._SubParsersAction, model: argparse.ArgumentParser) -> None:
@@ -397,6 +419,10 @@ def _score(arguments: argparse.Namespace) -> int:
     scorer, _ = _load(arguments, dtype=arguments.dtype, quantization=arguments.quantization)
     from .scorer import score_videos
 
+    limits = {name: getattr(arguments, name) for name in READING_LIMITS}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    video_processor = scorer.processor.video_processor
+    video_processor.limits = replace(video_processor.limits, **given)
     with contextlib.ExitStack() as stack:
         write_csv = stack.enter_context(csv_file(arguments.csv)) if arguments.csv else None
         table = Table(found.videos)

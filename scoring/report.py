@@ -17,6 +17,9 @@ ROW_KEYS = (
     *("error", "seconds"),
 )
 
+# Seconds: what whole files lack of what they announce, as the last frame's, is less
+LEAST_SHORTFALL = 0.2
+
 # Control characters, ends of lines, marks that turn the direction of writing, and bytes of a file's name that are not
 # UTF-8 (which Python holds as surrogates): what makes a name look like another, or a line like two
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ud800-\udfff]")
@@ -78,7 +81,7 @@ class Table:
 
 def _decoded_in_part(row: dict) -> str:
     notes = []
-    if row["expected_duration"] is not None and row["expected_duration"] > row["duration"] + 1:
+    if row["expected_duration"] is not None and row["expected_duration"] > row["duration"] + LEAST_SHORTFALL:
         notes.append(f"  ({row['duration']:.1f} of {row['expected_duration']:.1f} s)")
     if row["damaged_frames"]:
         notes.append(f"  ({row['damaged_frames']} of {row['frames']} frames damaged)")

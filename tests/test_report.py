@@ -97,7 +97,8 @@ def test_the_table_has_one_line_a_row_and_equal_columns():
     ("facts", "hint"),
     [
         ({}, ""),
-        ({"duration": 24.0, "expected_duration": 24.02, "damaged_frames": 0, "frames": 600}, ""),
+        ({"duration": 1.0, "expected_duration": 1.5, "damaged_frames": 0, "frames": 25}, "  (1.0 of 1.5 s)"),
+        ({"duration": 24.0, "expected_duration": 24.07, "damaged_frames": 0, "frames": 600}, ""),
         ({"duration": 12.0, "expected_duration": 24.0, "damaged_frames": 0, "frames": 300}, "  (12.0 of 24.0 s)"),
         (
             {"duration": 12.0, "expected_duration": None, "damaged_frames": 2, "frames": 300},

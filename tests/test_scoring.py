@@ -1,13 +1,16 @@
 """The command line, in-process and once as the installed script, on a tiny random model."""
 
 import csv
+import dataclasses
 import errno
 import io
 import json
+import math
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,9 +19,10 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from lmmvqa.processing import FrameSettings, decode_video
+from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits
 from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck
-from lmmvqa.scoring.cli import main
+from lmmvqa.scoring.cli import READING_LIMITS, main
 from lmmvqa.scoring.report import FACT_KEYS
 from lmmvqa.scoring.scorer import load_scorer, quantization_config, score_videos
 
@@ -110,6 +114,7 @@ class StubScorer:
 
     def __init__(self, **failures):
         self.failures = failures
+        self.processor = SimpleNamespace(video_processor=SimpleNamespace(limits=ReadingLimits()))
 
     def __call__(self, video, readout):
         result = self.failures.get(Path(video).stem, RESULT | FACTS)
@@ -227,6 +232,27 @@ def test_a_full_disk_leaves_no_traceback(arguments, model, clips):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode in (1, 2)
     assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
+
+
+def test_limits_of_reading_are_options(capsys, model, clips):
+    defaults = {field.name: field.default for field in dataclasses.fields(ReadingLimits)}
+    assert defaults.keys() == READING_LIMITS.keys()
+    said = {"max_pixels": "200 million", "max_wall_seconds": "no limit"}
+    assert (defaults["max_pixels"], defaults["max_wall_seconds"]) == (200e6, math.inf)
+    for name, default in defaults.items():
+        assert f"default: {said.get(name, f'{default:g}')}" in READING_LIMITS[name]
+
+    status, rows = score_json(capsys, "--model", model, "--max_seconds", "1.5", *clips)
+    assert status == 1
+    assert [row["error"] is None for row in rows] == [True, False, False]
+    assert "expected at most 2 s" in rows[1]["error"] and "max_seconds" in rows[1]["error"]
+
+
+@pytest.mark.parametrize("limit", ["-1", "nan", "many"])
+def test_a_limit_that_is_none_is_wrong_use(capsys, limit):
+    with pytest.raises(SystemExit) as exit_:
+        main(["score", f"--max_seconds={limit}", "a.mp4"])
+    assert exit_.value.code == 2 and "argument --max_seconds" in capsys.readouterr().err
 
 
 def failing(failure):
