@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import write_clip
+from conftest import tiny_pair, write_clip
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
@@ -153,6 +153,16 @@ def test_whatever_a_video_raises_is_its_row_and_the_batch_goes_on(capsys, stub, 
     assert list(failed) == KEYS and [failed[key] for key in (*RESULT_KEYS, *FACT_KEYS)] == [None] * 13
     for row in (before, after):
         assert row["error"] is None and {**row, **RESULT, **FACTS} == row
+
+
+def test_weights_that_are_not_finite_give_an_error_and_status_1(capsys, clips, tmp_path):
+    model, processor = tiny_pair()
+    torch.nn.init.constant_(model.get_output_embeddings().weight, torch.nan)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    status, (row,) = score_json(capsys, "--model", str(tmp_path), "--device", "cpu", clips[0])
+    assert status == 1
+    assert "expected finite" in row["error"] and row["score"] is row["level"] is None
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, SystemExit])
