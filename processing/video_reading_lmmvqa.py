@@ -46,8 +46,8 @@ LARGEST_GAP = 10.0
 # Frames of which whole files may fall short of what they announce, and seconds of sound that end them
 FRAMES_SHORT, SECONDS_SHORT = 1.5, 0.1
 
-# Demuxers that open what a file names instead of the file
-REFUSED_FORMATS = {"concat", "hls", "lavfi", "rtp", "rtsp", "sap", "sdp"}
+# Demuxers that open what a file names instead of the file, and those that make a video of any text
+REFUSED_FORMATS = {"concat", "hls", "lavfi", "rtp", "rtsp", "sap", "sdp"} | {"adf", "bin", "idf", "tty", "xbin"}
 # What is no video, by its first bytes, and the way out
 NOT_VIDEOS = {
     rb"\s*#EXTM3U": "it is a playlist (M3U8); give the media files it names",
@@ -184,7 +184,7 @@ def read_frames(
     deadline = time.monotonic() + limits.max_wall_seconds
     if isinstance(source, str | os.PathLike):
         _check_path(source)
-    with _errors_name(source):
+    with _naming_errors(source):
         can_restart = _can_restart(source)
 
     def read(parallel: bool) -> T:
@@ -193,7 +193,7 @@ def read_frames(
             return function(VideoFrames(_read_file(source, parallel, limits, deadline, facts), facts))
         except av.FFmpegError as error:
             raise VideoDecodingError(
-                f"Could not read {source_name(source)}: frames of {facts.width} x {facts.height} pixels cannot be "
+                f"Could not read {source_name(source)}: its frames of {facts.width} x {facts.height} pixels cannot be "
                 f"scaled ({error.strerror}); check the file"
             ) from error
 
@@ -225,14 +225,14 @@ def _read_file(
     source: str | os.PathLike | BinaryIO, parallel: bool, limits: ReadingLimits, deadline: float, facts: VideoFacts
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """Yields (time in seconds, duration in seconds, frame); see `_Reading`."""
-    with _errors_name(source), _open(source, limits) as container:
+    with _naming_errors(source), _open(source, limits) as container:
         reading = _Reading(container, source_name(source), parallel, limits, deadline, facts)
         yield from reading.frames()
         reading.finish()
 
 
 @contextlib.contextmanager
-def _errors_name(source: str | os.PathLike | BinaryIO) -> Iterator[None]:
+def _naming_errors(source: str | os.PathLike | BinaryIO) -> Iterator[None]:
     """The one seam for what PyAV, FFmpeg, the system and a file object raise: all of it becomes `VideoDecodingError`."""
     try:
         yield
@@ -279,8 +279,10 @@ def _open(source: str | os.PathLike | BinaryIO, limits: ReadingLimits) -> InputC
     try:
         return av.open(target, mode="r", options=options, metadata_errors="replace")
     except (av.InvalidDataError, av.ArgumentError) as error:
+        is_invalid = isinstance(error, av.InvalidDataError)
+        reason = error.strerror if is_invalid else "it is raw video, which does not say its size, or no video"
         what_else = _what_else(source) if can_restart else None
-        raise _NoVideo(what_else or f"{error.strerror}; expected a video or picture that FFmpeg can open") from error
+        raise _NoVideo(what_else or f"{reason}; expected a video or picture that FFmpeg can open") from error
 
 
 def _max_pixels(limits: ReadingLimits) -> str:
@@ -302,6 +304,8 @@ def _what_else(source: str | os.PathLike | BinaryIO) -> str | None:
 def _choose_stream(container: InputContainer) -> av.VideoStream:
     """FFmpeg's own choice, but no cover of a song."""
     streams = [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
+    if not container.streams:
+        raise _Refusal("FFmpeg knows nothing that is in it, as in HEIF pictures without compression; convert it")
     if not streams:
         raise _Refusal("it has no video stream; check the file")
     best = container.streams.best("video")

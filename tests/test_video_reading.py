@@ -235,10 +235,10 @@ def test_too_few_whole_frames_are_an_error(tmp_path, caplog):
 @pytest.mark.parametrize(
     "codec, name", [("libvpx", "clip.webm"), ("libvpx-vp9", "clip.webm"), ("libx265", "clip.mkv")]
 )
-def test_damage_near_the_end_costs_no_whole_frame(tmp_path, codec, name):
-    """Frames are decoded in parallel, and the last ones come out at once: an error among them hides those behind it."""
+def test_damage_of_the_last_packet_is_noticed(tmp_path, codec, name):
+    """The last frames of parallel decoding come out at once: PyAV drops an error among them, with all behind it."""
     path = write_tracks(tmp_path / name, (codec, (96, 64), 2, 0))
-    damage(path, [-3])
+    damage(path, [-1])
     facts, _ = read(path)
     assert facts.damaged_frames >= 1
     assert facts.frames + facts.damaged_frames == 50
@@ -264,6 +264,34 @@ def test_codecs_that_nothing_decodes_are_refused(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"V_FFV1", b"V_NONE"))
     with pytest.raises(VideoDecodingError, match=r"clip\.mkv: FFmpeg has no decoder"):
         read(path)
+
+
+def test_pictures_without_compression_are_refused(tmp_path):
+    def box(name, *parts):
+        content = b"".join(parts)
+        return (len(content) + 8).to_bytes(4, "big") + name + content
+
+    version_0, version_2 = b"\0\0\0\0", b"\2\0\0\0"
+    item = box(b"infe", version_2, b"\0\1\0\0", b"unci", b"\0")
+    meta = box(
+        b"meta",
+        version_0,
+        box(b"hdlr", version_0, b"\0" * 4, b"pict", b"\0" * 13),
+        box(b"pitm", version_0, b"\0\1"),
+        box(b"iinf", version_0, b"\0\1", item),
+    )
+    (tmp_path / "picture.heif").write_bytes(
+        box(b"ftyp", b"mif1", b"\0" * 4, b"mif1") + meta + box(b"mdat", b"\0" * 99)
+    )
+    with pytest.raises(VideoDecodingError, match=r"picture\.heif: .* HEIF pictures without compression; convert it"):
+        read(tmp_path / "picture.heif")
+
+
+@pytest.mark.parametrize("name, data", [("clip.yuv", b"\x80" * 50_000), ("clip.nfo", b"This is no video.\n" * 100)])
+def test_raw_video_and_text_are_refused(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(VideoDecodingError, match=f"{name}: it is raw video, which does not say its size, or no video"):
+        read(tmp_path / name)
 
 
 def test_encrypted_files_are_refused(tmp_path):
@@ -323,7 +351,7 @@ def test_errors_of_filters_are_the_videos_and_others_pass(tmp_path):
             source, sink = graph.add_buffer(template=frame), graph.add("buffersink")
             graph.link_nodes(source, graph.add("crop", "1000:1000"), sink).configure()
 
-    with pytest.raises(VideoDecodingError, match=r"clip\.mp4: frames of 96 x 64 pixels cannot be scaled"):
+    with pytest.raises(VideoDecodingError, match=r"clip\.mp4: its frames of 96 x 64 pixels cannot be scaled"):
         read_frames(path, scale_to_nothing)
 
     def run_out_of_memory(frames):
