@@ -39,7 +39,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from transformers.utils import logging
 
-from .video_source_lmmvqa import VideoDecodingError, VideoSource, source_name
+from .video_source_lmmvqa import VideoDecodingError, VideoSource, failure_reason, source_name
 
 
 logger = logging.get_logger(__name__)
@@ -103,8 +103,7 @@ def _named(source: VideoSource) -> Iterator[None]:
     except VideoDecodingError:
         raise
     except Exception as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise VideoDecodingError(f"Could not read {source_name(source)}: {reason}; check the file") from error
+        raise VideoDecodingError(f"Could not read {source_name(source)}: {failure_reason(error)}") from error
 
 
 def _check_size(width: int, height: int, source: VideoSource, max_pixels: float) -> None:

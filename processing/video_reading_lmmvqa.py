@@ -34,7 +34,7 @@ from transformers.utils import logging
 
 from .frame_scaler_lmmvqa import HDR_TRANSFERS
 from .picture_reading_lmmvqa import DEFAULT_ARRAY_FPS, read_pictures
-from .video_source_lmmvqa import VideoDecodingError, VideoSource, source_name
+from .video_source_lmmvqa import VideoDecodingError, VideoSource, failure_reason, source_name
 
 
 logger = logging.get_logger(__name__)
@@ -239,18 +239,10 @@ def _naming_errors(source: str | os.PathLike | BinaryIO) -> Iterator[None]:
     except (_DamagedVideo, VideoDecodingError):
         raise
     except Exception as error:
-        reason = _reason(error)
+        reason = str(error) if isinstance(error, _Refusal) else failure_reason(error)
         if isinstance(error, _NoVideo) and not _can_restart(source):
             reason += "; it comes through a pipe, where MP4 and others cannot be read: save it to a file first"
         raise VideoDecodingError(f"Could not read {source_name(source)}: {reason}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, _Refusal):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "it needs more memory than there is; scale it down"
-    return f"{getattr(error, 'strerror', None) or f'{type(error).__name__}: {error}'}; check the file"
 
 
 @functools.cache

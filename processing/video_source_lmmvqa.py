@@ -37,4 +37,14 @@ def source_name(source: VideoSource) -> str:
     return str(getattr(source, "name", None) or f"the given {type(source).__name__}")
 
 
-__all__ = ["VideoDecodingError", "VideoSource", "source_name"]
+def failure_reason(error: Exception) -> str:
+    """Why a source cannot be read, and the way out, for whatever libraries, the system or a file object raised."""
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is; scale it down"
+    message = getattr(error, "strerror", None) or str(error)
+    if not message or not isinstance(error, ValueError | OSError):  # whose messages speak for themselves
+        message = ": ".join(filter(None, [type(error).__name__, message]))
+    return f"{message}; check the file"
+
+
+__all__ = ["VideoDecodingError", "VideoSource", "failure_reason", "source_name"]

@@ -12,7 +12,7 @@ from transformers.utils.logging import warning_once
 
 from lmmvqa.evaluation.key_frames import key_frames
 from lmmvqa.processing.frame_scaler_lmmvqa import FrameScaler
-from lmmvqa.processing.video_decoding_lmmvqa import decode_video
+from lmmvqa.processing.video_decoding_lmmvqa import FrameSettings, decode_video
 
 
 FAULTS = Path(__file__).parents[2] / "shared/faults"
@@ -204,8 +204,10 @@ def write_oriented(path, orientation):
 def test_videos_are_turned_and_mirrored_as_their_display_matrix_says(tmp_path, orientation, suffix):
     write_oriented(tmp_path / f"x.{suffix}", orientation)
     upright = corners().transpose(EXIF_METHODS[orientation]) if orientation > 1 else corners()
-    video = decode_video(tmp_path / f"x.{suffix}", 32, 32, 1)
-    difference = np.abs(video.key_frames[0].astype(int) - decode_video(upright, 32, 32, 1).key_frames[0])
+    video = decode_video(tmp_path / f"x.{suffix}", FrameSettings(32, 32, 1))
+    difference = np.abs(
+        video.key_frames[0].astype(int) - decode_video(upright, FrameSettings(32, 32, 1)).key_frames[0]
+    )
     assert difference.mean() < 4
     assert (video.facts.width, video.facts.height) == upright.size
 
@@ -224,7 +226,7 @@ def test_rotation_holds_where_pyav_lists_no_side_data(tmp_path, orientation):
     with av.open(str(tmp_path / "x.jpg")) as container:
         picture = FrameScaler(32)(next(container.decode(video=0)))
     upright = ImageOps.exif_transpose(Image.open(tmp_path / "x.jpg"))
-    assert np.abs(picture.astype(int) - decode_video(upright, 32, 32, 1).key_frames[0]).mean() < 4
+    assert np.abs(picture.astype(int) - decode_video(upright, FrameSettings(32, 32, 1)).key_frames[0]).mean() < 4
 
 
 @pytest.mark.parametrize("pixel_format", ["rgba", "yuva444p", "yuva420p", "gbrap", "ya8", "yuva444p10le", "rgba64le"])
@@ -263,8 +265,10 @@ def test_fragments_need_a_side_that_they_divide():
 
 @pytest.mark.skipif(not FAULTS.is_dir(), reason="../shared/faults is not here")
 def test_colours_that_went_wrong():
-    hdr, sdr = (decode_video(FAULTS / name, 96, 32, 1) for name in ("hdr10_pq.mp4", "hdr10_pq_as_sdr.mp4"))
+    hdr, sdr = (
+        decode_video(FAULTS / name, FrameSettings(96, 32, 1)) for name in ("hdr10_pq.mp4", "hdr10_pq_as_sdr.mp4")
+    )
     assert (hdr.facts.hdr, sdr.facts.hdr) == ("pq", None)
     assert np.abs(hdr.key_frames.astype(int) - sdr.key_frames).mean() < 5
     for name in ("matrix_bt2020c.mp4", "matrix_rgb_tagged.m2v"):
-        assert len(decode_video(FAULTS / name, 96, 32, 1).chunks) >= 1
+        assert len(decode_video(FAULTS / name, FrameSettings(96, 32, 1)).seconds) >= 1

@@ -64,9 +64,13 @@ def write_tiled(path, tiles, columns, brand, encoder):
     for tile in tiles:  # an MP4 file of one frame holds the decoder's configuration and the coded tile
         memory = io.BytesIO()
         with av.open(memory, "w", format="mp4") as container:
-            stream = container.add_stream(encoder, rate=1, options={"x265-params": "log-level=none", "preset": "8"})
+            # Of a single frame x265 gives no decoding time, or any, unless B-frames are off
+            options = {"x265-params": "log-level=none:bframes=0", "preset": "8"}
+            stream = container.add_stream(encoder, rate=1, options=options)
             stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-            container.mux(stream.encode(av.VideoFrame.from_image(tile)))
+            frame = av.VideoFrame.from_image(tile)
+            frame.pts = 0
+            container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
         data = memory.getvalue()
         kind, configuration = {"libx265": (b"hvc1", b"hvcC"), "libsvtav1": (b"av01", b"av1C")}[encoder]
