@@ -30,8 +30,10 @@ from datasets import DatasetDict, disable_progress_bars
 from scipy.stats import spearmanr
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from lmmvqa.datasets_scripts.folder_seal import SEAL_FILE, seal_folder, write_whole
 from lmmvqa.datasets_scripts.rows import load_rows, split_by_group
 from lmmvqa.evaluation.metrics import agreement
+from lmmvqa.evaluation.prediction_file import checkpoint_digest, rows_digest
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig, LmmVqaForConditionalGeneration
 from lmmvqa.modeling_lmmvqa.assemble import meta_model
@@ -178,7 +180,7 @@ def train(arguments: argparse.Namespace, start: str, data: list[str], change: di
         *("--train_parts", *parts, "--tasks", *change.get("tasks", TRAINING["tasks"]).split()),
         *("--seed", seed, *arguments.train_options),
     ]
-    was_stopped = any(trained.glob("checkpoint-*"))
+    was_stopped = any(trained.glob("checkpoint-*")) or (trained / "train_results.json").is_file()
     cpu_seconds = cpu_seconds_of_children()
     subprocess.run([sys.executable, TRAIN_PY, *map(str, options)], check=True)
     metrics = json.loads((trained / "train_results.json").read_text())
@@ -275,7 +277,11 @@ def run_all(arguments: argparse.Namespace) -> None:
     if not test_rows:
         raise ValueError(f"got no rows in the splits {', '.join(arguments.splits)}, expected some to compare runs on")
     settings = {name: getattr(arguments, name) for name in SETTINGS}
-    fix_settings(arguments.work, settings)
+    for name in ("model", "decoder_b"):
+        settings[f"{name}_digest"] = settings[name] and checkpoint_digest(settings[name])
+    train_rows = [row for rows in map(load_rows, arguments.data) for row in rows["train"]]
+    settings |= {"train_rows": rows_digest(train_rows), "test_rows": rows_digest(test_rows)}
+    seal_folder(arguments.work, settings, ["runs/*"])
     for seed in arguments.seeds:
         for name, change in changes.items():
             folder = arguments.work / "runs" / name / f"seed{seed}"
@@ -284,32 +290,12 @@ def run_all(arguments: argparse.Namespace) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             print(f"run {name}, seed {seed}", flush=True)
             result = run(arguments, change, seed, test_rows, folder)
-            part = folder / "result.part"
-            part.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-            part.replace(folder / "result.json")
+            write_whole(folder / "result.json", json.dumps(result, indent=1) + "\n")
             if not arguments.keep:
                 for name in ("start", "trained", "rows"):
                     shutil.rmtree(folder / name, ignore_errors=True)
             done = {key: result[key] for key in ("run", "seed", "training", "scoring", "scoring_cached")}
             print(json.dumps(done), flush=True)
-
-
-def fix_settings(work: Path, settings: dict) -> None:
-    """
-    Ties a folder to what is equal for all its runs.
-
-    Raises:
-        ValueError: the folder was begun with something else.
-    """
-    file = work / "settings.json"
-    if file.exists() and (begun := json.loads(file.read_text())) != settings:
-        names = [name for name in settings if begun[name] != settings[name]]
-        raise ValueError(
-            f"got another {', '.join(names)} than {work} was begun with ({[begun[name] for name in names]}), expected "
-            "the same for all runs; use that, or another --work"
-        )
-    work.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 # Tables
@@ -391,7 +377,7 @@ def report(arguments: argparse.Namespace) -> dict:
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "device": arguments.device,
         "threads": torch.get_num_threads(),
-        "settings": json.loads((arguments.work / "settings.json").read_text()),
+        "settings": json.loads((arguments.work / SEAL_FILE).read_text(encoding="utf-8")),
         "base_options": {
             name: getattr(AutoConfig.from_pretrained(arguments.model), name)
             for name in {name for table in TABLES.values() for row in table.values() for name in row} - TRAINING.keys()

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets_scripts.folder_seal import seal_folder
 from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
 from ..scoring.report import failure_line, finite
 from .classical_baselines import PACKAGES, check_installed, classical_score
-from .prediction_file import checkpoint_digest, fix_settings, predict_to_file, rows_digest
+from .prediction_file import checkpoint_digest, predict_to_file, rows_digest
 from .predictions import PREDICTION_KEYS
 from .rated_sets import evaluated_parts, load_rated_sets
 from .results import PREDICTIONS_FILE, described, figures_of, write_results
@@ -67,7 +68,8 @@ def evaluate_baseline(options: BaselineOptions) -> dict:
     out = Path(options.out)
     settings = {name: value for name, value in asdict(options).items() if name not in ("out", "data", "model")}
     model = options.model and checkpoint_digest(options.model)
-    fix_settings(out, settings | {"model": model, "data": rows_digest(rows), "tasks": tasks, "versions": versions})
+    settings |= {"model": model, "data": rows_digest(rows), "tasks": tasks, "versions": versions}
+    seal_folder(out, settings, [PREDICTIONS_FILE])
 
     thresholds = [level_thresholds(part.rows)[part.dataset] for part in parts]
     rows_of_file = [

@@ -12,31 +12,9 @@ from ..datasets_scripts.rows import video_id
 from ..training.training_videos import TRAINING_VIDEOS_FILE
 
 
-SETTINGS_FILE = "settings.json"
 # What a checkpoint's answers hang on; not what is said about them
 CHECKPOINT_SUFFIXES = (".safetensors", ".bin", ".json", ".jinja")
 UNREAD_FILES = (TRAINING_VIDEOS_FILE, "selfcheck.json")
-
-
-def fix_settings(folder: Path, settings: dict) -> None:
-    """
-    Ties a folder of results to the settings that they are made under.
-
-    Raises:
-        ValueError: the folder was begun under other settings.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / SETTINGS_FILE
-    if path.is_file():
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        differing = [name for name in {**begun, **settings} if begun.get(name) != settings.get(name)]
-        if differing:
-            raise ValueError(
-                f"got {folder}, which was begun with "
-                + ", ".join(f"{name} {begun.get(name)} (now {settings.get(name)})" for name in differing)
-                + ", expected the same settings; name another folder"
-            )
-    path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
 def checkpoint_digest(model: str) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor
 
+from ..datasets_scripts.folder_seal import seal_folder
 from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
 from ..processing.feature_cache import FeatureCache
 from ..scoring.scorer import default_checkpoint, load_scorer
@@ -29,13 +30,15 @@ from .cross_validation import (
     write_folds,
 )
 from .leak_check import check_leaks, leak_notes, refuse_leaks
-from .prediction_file import checkpoint_digest, fix_settings, predict_to_file, rows_digest
+from .prediction_file import checkpoint_digest, predict_to_file, rows_digest
 from .predictions import predict_batch
 from .rated_sets import RatedSet, evaluated_parts, load_rated_sets
 from .results import PREDICTIONS_FILE, described, figures_of, figures_of_folds, write_results
 from .tables import checkpoint_tables, cross_validation_tables
 
 
+# Of either protocol, for `seal_folder`
+RESULTS = (PREDICTIONS_FILE, f"*/{FOLDS_FILE}")
 # Which videos' thirds are the levels
 OF_TRAINING, OF_EVALUATED, OF_OTHER_FOLDS = "its training set", "the evaluated videos", "the other folds"
 
@@ -96,7 +99,7 @@ def evaluate_checkpoint(options: EvaluationOptions, protocol: str | None = None)
     if not options.allow_training_videos:
         refuse_leaks(leaks)
     out = Path(options.out)
-    fix_settings(out, _settings(options, rows) | {"protocol": protocol})
+    seal_folder(out, _settings(options, rows) | {"protocol": protocol}, RESULTS)
 
     rows_of_file, thresholds, thresholds_of = [], [], []
     for part in parts:
@@ -159,7 +162,7 @@ def cross_validate(
     ]
     out = Path(options.out)
     fold_settings = {"folds": num_folds, "seed": seed, "train_options": train_options}
-    fix_settings(out, _settings(options, rows) | {"protocol": "fine_tuning"} | fold_settings)
+    seal_folder(out, _settings(options, rows) | {"protocol": "fine_tuning"} | fold_settings, RESULTS)
     for rated in rated_sets:
         write_folds(out / rated.dataset / FOLDS_FILE, rated.rows, folds_of[rated.dataset], seed)
 

@@ -1,0 +1,68 @@
+"""What a folder of results was begun with: the same again goes on where it was, anything else is refused.
+
+It lies in this room because this one imports no other, and every other needs it.
+"""
+
+import json
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+
+SEAL_FILE = "settings.json"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that holds all of the text or what it held before, whenever the process is stopped."""
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def check_seal(folder: Path, settings: dict, results: Iterable[str]) -> None:
+    """
+    Refuses a folder that holds results of anything but these settings; writes nothing.
+
+    Args:
+        settings: all that the results hang on, by name, as JSON can hold it: digests in place of files.
+        results: patterns of the names of results, as of `Path.glob`. A folder without any may be begun anew.
+
+    Raises:
+        ValueError: the results were made under other settings, or nothing says under which.
+    """
+    if not any(True for pattern in results for _ in folder.glob(pattern)):
+        return
+    file = folder / SEAL_FILE
+    try:
+        begun = json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        raise ValueError(
+            f"got {folder}, which holds results without a readable {SEAL_FILE} that says what they were made of, "
+            "expected a folder begun with the same settings, or a new one; name another folder"
+        ) from None
+    settings = json.loads(json.dumps(settings))  # as it would be read
+    differing = [name for name in {**begun, **settings} if begun.get(name) != settings.get(name)]
+    if differing:
+        raise ValueError(
+            f"got {folder}, which was begun with "
+            + ", ".join(f"{name} {begun.get(name)} (now {settings.get(name)})" for name in differing)
+            + ", expected the same settings; name another folder"
+        )
+
+
+def seal_folder(folder: Path, settings: dict, results: Iterable[str]) -> None:
+    """
+    Ties a folder to the settings of what it will hold, in its `settings.json`; makes it where it does not exist.
+
+    Args:
+        settings, results: as in `check_seal`.
+
+    Raises:
+        ValueError: as `check_seal`.
+    """
+    check_seal(folder, settings, results)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(settings, indent=1) + "\n"
+    file = folder / SEAL_FILE
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        write_whole(file, text)
