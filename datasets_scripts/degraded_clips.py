@@ -23,7 +23,8 @@ from datasets import Value
 from tqdm import tqdm
 
 from .distortions import KINDS, TEMPORAL_KINDS, degrade
-from .ffmpeg_process import measure_vmaf
+from .ffmpeg_process import DISK_ERRORS, measure_vmaf
+from .folder_seal import seal_folder, write_whole
 from .label_files import read_csv
 from .rated_images import read_image_mos, split_images
 from .reference_clips import cut_segment, probe, reference_size, render_pan, segment_starts
@@ -149,7 +150,12 @@ def reference_path(reference: Reference, out: Path) -> Path:
 
 
 def make_reference(reference: Reference, out: Path, seed: int) -> str | None:
-    """Makes a reference unless it is there, and says why it cannot be made, or None."""
+    """
+    Makes a reference unless it is there, and says why it cannot be made, or None.
+
+    Raises:
+        OSError: one of `DISK_ERRORS`.
+    """
     path = reference_path(reference, out)
     if path.exists():
         return None
@@ -159,7 +165,8 @@ def make_reference(reference: Reference, out: Path, seed: int) -> str | None:
         else:
             cut_segment(reference.source, probe(reference.source), reference.start, path)
     except (OSError, RuntimeError, ValueError) as error:
-        path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
         return str(error)
     return None
 
@@ -175,9 +182,7 @@ def make_clip(reference: Reference, kind: str, strength: int, out: Path, seed: i
         degrade(clean, kind, strength, f"{seed}:{name}", clip)
     result = {"clip": clip.name, "vmaf": round(measure_vmaf(clip, clean), 3)}
     # the label appears last and whole: it is what says that the clip is finished
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(result))
-    part.replace(file)
+    write_whole(file, json.dumps(result))
     return result
 
 
@@ -188,23 +193,16 @@ def run_all(work: Callable, tasks: list[tuple], workers: int, what: str) -> list
         return list(tqdm(pool.map(lambda task: work(*task), tasks), total=len(tasks), desc=what, mininterval=5))
 
 
-def fix_seed(out: Path, seed: int) -> None:
-    """Ties a folder to its seed.
+def build_rows(references: Iterable[Reference], out: Path, workers: int, seed: int) -> tuple[list[dict], list[dict]]:
+    """
+    Makes every clip and gives the rows, and the references that could not be made as {file, split, reason}.
 
     Raises:
         ValueError: the folder was begun with another seed.
     """
-    file = out / "seed.json"
-    if file.exists() and json.loads(file.read_text()) != seed:
-        raise ValueError(f"{out} was begun with seed {file.read_text()}, got {seed}: use that one, or another --out.")
-    file.write_text(json.dumps(seed))
-
-
-def build_rows(references: Iterable[Reference], out: Path, workers: int, seed: int) -> tuple[list[dict], list[dict]]:
-    """Makes every clip and gives the rows, and the references that could not be made as {file, split, reason}."""
+    seal_folder(out, {"seed": seed}, ["clips/*"])
     for folder in ("clips", "labels"):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-    fix_seed(out, seed)
+        (out / folder).mkdir(exist_ok=True)
     references = list(references)
     reasons = run_all(make_reference, [(reference, out, seed) for reference in references], workers, "references")
     left_out = [

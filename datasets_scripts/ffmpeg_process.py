@@ -1,5 +1,7 @@
 """FFmpeg as a process: encoding clips and measuring VMAF. A tool for building data, never linked or shipped."""
 
+import errno
+import os
 import re
 import subprocess
 from collections.abc import Iterable
@@ -18,17 +20,25 @@ TAG_COLOUR = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:r
 NEAR_LOSSLESS = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "10"]
 
 
+# What is wrong with the place that is written to, and so with every file
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
 def run_ffmpeg(arguments: Iterable[str], data: bytes | None = None) -> str:
     """Runs FFmpeg to its end, `data` on its standard input, and gives what it wrote to stderr.
 
     Raises:
-        RuntimeError: FFmpeg failed; the message holds its last lines.
+        OSError: one of `DISK_ERRORS`.
+        RuntimeError: FFmpeg failed otherwise; the message holds its last lines.
     """
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-y", *arguments]
     stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
     done = subprocess.run(command, **stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     messages = done.stderr.decode(errors="replace")
     if done.returncode:
+        for number in DISK_ERRORS:
+            if os.strerror(number) in messages:
+                raise OSError(number, os.strerror(number), command[-1])
         raise RuntimeError(f"{' '.join(command)} failed:\n" + "\n".join(messages.splitlines()[-5:]))
     return messages
 
@@ -36,6 +46,7 @@ def run_ffmpeg(arguments: Iterable[str], data: bytes | None = None) -> str:
 def encode(source: Iterable[str], output: Path, encoder: Iterable[str], data: bytes | None = None) -> None:
     """Encodes `source` (FFmpeg input arguments, with any filter) to a Matroska file that appears only when complete."""
     part = output.with_suffix(".part")
+    part.unlink(missing_ok=True)  # FFmpeg of a builder that was killed may still be writing to it
     # one thread: the builder runs several processes, and the bitstream does not depend on the machine
     run_ffmpeg(
         [*source, "-an", "-sn", "-dn", *encoder, "-threads", "1", *COLOUR, "-bitexact", "-f", "matroska", str(part)],

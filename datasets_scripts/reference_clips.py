@@ -105,9 +105,13 @@ def cut_segment(clip: Path, source: Source, start: float, output: Path) -> None:
     frames = round(SECONDS * source.rate)
     scale = f"scale={width}:{height}:flags=lanczos:out_color_matrix=bt709:out_range=tv,setsar=1,format=yuv420p"
     arguments = ["-threads", "1", "-ss", str(start), "-i", str(clip), "-vf", f"fps={source.rate},{scale}"]
-    encode([*arguments, "-frames:v", str(frames)], output, REFERENCE_ENCODER)
-    if count_frames(output) < 0.9 * frames:
-        raise RuntimeError(f"gives {count_frames(output)} of {frames} frames from {start:g} s on")
+    cut = output.with_suffix(".cut")
+    encode([*arguments, "-frames:v", str(frames)], cut, REFERENCE_ENCODER)
+    count = count_frames(cut)
+    if count < 0.9 * frames:
+        cut.unlink()
+        raise RuntimeError(f"gives {count} of {frames} frames from {start:g} s on")
+    cut.replace(output)
 
 
 def render_pan(photograph: Path, seed: str, output: Path) -> None:

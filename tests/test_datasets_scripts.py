@@ -4,6 +4,7 @@ import csv
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -254,8 +255,27 @@ def test_a_stopped_build_goes_on_and_gives_the_same_rows(tmp_path, clip, monkeyp
     assert degraded_clips.build_rows(references, out, workers=2, seed=0) == (rows, left_out)
     assert made == ["clip-0-h2645.mkv"]
 
-    with pytest.raises(ValueError, match="begun with seed 0, got 1"):
+    with pytest.raises(ValueError, match=r"begun with seed 0 \(now 1\)"):
         degraded_clips.build_rows(references, out, workers=2, seed=1)
+
+
+def test_a_full_disk_ends_a_build_and_leaves_no_reference_out(tmp_path, clip, monkeypatch):
+    references = [degraded_clips.Reference("clip-0", clip, "room", "train", 0.0, 2)]
+    message = b"Error submitting a packet to the muxer: No space left on device\n1\n2\n3\n4\nConversion failed!"
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left on device.*clip-0-none0"):
+        patch.setattr("subprocess.run", lambda *command, **options: SimpleNamespace(returncode=1, stderr=message))
+        degraded_clips.build_rows(references, tmp_path, workers=1, seed=0)
+    rows, left_out = degraded_clips.build_rows(references, tmp_path, workers=1, seed=0)
+    assert len(rows) == 3 and not left_out
+
+
+def test_a_reference_with_too_few_frames_never_appears(tmp_path, clip, monkeypatch):
+    """A build that is stopped there must not take it for a whole one."""
+    monkeypatch.setattr("lmmvqa.datasets_scripts.reference_clips.count_frames", lambda path: 3)
+    reference = degraded_clips.Reference("clip-0", clip, "room", "train", 0.0, 2)
+    (tmp_path / "clips").mkdir()
+    assert degraded_clips.make_reference(reference, tmp_path, seed=0).startswith("gives 3 of ")
+    assert not any((tmp_path / "clips").iterdir())
 
 
 def test_the_table_of_clip_groups_lists_every_file_once():
