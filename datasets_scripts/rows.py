@@ -8,11 +8,13 @@ data set, one of `SPLITS`, and the content the item shows. A builder may add col
 import hashlib
 import json
 import math
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+from datasets.config import DATASETDICT_JSON_FILENAME
 
 
 SPLITS = ("train", "validation", "test", "test_1080p")  # the last is LSVQ's
@@ -26,6 +28,7 @@ ROW_FEATURES = {
 }
 LEFT_OUT_FILE = "left_out.jsonl"
 REPORT_FILE = "report.json"
+PARTIAL_FOLDER = ".partial"
 
 
 def split_by_group(
@@ -116,9 +119,6 @@ def save_rows(
     table = {split: [row for row in rows if row["split"] == split] for split in SPLITS}
     # an empty split is not written: a Trainer given an empty Dataset fails late and unclearly
     data = DatasetDict({split: Dataset.from_list(part, features=features) for split, part in table.items() if part})
-    data.save_to_disk(str(folder))
-    with open(Path(folder) / LEFT_OUT_FILE, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(item) + "\n" for item in left_out)
     reports = []
     for split, part in table.items():
         missing = sum(item["split"] == split for item in left_out)
@@ -135,13 +135,48 @@ def save_rows(
                     "mos_range": list(mos_range),
                 }
             )
-    (Path(folder) / REPORT_FILE).write_text(json.dumps(reports, indent=1) + "\n", encoding="utf-8")
+    texts = {
+        LEFT_OUT_FILE: "".join(json.dumps(item) + "\n" for item in left_out),
+        REPORT_FILE: json.dumps(reports, indent=1) + "\n",
+    }
+    _save_whole(data, Path(folder), texts)
     return reports
 
 
+def _save_whole(data: DatasetDict, folder: Path, texts: Mapping[str, str]) -> None:
+    """
+    `save_to_disk`, and text files by name, in a folder that may hold other files and earlier rows.
+
+    A process that is stopped leaves the earlier rows as they were, or a folder that does not load: `dataset_dict.json`,
+    which names the splits, goes first and comes last.
+    """
+    partial = folder / PARTIAL_FOLDER
+    shutil.rmtree(partial, ignore_errors=True)  # of one that was stopped
+    data.save_to_disk(str(partial))
+    for name, text in texts.items():
+        (partial / name).write_text(text, encoding="utf-8")
+    (folder / DATASETDICT_JSON_FILENAME).unlink(missing_ok=True)
+    files = [path for path in partial.rglob("*") if path.is_file()]
+    for path in sorted(files, key=lambda path: path.name == DATASETDICT_JSON_FILENAME):
+        target = folder / path.relative_to(partial)
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
+    shutil.rmtree(partial)
+
+
 def load_rows(folder: str | Path) -> DatasetDict:
-    """Loads what `save_rows` saved, with every `video` as an absolute path."""
+    """
+    Loads what `save_rows` saved, with every `video` as an absolute path.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it holds no rows, or `save_rows` was stopped there.
+    """
     folder = Path(folder).resolve()
+    if not (folder / DATASETDICT_JSON_FILENAME).is_file():
+        raise FileNotFoundError(
+            f"got {folder} without {DATASETDICT_JSON_FILENAME}, expected a folder of rows that `lmmvqa prepare` finished "
+            "writing; prepare the data set there, once more where it was stopped"
+        )
     # in memory: a cache file written beside the data would fail on a read-only folder
     return load_from_disk(str(folder)).map(
         lambda row: {"video": str((folder / row["video"]).resolve())}, keep_in_memory=True

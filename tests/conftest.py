@@ -1,7 +1,9 @@
 """Tiny random models and clips written by PyAV: nothing here is downloaded and nothing takes a second."""
 
 import importlib.util
+import resource
 import sys
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -141,6 +143,17 @@ def clips(tmp_path_factory):
     """Three clips of 1, 2 and 3 seconds."""
     folder = tmp_path_factory.mktemp("clips")
     return [write_clip(folder / f"{n}s.mp4", num_frames=30 * n, seed=n) for n in (1, 2, 3)]
+
+
+@contextmanager
+def full_disk(num_bytes: int):
+    """No file can grow beyond so many bytes, whoever writes it in this process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # train.py

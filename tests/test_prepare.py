@@ -10,7 +10,7 @@ import numpy as np
 import openpyxl
 import pytest
 import scipy.io
-from conftest import write_clip
+from conftest import full_disk, write_clip
 from PIL import Image
 
 from lmmvqa.datasets_scripts import lsvq, rated_images
@@ -193,6 +193,70 @@ def test_live_yt_gaming_names_have_no_suffix(tmp_path, clip):
     labels = write_mat(tmp_path / "game.mat", "video_list", ["AgeEmpires-001"], "MOS", [55.35])
     prepare("live_yt_gaming", labels, tmp_path / "rows")
     assert stored(tmp_path / "rows")["AgeEmpires-001.mp4"]["mos"] == 55.35
+
+
+# stops and full disks
+
+
+def test_stopped_rows_are_the_earlier_ones_or_do_not_load_and_the_rerun_is_the_same(tmp_path, clip, monkeypatch):
+    videos = put(clip, tmp_path / "rows", *[f"{name}.mp4" for name in "abcdef"], "train/mine.mp4")
+    lines = ["a.mp4,0,train", "b.mp4,20,test", "c.mp4,40,train", "d.mp4,60,test"]
+    first = write_text(tmp_path / "first.csv", "video,mos,split", *lines)
+    more = [*lines, "e.mp4,90,validation", "f.mp4,95,train", "gone.mp4,1,train"]
+    second = write_text(tmp_path / "second.csv", "video,mos,split", *more)
+    prepare("csv", second, tmp_path / "whole", videos, dataset="mine")
+    # The folder of the videos is that of the rows: nothing in it is touched
+    prepare("csv", first, videos, videos, dataset="mine")
+
+    def content(folder):
+        splits = {split: list(part) for split, part in load_rows(folder).items()}
+        return splits, (folder / LEFT_OUT_FILE).read_text(), (folder / "report.json").read_text()
+
+    earlier, expected = content(videos), content(tmp_path / "whole")
+    assert len(earlier[0]) == 2 and len(expected[0]) == 3 and earlier != expected
+    replace, seen = Path.replace, []
+    for num_moved in range(100):
+        moves = iter(range(num_moved))
+
+        def replace_some(path, target, moves=moves):
+            if next(moves, None) is None:
+                raise KeyboardInterrupt
+            return replace(path, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", replace_some)
+            try:
+                prepare("csv", second, videos, videos, dataset="mine")
+                break
+            except KeyboardInterrupt:
+                pass
+        try:
+            seen.append(content(videos))
+        except FileNotFoundError as error:
+            assert "expected a folder of rows that `lmmvqa prepare` finished writing" in str(error)
+            seen.append(None)
+        prepare("csv", first, videos, videos, dataset="mine")
+        assert content(videos)[0] == earlier[0]
+    assert num_moved > 8 and set(map(str, seen)) == {"None"}
+    assert content(videos) == expected
+    assert (videos / "train" / "mine.mp4").is_file() and not (videos / ".partial").exists()
+
+
+def test_rows_on_a_full_disk_are_one_line_and_the_earlier_ones_stay(tmp_path, clip, capsys):
+    put(clip, tmp_path, "a.mp4")
+    labels = write_text(tmp_path / "labels.csv", "video,mos", "a.mp4,50")
+    command = ["prepare", "csv", "--labels", str(labels), "--out", str(tmp_path / "rows")]
+    assert main(command) == 0
+    before = stored(tmp_path / "rows")
+    write_text(labels, "video,mos", "a.mp4,60")
+    capsys.readouterr()
+    for room in (0, 500):
+        with full_disk(room), pytest.raises(SystemExit) as stop:
+            main(command)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert stop.value.code == 2 and error.startswith("lmmvqa prepare csv: error: ") and "File too large" in error
+        assert stored(tmp_path / "rows") == before
+    assert main(command) == 0 and stored(tmp_path / "rows") != before
 
 
 # LSVQ
