@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .feature_shards import FeatureShards, SharedLog
+from .feature_shards import CHECKSUM, FeatureShards, SharedLog
 from .processing_lmmvqa import LmmVqaProcessor
 from .video_decoding_lmmvqa import CHUNK_RULE, DecodedVideo, EncodedVideo
 from .video_reading_lmmvqa import VideoFacts
@@ -46,8 +46,9 @@ class FeatureCache:
     nothing is lost; a folder whose settings are not those of its name is refused.
 
     A video is known by its `video_digest`; what path, size and time of change had which digest is remembered, so that
-    unchanged files are read no second time. Features are stored as float16. Several
-    processes may fill and read one cache at the same time, see `FeatureShards`.
+    unchanged files are read no second time. Features are stored as float16, with a checksum: what was damaged on the
+    disk is named in a warning and computed again. Several processes may fill and read one cache at the same time, see
+    `FeatureShards`.
 
     Args:
         folder: where caches lie, side by side for different towers.
@@ -165,14 +166,20 @@ class FeatureCache:
             of_video = portions[-1:] if kind == "facts" else portions
             self.shards[kind].add(digest, np.concatenate([arrays[kind] for arrays in of_video]))
 
+    def _stored(self, digest: str | None) -> dict[str, np.ndarray] | None:
+        """All kinds of a video's features; None where one is missing or damaged."""
+        arrays = {kind: shards.get(digest) for kind, shards in self.shards.items()}
+        return None if any(array is None for array in arrays.values()) else arrays
+
     def __getitem__(self, video: str) -> EncodedVideo:
-        digest = self._known_digest(video)
-        if not self._has(digest):
+        arrays = self._stored(self._known_digest(video))
+        if arrays is None:
             self._refresh()
             digest = self.digest(video)
-            if not self._has(digest):
-                self._compute(video, digest)
-        arrays = {kind: shards[digest] for kind, shards in self.shards.items()}
+            arrays = self._stored(digest)
+        if arrays is None:
+            self._compute(video, digest)
+            arrays = self._stored(digest)
         facts = VideoFacts(**json.loads(arrays.pop("facts").tobytes()))
         return EncodedVideo(
             facts=facts,
@@ -196,7 +203,8 @@ def _identity(tower: torch.nn.Module) -> dict[str, str]:
 
 
 def _digest(settings: dict) -> str:
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    """What a folder is named after: also after the checksum, so that one from before there was any is not looked at."""
+    return hashlib.sha256(json.dumps(settings | {"checksum": CHECKSUM}).encode()).hexdigest()[:16]
 
 
 def _as_float16(features: torch.Tensor, video: str) -> np.ndarray:
