@@ -5,12 +5,15 @@
 `--model` is a checkpoint folder or repository, `--data` folders that the builders in `datasets_scripts/` wrote. The
 output folder holds checkpoints to resume from and at last the trained model, for use where LMM-VQA is installed, or
 with `--lora_rank` the adapter; the export folder is complete, code included, with adapters merged, and it is what
-`--push_to_hub` uploads. Every option of transformers' TrainingArguments works too. The defaults are the paper's: both
-questions for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6 epochs. Several GPUs: `torchrun
---nproc_per_node N train.py ...`.
+`--push_to_hub` uploads. The same command goes on with a run that was stopped, and exports a finished one again; an
+output folder of other data or options is refused. Every option of transformers' TrainingArguments works too. The
+defaults are the paper's: both questions for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6
+epochs. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,20 +29,26 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.integrations import is_deepspeed_zero3_enabled, unset_hf_deepspeed_config
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.integrations import unset_hf_deepspeed_config
 
+from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
 from lmmvqa.datasets_scripts.qa_pairs import TASKS, QaPairs, level_thresholds
-from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa.export import export_checkpoint, push_checkpoint
 from lmmvqa.modeling_lmmvqa.model_card import training_model_card
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
+from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
 from lmmvqa.training.trained_parts import PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer
-from lmmvqa.training.training_videos import list_training_videos, save_training_videos
+from lmmvqa.training.training_videos import carry_training_videos, list_training_videos, save_training_videos
+
+
+# Written last: a folder that has it is finished
+RESULTS_FILE = "train_results.json"
+# What only a folder of the same settings may hold
+RESULTS = ("checkpoint-*", "*.safetensors", RESULTS_FILE)
 
 
 @dataclass
@@ -131,6 +140,15 @@ class Validation(TrainerCallback):
         return metrics
 
 
+@contextmanager
+def wrong_use_in_one_line(parser: HfArgumentParser) -> Iterator[None]:
+    """What cannot be trained is one line and exit status 2. What goes wrong in training keeps its traceback."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
+
+
 def load_trained(model_args: ModelArguments, folder: Path) -> PreTrainedModel:
     """What `save_model` wrote, adapters merged. Of a sharded model, no process holds more than its share in memory."""
     unset_hf_deepspeed_config()  # or it would be sharded again
@@ -142,86 +160,98 @@ def load_trained(model_args: ModelArguments, folder: Path) -> PreTrainedModel:
     return PeftModel.from_pretrained(base, folder).merge_and_unload()
 
 
-def main() -> None:
-    parser = HfArgumentParser((ModelArguments, DataArguments, LmmVqaTrainingArguments))
-    model_args, data_args, training_args = parser.parse_args_into_dataclasses()
-    set_seed(training_args.seed)
-    # Trainer would upload its output folder, without pipeline and with a card of its own; here the export goes up
-    push, training_args.push_to_hub = training_args.push_to_hub, False
-    if training_args.n_gpu > 1:  # DataParallel would cut a batch's chunks apart from its videos
-        raise ValueError(
-            f"got {training_args.n_gpu} GPUs in one process, expected one process a GPU; start with torchrun or "
-            "accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
-        )
-    if data_args.feature_cache and is_deepspeed_zero3_enabled():
-        raise ValueError(
-            "got a feature_cache under ZeRO-3, which shards the towers before they can fill it, expected whole towers; "
-            "take recipes/fsdp2.yaml, or leave the cache out"
-        )
-
-    splits = [load_rows(folder) for folder in data_args.data]
-    train_rows = [row for split in splits for row in split["train"]]
-    validation_rows = [row for split in splits if "validation" in split for row in split["validation"]]
-
-    # Mixed precision leaves frozen weights as they are stored
-    dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
-    model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
-    processor = AutoProcessor.from_pretrained(model_args.model)
-    processor.level_answer_thresholds = level_thresholds(train_rows)
-    # Weights that change are to be calibrated anew, and MOS are on 0-100 here
-    processor.score_map, processor.score_std_scale = None, 1.0
-    train_only(model, model_args.train_parts)
-
-    cache = None
-    if data_args.feature_cache:
-        cache = FeatureCache(data_args.feature_cache, model.eval().to(training_args.device), processor)
-        cache.build([row["video"] for row in train_rows + validation_rows])
-    if model_args.lora_rank:
-        model = add_lora(model, model_args.lora_rank, model_args.train_parts)
-
-    trainer = LmmVqaTrainer(
-        readout_weight=data_args.readout_weight,
-        score_answer_ids=processor.score_answer_ids,
-        model=model,
-        args=training_args,
-        train_dataset=QaPairs(
-            train_rows,
-            tuple(data_args.tasks),
-            processor.level_answer_thresholds,
-            data_args.score_noise,
-            cache,
-            training_args.seed,
-            template_sizes=data_args.template_sizes,
-            inference_share=data_args.inference_share,
-            one_second_share=data_args.one_second_share,
-        ),
-        data_collator=LmmVqaDataCollator(processor, model.config.get_text_config().max_position_embeddings),
-        processing_class=processor,
-    )
-    validation = Validation(trainer, processor, validation_rows, cache)
-    if validation_rows:
-        trainer.add_callback(validation)
+def train(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: LmmVqaTrainingArguments,
+    rows: dict[str, list[dict]],
+    settings: dict,
+    parser: HfArgumentParser,
+) -> None:
+    """Fills the output folder: checkpoints to resume from, the trained model, its videos, and last of all its metrics."""
     output = Path(training_args.output_dir)
-    trained = trainer.train(resume_from_checkpoint=get_last_checkpoint(output) if output.is_dir() else None)
-    trainer.save_model()
+    with wrong_use_in_one_line(parser):
+        set_seed(training_args.seed)
+        # Mixed precision leaves frozen weights as they are stored
+        dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
+        model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
+        processor = AutoProcessor.from_pretrained(model_args.model)
+        processor.level_answer_thresholds = level_thresholds(rows["train"])
+        # Weights that change are to be calibrated anew, and MOS are on 0-100 here
+        processor.score_map, processor.score_std_scale = None, 1.0
+        train_only(model, model_args.train_parts)
 
-    metrics = trained.metrics
-    if validation_rows:
+        cache = None
+        if data_args.feature_cache:
+            cache = FeatureCache(data_args.feature_cache, model.eval().to(training_args.device), processor)
+        if model_args.lora_rank:
+            model = add_lora(model, model_args.lora_rank, model_args.train_parts)
+
+        trainer = LmmVqaTrainer(
+            readout_weight=data_args.readout_weight,
+            score_answer_ids=processor.score_answer_ids,
+            model=model,
+            args=training_args,
+            train_dataset=QaPairs(
+                rows["train"],
+                tuple(data_args.tasks),
+                processor.level_answer_thresholds,
+                data_args.score_noise,
+                cache,
+                training_args.seed,
+                template_sizes=data_args.template_sizes,
+                inference_share=data_args.inference_share,
+                one_second_share=data_args.one_second_share,
+            ),
+            data_collator=LmmVqaDataCollator(processor, model.config.get_text_config().max_position_embeddings),
+            processing_class=processor,
+        )
+        validation = Validation(trainer, processor, rows["validation"], cache)
+        if rows["validation"]:
+            trainer.add_callback(validation)
+        if cache is not None:  # last, as it is work
+            cache.build([row["video"] for row in rows["train"] + rows["validation"]])
+        seal_folder(output, settings, RESULTS)
+
+    metrics = trainer.train(resume_from_checkpoint=trainer.newest_checkpoint()).metrics
+    trainer.save_model()
+    if rows["validation"]:
         metrics["validation"] = validation.metrics()
-    trainer.save_metrics("train", metrics)
     if trainer.is_world_process_zero():
-        listed = list_training_videos(train_rows, model_args.model, cache)
-        save_training_videos(listed, output)
+        save_training_videos(list_training_videos(rows["train"], model_args.model, cache), output)
+        write_whole(output / RESULTS_FILE, json.dumps(metrics, indent=1) + "\n")
+    trainer.end()  # or a process may abort at its exit, while threads of its group still run
+
+
+def main(argv: list[str] | None = None) -> None:
+    usage = "%(prog)s --model DIR --data ROWS_DIR [ROWS_DIR ...] --output_dir DIR [--export_dir DIR] [OPTIONS]"
+    parser = HfArgumentParser((ModelArguments, DataArguments, LmmVqaTrainingArguments), usage=usage)
+    with wrong_use_in_one_line(parser):
+        model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)
+        # Trainer would upload its output folder, without pipeline and with a card of its own; here the export goes up
+        push, training_args.push_to_hub = training_args.push_to_hub, False
+        check_options(data_args, training_args)
+        check_model(model_args.model)
+        rows = read_rows(data_args.data)
+        settings = run_settings(model_args, data_args, training_args, rows)
+        output = Path(training_args.output_dir)
+        check_seal(output, settings, RESULTS)
+
+    if (output / RESULTS_FILE).is_file():
+        print(f"{output} holds this run, finished: nothing is trained again", flush=True)
+        training_args.distributed_state.destroy_process_group()
+    else:
+        train(model_args, data_args, training_args, rows, settings, parser)
     export_dir = model_args.export_dir or (output / "export" if push else None)
-    if export_dir and trainer.is_world_process_zero():
-        model = load_trained(model_args, output)
+    if export_dir and training_args.process_index == 0:
+        model, processor = load_trained(model_args, output), AutoProcessor.from_pretrained(output)
         name = training_args.hub_model_id or Path(export_dir).name
-        card = training_model_card(model, name, model_args, data_args, training_args, train_rows, metrics)
+        metrics = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
+        card = training_model_card(model, name, model_args, data_args, training_args, rows["train"], metrics)
         export_checkpoint(model, processor, export_dir, card)
-        save_training_videos(listed, export_dir)
+        carry_training_videos(output, export_dir)
         if push:
             print(push_checkpoint(export_dir, name, bool(training_args.hub_private_repo), training_args.hub_token))
-    trainer.end()  # or a process may abort at its exit, while threads of its group still run
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +14,9 @@ import torch
 from conftest import TRAIN_PY, moved, run, tiny_pair
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionConfig, CLIPVisionModel
 
+from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 
@@ -52,6 +54,7 @@ def test_a_run_resumed_from_any_checkpoint_goes_on_with_the_identical_loss(
     for step in (2, 3):  # of 3 in an epoch
         other = tmp_path / f"from-{step}"
         shutil.copytree(tmp_path / "run" / f"checkpoint-{step}", other / f"checkpoint-{step}")
+        shutil.copy(tmp_path / "run" / "settings.json", other)
         resumed = run(train, monkeypatch, arguments, "--output_dir", other)
         assert log(other / "checkpoint-5") == expected
         assert all(torch.equal(resumed[name], whole[name]) for name in whole)
@@ -68,8 +71,170 @@ def test_a_checkpoint_holds_what_is_trained(train, monkeypatch, arguments, tmp_p
     with pytest.raises(ValueError, match="model_type"):  # it is no model
         AutoModelForImageTextToText.from_pretrained(tmp_path / "run" / "checkpoint-2")
     assert set(load_file(tmp_path / "run" / "model.safetensors")) == set(whole)
+    (tmp_path / "run" / "train_results.json").unlink()  # as if it had been stopped
+    settings = tmp_path / "run" / "settings.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"train_parts": ["spatial_projector"]}))
     with pytest.raises(ValueError, match="expected the same train_parts and lora_rank"):
-        run(train, monkeypatch, arguments, "--max_steps", 3, "--train_parts", "spatial_projector")
+        run(train, monkeypatch, arguments, "--train_parts", "spatial_projector")
+
+
+@pytest.mark.parametrize("half", ["partial/checkpoint-3", "checkpoint-3"])  # the latter of an earlier version
+def test_a_run_killed_while_it_wrote_a_checkpoint_goes_on_from_the_one_before(
+    train, monkeypatch, arguments, tmp_path, capsys, half
+):
+    arguments = [*arguments, *EACH_STEP, "--score_noise", 5, "--max_steps", 4]
+    whole = run(train, monkeypatch, arguments)
+    output, expected = tmp_path / "run", log(tmp_path / "run" / "checkpoint-4")
+    (output / "train_results.json").unlink()
+    shutil.rmtree(output / "checkpoint-4")
+    (output / half).parent.mkdir(exist_ok=True)
+    (output / "checkpoint-3").rename(output / half)
+    (output / half / "trainer_state.json").unlink()
+    os.truncate(output / half / "optimizer.pt", 1000)
+    capsys.readouterr()
+    resumed = run(train, monkeypatch, arguments)
+    assert (
+        f"removed {output / half.partition('/')[0]}, which is not whole: a run was stopped there"
+        in capsys.readouterr().err
+    )
+    assert log(output / "checkpoint-4") == expected
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert {path.name for path in output.glob("*")} >= {f"checkpoint-{step}" for step in (1, 2, 3, 4)}
+    assert not (output / "partial").exists()
+
+
+def test_a_checkpoint_appears_whole_and_only_then_are_older_ones_removed(train, monkeypatch, arguments, tmp_path):
+    output, seen = tmp_path / "run", []
+    rotate = train.LmmVqaTrainer.__init__.__globals__["rotate_checkpoints"]
+
+    def checkpoints() -> dict[str, set[str]]:
+        return {folder.name: {path.name for path in folder.iterdir()} for folder in output.glob("checkpoint-*")}
+
+    def look(name):
+        function = getattr(train.LmmVqaTrainer, name)
+        monkeypatch.setattr(
+            train.LmmVqaTrainer, name, lambda *arguments: (function(*arguments), seen.append(checkpoints()))[0]
+        )
+
+    for name in ("_save", "_save_optimizer_and_scheduler", "_save_rng_state"):
+        look(name)
+    monkeypatch.setitem(
+        train.LmmVqaTrainer.__init__.__globals__,
+        "rotate_checkpoints",
+        lambda *arguments: (seen.append(checkpoints()), rotate(*arguments)),
+    )
+    run(train, monkeypatch, arguments, *EACH_STEP, "--max_steps", 3, "--save_total_limit", 1)
+    names = [sorted(of_moment) for of_moment in seen[:-1]]  # the last one saves the whole model
+    one, two, three = ["checkpoint-1"], ["checkpoint-2"], ["checkpoint-3"]
+    assert names == [[]] * 3 + [one] * 4 + [one + two] + [two] * 3 + [two + three]
+    files = {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"}
+    assert all(files <= of_checkpoint for of_moment in seen for of_checkpoint in of_moment.values())
+    assert sorted(checkpoints()) == three
+
+
+# the folder of a run
+
+
+def refused(train, monkeypatch, capsys, arguments, *more) -> str:
+    """The one line in which train.py refuses these arguments."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        run(train, monkeypatch, arguments, *more)
+    assert stop.value.code == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    return error
+
+
+def test_a_used_folder_is_refused_for_other_data_options_or_weights(
+    train, monkeypatch, arguments, rows, tmp_path, capsys
+):
+    run(train, monkeypatch, arguments)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    save_checkpoint(*tiny_pair(seed=1), tmp_path / "other", torch.float32)
+    others = [dict(row) for split in load_rows(rows).values() for row in split]
+    others[0]["mos"] += 1
+    save_rows(others, [], "tiny", tmp_path / "rows")
+    for more, names in [
+        (["--model", tmp_path / "other"], ["model"]),
+        (["--data", tmp_path / "rows"], ["train_rows"]),
+        (["--max_steps", 3, "--learning_rate", 0.01], ["max_steps", "learning_rate"]),
+        (["--train_parts", "spatial_projector"], ["train_parts"]),
+        (["--feature_cache", tmp_path / "cache"], ["feature_cache"]),
+        (["--tasks", "score"], ["tasks"]),
+    ]:
+        error = refused(train, monkeypatch, capsys, arguments, *more)
+        assert f"got {tmp_path / 'run'}, which was begun with" in error and "name another folder" in error
+        assert all(f"{name} " in error and "(now " in error for name in names)
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+    (tmp_path / "run" / "settings.json").unlink()  # as of a run from before there was a seal
+    assert "results without a readable settings.json" in refused(train, monkeypatch, capsys, arguments)
+
+
+def test_a_finished_run_trains_nothing_and_exports_the_same(train, monkeypatch, arguments, tmp_path, capsys):
+    exported = run(train, monkeypatch, arguments, "--score_noise", 5)
+    monkeypatch.setattr(train.LmmVqaTrainer, "train", None)
+    # What changes no weight may change; and the rows and the model may have moved
+    more = ["--score_noise", 5, "--logging_steps", 1, "--save_strategy", "steps", "--export_dir", tmp_path / "again"]
+    shutil.copytree(arguments[1], tmp_path / "moved")
+    again = run(train, monkeypatch, arguments, *more)
+    assert f"{tmp_path / 'run'} holds this run, finished" in capsys.readouterr().out
+    run(train, monkeypatch, arguments, *more, "--model", tmp_path / "moved")
+    assert again.keys() == exported.keys()
+    names = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert "training_videos.json" in names
+    for name in names - {"README.md"}:
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "mine" / name).read_bytes(), name
+
+
+def test_a_run_that_failed_at_once_may_begin_with_other_options(train, monkeypatch, arguments, tmp_path):
+    model, processor = tiny_pair()
+    model.model.language_model.layers[1].mlp.up_proj.weight.data[0, 0] = math.inf
+    save_checkpoint(model, processor, tmp_path / "start", torch.float32)
+    with pytest.raises(FloatingPointError):
+        run(train, monkeypatch, arguments, "--model", tmp_path / "start")
+    run(train, monkeypatch, arguments, "--learning_rate", 0.01)
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--model", "{folder}/gone"], "got model '{folder}/gone', expected a checkpoint folder"),
+        (["--model", "{folder}/clip"], "got model '{folder}/clip' of type clip_vision_model, expected"),
+        (["--model", "{folder}/cut"], "got weights in {folder}/cut that are damaged or cut"),
+        (["--data", "{folder}/gone"], "got {folder}/gone without dataset_dict.json"),
+        (["--data", "{folder}/test_rows"], "got {folder}/test_rows with the splits test, expected a split train"),
+        (["--report_to", "wandb"], "requires wandb to be installed"),
+        (["--report_to", "nothing"], "nothing is not supported"),
+        (["--modle", "a"], "['--modle', 'a']"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--train_parts", "head"], "got the part 'head' in train_parts"),
+        (["--lora_rank", "2", "--train_parts", "language_model"], "got lora_rank=2 with language_model"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_before_any_work(
+    train, monkeypatch, arguments, checkpoint, rows, tmp_path, capsys, more, message
+):
+    monkeypatch.setattr("transformers.integrations.integration_utils.is_wandb_available", lambda: False)
+    CLIPVisionModel(CLIPVisionConfig(hidden_size=8, num_attention_heads=1, num_hidden_layers=1)).save_pretrained(
+        tmp_path / "clip"
+    )
+    shutil.copytree(checkpoint, tmp_path / "cut")
+    os.truncate(tmp_path / "cut" / "model.safetensors", 1000)
+    test_rows = [row | {"split": "test"} for row in load_rows(rows)["train"]]
+    save_rows(test_rows, [], "tiny", tmp_path / "test_rows")
+    monkeypatch.setattr(train.FeatureCache, "build", None)
+    more = [word.format(folder=tmp_path) for word in more]
+    error = refused(train, monkeypatch, capsys, arguments, "--feature_cache", tmp_path / "cache", *more)
+    assert message.format(folder=tmp_path) in error
+    assert not any((tmp_path / "run").glob("*")) and not (tmp_path / "mine").exists()
+
+
+def test_missing_arguments_are_two_lines():
+    finished = subprocess.run([sys.executable, TRAIN_PY, "--model", "a"], capture_output=True, text=True)
+    assert finished.returncode == 2
+    usage, error = finished.stderr.splitlines()
+    assert usage.startswith("usage: train.py --model DIR --data") and "are required: --data" in error
 
 
 # the loss in parts
@@ -248,6 +413,15 @@ def launch(launcher: list, arguments: list, **environment: str) -> str:
     return finished.stdout
 
 
+def stop_after(output: Path, step: int) -> None:
+    """As if a run had been stopped while it wrote the checkpoint after this one."""
+    for folder in output.glob("checkpoint-*"):
+        if int(folder.name.partition("-")[2]) > step:
+            shutil.rmtree(folder)
+    (output / "train_results.json").unlink()
+    (output / "partial" / f"checkpoint-{step + 1}").mkdir(parents=True)
+
+
 def validations(output: str) -> list[dict]:
     return [json.loads(line)["tiny"] for line in output.splitlines() if line.startswith('{"epoch"')]
 
@@ -259,9 +433,10 @@ def test_two_processes_equal_one_that_accumulates_twice_as_much(train, monkeypat
     expected = validations(capsys.readouterr().out)
     assert len(expected) == 2 and expected[0]["n"] == 3
 
-    arguments += ["--output_dir", tmp_path / "two"]
+    arguments += ["--output_dir", tmp_path / "two", "--max_steps", 4]
     launch(TORCHRUN, arguments)
-    output = launch(ACCELERATE, [*arguments, "--max_steps", 4], ACCELERATE_USE_CPU="true")  # which resumes
+    stop_after(tmp_path / "two", 2)
+    output = launch(ACCELERATE, arguments, ACCELERATE_USE_CPU="true")  # which resumes
     # Correlations of three scores that are nearly equal magnify the rounding of sums in another order
     assert validations(output)[-1] == pytest.approx(expected[-1], rel=1e-4, abs=1e-3)
     for step in (2, 4):
@@ -300,8 +475,10 @@ def test_sharded_weights_train_as_whole_ones(
     expected = validations(capsys.readouterr().out)
 
     arguments += ["--output_dir", tmp_path / "two", *more]
+    arguments += ["--max_steps", 3]
     launch([*launcher, ROOT / "tests" / "ranks_on_cpu.py"], arguments)
-    output = launch([*launcher, ROOT / "tests" / "ranks_on_cpu.py"], [*arguments, "--max_steps", 3])  # which resumes
+    stop_after(tmp_path / "two", 2)
+    output = launch([*launcher, ROOT / "tests" / "ranks_on_cpu.py"], arguments)  # which resumes
     assert (tmp_path / "two" / "checkpoint-3" / "rng_state_1.pth").exists()
     losses, same = ([row["loss"] for row in log(tmp_path / name / "checkpoint-3")] for name in ("run", "two"))
     assert same == pytest.approx(losses, rel=1e-3)

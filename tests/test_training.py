@@ -87,13 +87,16 @@ def test_a_batch_equals_its_halves_accumulated(train, monkeypatch, arguments):
     arguments = [*arguments, "--optim", "sgd", "--readout_weight", 2]
     one = run(train, monkeypatch, arguments)
     halves = ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2]
+    halves += ["--output_dir", arguments[5].with_name("halves")]
     torch.testing.assert_close(one, run(train, monkeypatch, arguments, *halves))
 
 
-def test_several_gpus_in_one_process_are_refused(train, monkeypatch, arguments):
+def test_several_gpus_in_one_process_are_refused(train, monkeypatch, arguments, capsys):
     monkeypatch.setattr(train.LmmVqaTrainingArguments, "n_gpu", 2)
-    with pytest.raises(ValueError, match="got 2 GPUs in one process, expected one process a GPU; start with torchrun"):
+    with pytest.raises(SystemExit):
         run(train, monkeypatch, arguments)
+    message = "error: got 2 GPUs in one process, expected one process a GPU; start with torchrun"
+    assert message in capsys.readouterr().err
 
 
 def test_unknown_parts_are_refused(train):

@@ -1,5 +1,7 @@
-"""transformers' Trainer with LMM-VQA's loss, checkpoints of what is trained, and a stop at the first NaN."""
+"""transformers' Trainer with LMM-VQA's loss, whole checkpoints of what is trained, and a stop at the first NaN."""
 
+import shutil
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -7,11 +9,16 @@ import torch
 from safetensors.torch import save_file
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .non_finite import first_non_finite
 from .trained_parts import trained_state
+
+
+# In the output folder: where a checkpoint is until it is whole
+PARTIAL_FOLDER = "partial"
 
 
 class LmmVqaTrainer(Trainer):
@@ -23,7 +30,8 @@ class LmmVqaTrainer(Trainer):
     optimizer step, however these are divided into accumulated batches and processes.
 
     A `checkpoint-N` folder holds what training changes, to resume from; adapters as peft saves them. Under FSDP and
-    DeepSpeed it holds their own complete shards as well. `save_model` writes a whole model.
+    DeepSpeed it holds their own complete shards as well. It appears when it is whole, and only then are older ones
+    removed. `save_model` writes a whole model.
 
     Args:
         readout_weight: of the squared error of the expected score.
@@ -35,6 +43,7 @@ class LmmVqaTrainer(Trainer):
 
     def __init__(self, *args, readout_weight: float, score_answer_ids: list[list[int]], **kwargs):
         super().__init__(*args, **kwargs)
+        self._is_saving_checkpoint = False
         self.readout_weight = readout_weight
         if readout_weight and any(len(ids) > 1 for ids in score_answer_ids):
             raise ValueError(
@@ -93,6 +102,38 @@ class LmmVqaTrainer(Trainer):
                 "learning_rate, or look at the weights and videos that were loaded"
             )
         return grad_norm
+
+    def newest_checkpoint(self) -> str | None:
+        """
+        The newest `checkpoint-N` folder, or None; in all processes.
+
+        What a run was stopped in the middle of writing, or of removing, is removed here, and named on stderr.
+        """
+        output = Path(self.args.output_dir)
+        if self.args.should_save:
+            for folder in (output / PARTIAL_FOLDER, *output.glob(f"{PREFIX_CHECKPOINT_DIR}-*")):
+                if folder.is_dir() and not (folder / TRAINER_STATE_NAME).is_file():  # which is written last
+                    print(f"removed {folder}, which is not whole: a run was stopped there", file=sys.stderr)
+                    shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
+        return get_last_checkpoint(output)
+
+    def _save_checkpoint(self, model, trial):
+        self._is_saving_checkpoint = True
+        super()._save_checkpoint(model, trial)
+        self._is_saving_checkpoint = False
+        self.accelerator.wait_for_everyone()  # each writes its random state
+        if self.args.should_save:
+            output = Path(self._get_output_dir(trial))
+            name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+            shutil.rmtree(output / name, ignore_errors=True)  # what announces one that SIGTERM asks for
+            (output / PARTIAL_FOLDER / name).rename(output / name)
+            (output / PARTIAL_FOLDER).rmdir()
+            rotate_checkpoints(str(output), self.args.save_total_limit)
+
+    def _get_output_dir(self, trial):
+        output = super()._get_output_dir(trial)
+        return str(Path(output) / PARTIAL_FOLDER) if self._is_saving_checkpoint else output
 
     def _save(self, output_dir=None, state_dict=None):
         is_checkpoint = Path(output_dir).name.startswith(PREFIX_CHECKPOINT_DIR)

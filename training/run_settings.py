@@ -1,0 +1,97 @@
+"""What a run of train.py hangs on, for the seal of its output folder, and what is refused before any work."""
+
+from fnmatch import fnmatchcase
+
+from transformers import AutoConfig, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
+from ..datasets_scripts.rows import load_rows
+from ..evaluation.prediction_file import checkpoint_digest, rows_digest
+from ..modeling_lmmvqa import LmmVqaConfig
+
+
+# Patterns of arguments that change no weight of the trained model: where things lie, what is logged and kept, on what
+# it is computed, and what happens to the finished model
+FREE_ARGUMENTS = (
+    *("output_dir", "export_dir", "license", "push_to_hub", "hub_*"),
+    *("log_*", "logging_*", "disable_tqdm", "report_to", "run_name", "project", "trackio_*", "skip_memory_metrics"),
+    *("save_*", "enable_jit_checkpoint", "resume_from_checkpoint", "do_*", "*eval*"),
+    *("use_cpu", "local_rank", "ddp_*", "torch_empty_cache_steps", "activation_checkpointing*"),
+    *("gradient_checkpointing*", "dataloader_num_workers", "dataloader_p*", "dataloader_multiprocessing_context"),
+)
+
+
+def run_settings(model_args, data_args, training_args: TrainingArguments, rows: dict[str, list[dict]]) -> dict:
+    """
+    All that the trained model hangs on, by name.
+
+    Args:
+        model_args, data_args: the dataclasses of `train.py`.
+        rows: by split.
+    """
+    arguments = {**vars(model_args), **vars(data_args), **training_args.to_dict()}
+    settings = {
+        name: value
+        for name, value in arguments.items()
+        if not any(fnmatchcase(name, pattern) for pattern in FREE_ARGUMENTS)
+    }
+    del settings["data"]
+    settings |= {
+        "model": checkpoint_digest(model_args.model),
+        "feature_cache": data_args.feature_cache is not None,  # which rounds to float16
+        "world_size": training_args.world_size,
+    }
+    return settings | {f"{split}_rows": rows_digest(of_split) for split, of_split in rows.items()}
+
+
+def check_options(data_args, training_args: TrainingArguments) -> None:
+    """
+    Raises:
+        ValueError: the options do not go together, or with this machine.
+        ImportError, RuntimeError: a library of `report_to` is not installed.
+    """
+    if training_args.n_gpu > 1:  # DataParallel would cut a batch's chunks apart from its videos
+        raise ValueError(
+            f"got {training_args.n_gpu} GPUs in one process, expected one process a GPU; start with torchrun or "
+            "accelerate launch, or set CUDA_VISIBLE_DEVICES=0"
+        )
+    if data_args.feature_cache and is_deepspeed_zero3_enabled():
+        raise ValueError(
+            "got a feature_cache under ZeRO-3, which shards the towers before they can fill it, expected whole towers; "
+            "take recipes/fsdp2.yaml, or leave the cache out"
+        )
+    for callback in get_reporting_integration_callbacks(training_args.report_to):
+        callback()
+
+
+def check_model(model: str) -> None:
+    """
+    Raises:
+        ValueError: there is no such model, or it is another kind of model.
+    """
+    expected = "expected a checkpoint folder or a Hub repository of an LMM-VQA model"
+    try:
+        model_type = AutoConfig.from_pretrained(model).model_type
+    except (ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"got model {model!r}, {expected}: {reason}") from error
+    if model_type != LmmVqaConfig.model_type:
+        raise ValueError(f"got model {model!r} of type {model_type}, {expected}; make one with `lmmvqa assemble`")
+
+
+def read_rows(folders: list[str]) -> dict[str, list[dict]]:
+    """
+    The rows of the splits "train" and "validation", of all folders.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder holds no rows, or none to train on.
+    """
+    rows = {"train": [], "validation": []}
+    for folder in folders:
+        splits = load_rows(folder)
+        if "train" not in splits:
+            raise ValueError(f"got {folder} with the splits {', '.join(splits)}, expected a split train to train on")
+        for split, of_split in rows.items():
+            of_split += splits.get(split, [])
+    return rows
