@@ -16,6 +16,7 @@
 from dataclasses import dataclass
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel, ViTConfig
 from transformers import initialization as init
@@ -147,6 +148,20 @@ class LmmVqaPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """
+        Raises:
+            OSError: there are no such weights, or their file is damaged or cut.
+        """
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        except SafetensorError as error:
+            raise OSError(
+                f"got weights in {pretrained_model_name_or_path} that are damaged or cut ({error}), expected whole "
+                "safetensors files; copy or download them again"
+            ) from error
 
     def _init_weights(self, module):
         super()._init_weights(module)
@@ -632,7 +647,8 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
             (batch, number of answers) float32 log probabilities, normalised over the answers.
 
         Raises:
-            ValueError: the prompts are padded on the right, or longer than the decoder's context.
+            ValueError: the prompts are padded on the right, or longer than the decoder's context; or the distribution is
+                not finite.
         """
         if not attention_mask[:, -1].all():
             raise ValueError("got prompts padded on the right, expected the left; set tokenizer.padding_side='left'")
@@ -672,7 +688,15 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
                 past_key_values=outputs.past_key_values,
             )
             logits = torch.cat([logits, nodes.logits], dim=1)  # (batch, 1 + nodes, vocabulary)
-        return tree.log_probabilities(logits)
+        log_probabilities = tree.log_probabilities(logits)
+        num_finite = int(log_probabilities.isfinite().all(-1).sum())
+        if num_finite < len(input_ids):
+            raise ValueError(
+                f"got NaN or infinite answer probabilities for {len(input_ids) - num_finite} of {len(input_ids)} prompts, "
+                "expected finite ones; the weights are damaged, or the dtype is too narrow for them: see `lmmvqa "
+                "selfcheck`"
+            )
+        return log_probabilities
 
 
 __all__ = ["LmmVqaForConditionalGeneration", "LmmVqaModel", "LmmVqaPreTrainedModel"]

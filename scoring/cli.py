@@ -448,7 +448,7 @@ def _selfcheck(arguments: argparse.Namespace) -> int:
         reference = write_reference(scorer, model)
         print(f"stored {reference.score} ± {reference.score_std} in {model}")
         return 0
-    return 0 if run_selfcheck(scorer, read_reference(model)) else 1
+    return 0 if run_selfcheck(scorer, read_reference(model), model) else 1
 
 
 def _assemble(arguments: argparse.Namespace) -> int:

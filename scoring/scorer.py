@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from importlib import resources
 
 import torch
-from transformers import BitsAndBytesConfig, TorchAoConfig, pipeline
+from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, TorchAoConfig, pipeline
 from transformers.utils import is_bitsandbytes_available, is_torchao_available
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -94,20 +94,21 @@ def load_scorer(
                 f"got device {device!r}, expected one that PyTorch can use here, such as cpu: {reason}"
             ) from error
     model = model or default_checkpoint()
-    placement = {"device": device}
+    placement = {}
     if quantization is not None:  # quantised weights cannot be moved once they are loaded
-        model_kwargs = {"quantization_config": quantization_config(quantization)}
-        placement = {"device_map": device or "auto", "model_kwargs": model_kwargs}
+        placement = {"device_map": device or "auto", "quantization_config": quantization_config(quantization)}
     try:
+        # Loaded here, since `pipeline` does not say why it could not load a model
+        loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, **placement)
         # The class is named so that the code is this package's, never that of a complete repository
         return pipeline(
             "video-quality-assessment",
-            model=model,
-            dtype=dtype,
+            model=loaded,
+            processor=AutoProcessor.from_pretrained(model),
+            device=None if placement else device,
             pipeline_class=VideoQualityAssessmentPipeline,
-            **placement,
         )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
             f"got model {model!r}, expected a checkpoint folder or a Hub repository of an LMM-VQA model: {reason}"

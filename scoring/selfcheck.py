@@ -1,5 +1,6 @@
-"""Does this installation give the score that it should? One bundled clip against the score stored with the model."""
+"""Does this installation give the score that it should? One bundled clip and the weights against what the model came with."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
+from ..datasets_scripts.folder_seal import write_whole
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
 from .scorer import score_videos
 
@@ -24,11 +26,22 @@ class SelfcheckReference:
     Attributes:
         score, score_std: as in `QualityResult`.
         tolerance: largest difference of scores that still passes.
+        weights: `weights_digest`; None in files from before there was one.
     """
 
     score: float
     score_std: float
     tolerance: float = TOLERANCE
+    weights: str | None = None
+
+
+def weights_digest(model: str) -> str:
+    """SHA-256 of the files of weights, name by name, of a folder or of a repository that has been loaded."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(cached_file(model, "config.json")).parent.glob("*.safetensors")):
+        with open(path, "rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 def read_reference(model: str) -> SelfcheckReference:
@@ -47,21 +60,34 @@ def read_reference(model: str) -> SelfcheckReference:
 
 
 def write_reference(scorer: VideoQualityAssessmentPipeline, folder: str) -> SelfcheckReference:
-    """Makes the present score of the bundled clip the reference of the model in this folder."""
+    """Makes the present score of the bundled clip, and the present weights, the reference of the model in this folder."""
     result = scorer(str(CLIP))
     lowest, highest = result["scale"] or (0, 100)
     tolerance = TOLERANCE * (highest - lowest) / 100
-    reference = SelfcheckReference(round(result["score"], 4), round(result["score_std"], 4), round(tolerance, 7))
+    figures = round(result["score"], 4), round(result["score_std"], 4), round(tolerance, 7)
+    reference = SelfcheckReference(*figures, weights_digest(folder))
     text = json.dumps(asdict(reference), indent=2) + "\n"
-    (Path(folder) / REFERENCE_NAME).write_text(text, encoding="utf-8")
+    write_whole(Path(folder) / REFERENCE_NAME, text)
     return reference
 
 
-def run_selfcheck(scorer: VideoQualityAssessmentPipeline, reference: SelfcheckReference) -> bool:
-    """Prints versions, the score of the bundled clip, the reference and the verdict; True where they agree."""
+def run_selfcheck(scorer: VideoQualityAssessmentPipeline, reference: SelfcheckReference, model: str) -> bool:
+    """
+    Prints versions, the reference, whether the weights are its own, the score of the bundled clip and the verdict; True
+    where all agree.
+
+    Args:
+        model: folder or repository that the scorer was loaded from.
+    """
     packages = ("lmmvqa", "torch", "transformers", "av")
     print(", ".join(f"{package} {version(package)}" for package in packages))
     print(f"reference  {reference.score:.4f} ± {reference.score_std:.4f}")
+    has_its_weights = reference.weights in (None, weights_digest(model))
+    if reference.weights is None:
+        print("weights    not compared: the reference holds no digest of them; `lmmvqa selfcheck --update` adds it")
+    else:
+        verdict = "ok" if has_its_weights else "FAILED: not those of the reference; copy or download them again"
+        print(f"weights    {reference.weights[:16]} expected: {verdict}")
     (row,) = score_videos(scorer, [str(CLIP)])
     if row["error"] is not None:
         print(f"FAILED: {row['error']}")
@@ -70,4 +96,4 @@ def run_selfcheck(scorer: VideoQualityAssessmentPipeline, reference: SelfcheckRe
     difference = abs(row["score"] - reference.score)
     agrees = difference <= reference.tolerance
     print(f"difference {difference:.4f}, at most {reference.tolerance} expected: {'ok' if agrees else 'FAILED'}")
-    return agrees
+    return agrees and has_its_weights
