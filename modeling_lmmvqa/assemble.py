@@ -5,6 +5,8 @@ Weights are mapped from their files and written shard by shard: no second copy o
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -87,9 +89,24 @@ def preset_options(preset: str) -> dict:
     return PRESETS[preset]
 
 
+@contextmanager
+def _read(source: str) -> Iterator[None]:
+    """What a library raises on a damaged file, which can be anything, is a ValueError that names the file."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"got {source}, which cannot be read, expected a model's whole files; copy or download them again: "
+            f"{type(error).__name__} {error}"
+        ) from error
+
+
 def read_vision_config(vision: str) -> PreTrainedConfig:
     """Configuration of a vision model, or of the vision half of an image-text model such as CLIP."""
-    config = AutoConfig.from_pretrained(vision)
+    with _read(vision):
+        config = AutoConfig.from_pretrained(vision)
     return config.vision_config if "vision_config" in config.sub_configs else config
 
 
@@ -118,10 +135,11 @@ def decoder_source(decoder: str) -> tuple[str, dict[str, str]]:
 def read_decoder_config(decoder: str) -> PreTrainedConfig:
     """
     Raises:
-        ValueError: a GGUF file of another architecture than Llama.
+        ValueError: a damaged file, or a GGUF file of another architecture than Llama.
     """
     source, gguf = decoder_source(decoder)
-    config = AutoConfig.from_pretrained(source, **gguf)
+    with _read(decoder):
+        config = AutoConfig.from_pretrained(source, **gguf)
     if gguf and config.model_type != "llama":
         raise ValueError(
             f"got {decoder} of architecture {config.model_type}, expected llama; take the decoder's safetensors"
@@ -204,7 +222,8 @@ def _video_processor(vision: str, vision_config: PreTrainedConfig, options: dict
 
 def _loaded(auto_class, source: str, ignored: re.Pattern | None = None, **options) -> PreTrainedModel:
     """`from_pretrained`, but missing and unexpected keys are refused by name."""
-    model, info = auto_class.from_pretrained(source, output_loading_info=True, **options)
+    with _read(source):
+        model, info = auto_class.from_pretrained(source, output_loading_info=True, **options)
     unexpected = [key for key in info["unexpected_keys"] if ignored is None or not ignored.match(key)]
     problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(unexpected)}
     if any(problems.values()):
@@ -260,7 +279,8 @@ def _generation_config(decoder: PreTrainedModel, tokenizer: PreTrainedTokenizerB
 def read_tokenizer(decoder: str) -> PreTrainedTokenizerBase:
     """The decoder's own tokenizer."""
     source, gguf = decoder_source(decoder)
-    return AutoTokenizer.from_pretrained(source, **gguf)
+    with _read(decoder):
+        return AutoTokenizer.from_pretrained(source, **gguf)
 
 
 def build_processor(

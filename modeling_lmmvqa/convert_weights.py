@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import load_file
@@ -83,20 +82,17 @@ def slowfast_state_dict(path: str | PathLike, config: LmmVqaSlowFastConfig | Non
         config: the network it must fill; by default SlowFast 8x8 R50.
 
     Raises:
-        ValueError: there is no `model_state`, the file holds more than tensors and plain values, or keys are missing,
-            unexpected or of another shape.
+        ValueError: there is no `model_state`, the file is damaged or holds more than tensors and plain values, or keys
+            are missing, unexpected or of another shape.
     """
+    config = config or LmmVqaSlowFastConfig()
+    checkpoint = _loaded(path)
     if Path(path).suffix == ".safetensors":
-        return _checked(load_file(path), LmmVqaSlowFastModel, config or LmmVqaSlowFastConfig(), path)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"got {path}, expected a checkpoint of tensors and plain values: {reason}") from error
+        return _checked(checkpoint, LmmVqaSlowFastModel, config, path)
     if "model_state" not in checkpoint:
-        raise ValueError(f"{path} has no `model_state`, as a SlowFast checkpoint must; it has {sorted(checkpoint)}.")
-    state_dict = _renamed(checkpoint["model_state"], SLOWFAST_RENAMES, SLOWFAST_HEAD)
-    return _checked(state_dict, LmmVqaSlowFastModel, config or LmmVqaSlowFastConfig(), path)
+        raise ValueError(f"{path} has no `model_state`, as a SlowFast checkpoint must; it has {list(checkpoint)}.")
+    state_dict = _renamed(checkpoint["model_state"], SLOWFAST_RENAMES, SLOWFAST_HEAD, path)
+    return _checked(state_dict, LmmVqaSlowFastModel, config, path)
 
 
 def efficientnet_lite_state_dict(
@@ -112,18 +108,40 @@ def efficientnet_lite_state_dict(
         config: the network it must fill; by default EfficientNet-Lite0.
 
     Raises:
-        ValueError: keys are missing, unexpected or of another shape.
+        ValueError: the file is damaged or holds more than tensors, or keys are missing, unexpected or of another shape.
     """
     config = config or LmmVqaEfficientNetLiteConfig()
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    state_dict = _renamed(checkpoint, EFFICIENTNET_LITE_RENAMES, EFFICIENTNET_LITE_HEAD)
+    state_dict = _renamed(_loaded(path), EFFICIENTNET_LITE_RENAMES, EFFICIENTNET_LITE_HEAD, path)
     unread = tuple(f"blocks.{block}." for block in range(config.out_blocks[-1] + 1, len(config.block_channels)))
     state_dict = {key: tensor for key, tensor in state_dict.items() if not key.startswith(unread)}
     identity = nn.BatchNorm1d(config.hidden_size, affine=False).state_dict(prefix="token_norm.")
     return _checked(state_dict | identity, LmmVqaEfficientNetLiteModel, config, path)
 
 
-def _renamed(state_dict: dict[str, torch.Tensor], renames: list[Rename], head: str) -> dict[str, torch.Tensor]:
+def _loaded(path: str | PathLike) -> dict:
+    """The dictionary in a file of weights; nothing in a pickle is run."""
+    try:
+        if Path(path).suffix == ".safetensors":
+            return load_file(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of a damaged pickle that can be any
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"got {path}, which cannot be read as tensors and plain values, expected a whole file of weights; copy or "
+            f"download it again: {type(error).__name__} {reason}"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"got {path} that holds a {type(checkpoint).__name__}, expected a dictionary of weights")
+    return checkpoint
+
+
+def _renamed(state_dict: dict, renames: list[Rename], head: str, path: str | PathLike) -> dict[str, torch.Tensor]:
+    if not isinstance(state_dict, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in state_dict.items()
+    ):
+        raise ValueError(f"got {path} with other things than named tensors among its weights, expected these alone")
     renamed = {}
     for key, tensor in state_dict.items():
         if re.match(head, key):

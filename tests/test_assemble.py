@@ -1,8 +1,10 @@
 """Assembling: every part keeps its weights and its outputs, and what does not fit is refused by name."""
 
 import json
+import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY_TEMPORAL
@@ -325,6 +327,43 @@ def test_gguf_of_another_architecture(parts, tmp_path):
     writer.close()
     with pytest.raises(ValueError, match="of architecture qwen2, expected llama"):
         assemble(parts["vision"], parts["temporal"], str(tmp_path / "qwen.gguf"), tmp_path / "out", **OPTIONS)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 10, 24, 60, 100, "random", "flipped"])
+def test_malformed_gguf_is_one_sentence_that_names_it(parts, tmp_path, cut):
+    gguf = pytest.importorskip("gguf")
+    file = tmp_path / "llama.gguf"
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_block_count(1)
+    writer.add_tensor("token_embd.weight", np.zeros((8, 8), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    content = file.read_bytes()
+    if cut == "random":
+        content = np.random.default_rng(0).bytes(5000)
+    elif cut == "flipped":  # the number of its tensors
+        content = content[:8] + b"\xff" * 8 + content[16:]
+    else:
+        content = content[:cut]
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="^got .*llama.gguf, which cannot be read, expected"):
+        assemble(parts["vision"], parts["temporal"], str(file), tmp_path / "out", **OPTIONS)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("part", ["vision", "temporal", "decoder"])
+def test_cut_weights_are_one_sentence_that_names_them(parts, tmp_path, capsys, part):
+    folder = tmp_path / part
+    shutil.copytree(parts[part], folder)
+    os.truncate(folder / "model.safetensors", 5000)
+    sources = [word for name, source in (parts | {part: str(folder)}).items() for word in (f"--{name}", source)]
+    options = [word for name, value in OPTIONS.items() for word in ("--set", f"{name}={value}")]
+    with pytest.raises(SystemExit) as stop:
+        main(["assemble", *sources, "--out", str(tmp_path / "out"), *options])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and f"error: got {folder}" in error and "cannot be read" in error
 
 
 # the command

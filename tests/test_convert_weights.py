@@ -11,6 +11,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+import os
+import pickle
 import re
 
 import pytest
@@ -118,3 +120,69 @@ def test_efficientnet_lite_names_the_keys_it_refuses(tmp_path):
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3), "conv1.weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="missing: blocks.0.depthwise.conv.weight, .*unexpected: conv1.weight"):
         efficientnet_lite_state_dict(tmp_path / "other.pth")
+
+
+class Payload:
+    """A pickle that writes a file where it is run."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+@pytest.mark.parametrize("name", ["weights.pyth", "weights.safetensors"])
+@pytest.mark.parametrize("content", ["empty", "random", "cut", "pickle"])
+@pytest.mark.parametrize("read", [slowfast_state_dict, efficientnet_lite_state_dict])
+def test_malformed_files_are_one_sentence_that_names_them(read, content, name, tmp_path):
+    file = tmp_path / name
+    torch.save({"model_state": {"stem": torch.zeros(1000)}}, file)
+    whole = file.read_bytes()
+    contents = {
+        "empty": b"",
+        "random": b"".join(bytes([index * 7 % 256]) for index in range(4000)),
+        "cut": whole[: len(whole) // 2],
+        "pickle": pickle.dumps({"model_state": Payload(tmp_path / "written")}),
+    }
+    file.write_bytes(contents[content])
+    with pytest.raises(
+        ValueError, match=rf"^got {re.escape(str(file))}, which cannot be read .*copy or download it again"
+    ) as error:
+        read(file)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {"model_state": [1, 2]}, {"model_state": {"stem": 1}}, {"model_state": {3: torch.zeros(1)}}, {5: "five"}],
+)
+@pytest.mark.parametrize("read", [slowfast_state_dict, efficientnet_lite_state_dict])
+def test_other_things_than_weights_are_refused_by_name(read, content, tmp_path):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(
+        ValueError, match="other.pth (that holds a list|has no `model_state`|with other things than named)"
+    ):
+        read(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_byte_raises_nothing_but_value_errors(seed, weights, tmp_path):
+    """Where it is found out: a zip file has checksums, but they are not looked at for every part."""
+    rename, head = LAYOUTS["PySlowFast"]
+    torch.save({"model_state": {rename(key): tensor for key, tensor in weights.items()}}, tmp_path / "slowfast.pyth")
+    content = bytearray((tmp_path / "slowfast.pyth").read_bytes())
+    # Its directory of tensors is at its start, that of its files at its end
+    position = (seed * 131) % 6000 if seed % 2 else len(content) - 1 - (seed * 131) % 6000
+    content[position] ^= 0x41
+    (tmp_path / "slowfast.pyth").write_bytes(content)
+    try:
+        slowfast_state_dict(tmp_path / "slowfast.pyth", CONFIG)
+    except ValueError as error:
+        assert "slowfast.pyth" in str(error)
+
+
+def test_a_missing_file_stays_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=os.path.join(tmp_path, "gone.pyth")):
+        slowfast_state_dict(tmp_path / "gone.pyth")
