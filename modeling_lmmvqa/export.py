@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import create_repo, upload_folder
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .model_card import complete_model_card
@@ -42,6 +44,9 @@ def save_checkpoint(
         dtype: of the stored weights, the model's own by default. Loading gives the model's own dtype back in any case,
             so that scores are computed as before. Another dtype needs memory for a second copy.
         max_shard_size: of one weights file.
+
+    Raises:
+        OSError: the folder cannot be written, or its disk is full.
     """
     folder = Path(folder)
     model.config.custom_pipelines = CUSTOM_PIPELINES
@@ -52,7 +57,10 @@ def save_checkpoint(
             name: tensor.to(dtype) if tensor.is_floating_point() else tensor
             for name, tensor in model.state_dict().items()
         }
-    model.save_pretrained(folder, state_dict=state_dict, max_shard_size=max_shard_size)
+    try:
+        model.save_pretrained(folder, state_dict=state_dict, max_shard_size=max_shard_size)
+    except SafetensorError as error:  # which is what it makes of a full disk
+        raise OSError(f"got {folder}, to which weights cannot be written, expected room for them: {error}") from error
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["dtype"] = str(model.dtype).removeprefix("torch.")
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -80,7 +88,21 @@ def export_checkpoint(
 
 
 def push_checkpoint(folder: str | Path, repo_id: str, private: bool = False, token: str | None = None) -> str:
-    """Uploads a complete repository folder to the Hub, makes the repository where it is not there, gives its address."""
-    address = create_repo(repo_id, private=private, exist_ok=True, token=token)
-    upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Upload LMM-VQA checkpoint", token=token)
+    """
+    Uploads a complete repository folder to the Hub, makes the repository where it is not there, gives its address.
+
+    Raises:
+        OSError: the Hub cannot be reached, or refuses; the folder is as it was.
+        ValueError: the repository's name is none.
+    """
+    try:
+        address = create_repo(repo_id, private=private, exist_ok=True, token=token)
+        upload_folder(
+            repo_id=address.repo_id, folder_path=folder, commit_message="Upload LMM-VQA checkpoint", token=token
+        )
+    except HfHubHTTPError.__bases__ as error:  # OSError, and what the HTTP library raises without a connection
+        raise OSError(
+            f"got no upload of {folder} to {repo_id}, expected a connection to the Hub and a token that may write there; "
+            f"the folder is complete, push it again: {error}"
+        ) from error
     return address.url

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_pair
+from conftest import full_disk, tiny_pair
 from huggingface_hub import ModelCard, RepoUrl
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
@@ -244,6 +245,34 @@ def test_export_command_pushes_the_complete_folder(exported, tmp_path, monkeypat
     assert (pushed["me/mine"]["private"], pushed["me/mine"]["exist_ok"]) == (True, True)
     assert pushed["me/mine"]["files"].keys() == {path.name for path in folder.iterdir()}
     assert pushed["me/mine"]["files"]["model.safetensors"] == (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("room", [0, 2_000, 100_000])
+def test_export_to_a_full_disk_is_one_line(exported, tmp_path, capsys, room):
+    folder, _, _ = exported
+    with full_disk(room), pytest.raises(SystemExit) as stop:
+        main(["export", "--model", str(folder), "--out", str(tmp_path / "out")])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and error.startswith("lmmvqa export: error: ") and "File too large" in error
+    assert main(["export", "--model", str(folder), "--out", str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("error", [*HfHubHTTPError.__bases__, OfflineModeIsEnabled])
+def test_a_push_without_connection_is_one_line_and_loses_nothing(exported, tmp_path, monkeypatch, capsys, error):
+    folder, _, _ = exported
+
+    def create_repo(*arguments, **options):
+        raise error("no route to the Hub")
+
+    monkeypatch.setattr(export, "create_repo", create_repo)
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "--model", str(folder), "--out", str(out), "--push", "me/mine"])
+    captured = capsys.readouterr()
+    assert stop.value.code == 2 and captured.out == f"wrote {out}\n"
+    message = captured.err.splitlines()[-1]
+    assert message.startswith(f"lmmvqa export: error: got no upload of {out} to me/mine") and "no route" in message
 
 
 def test_export_command_wants_a_card(exported, tmp_path, capsys):
