@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import av
 import pytest
 import torch
 from conftest import write_clip
+from PIL import Image
 
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing.video_reading_lmmvqa import DEFAULT_LIMITS, ReadingLimits, VideoFacts
@@ -56,17 +58,27 @@ class Pipe(io.BytesIO):
 
 
 class Broken(io.BytesIO):
-    def __init__(self, error: Exception):
-        super().__init__()
+    """A file that fails behind its beginning."""
+
+    def __init__(self, data: bytes, error: Exception):
+        super().__init__(data)
         self.error = error
 
     def read(self, size=-1):
-        raise self.error
+        if self.tell() > 100:
+            raise self.error
+        return super().read(size)
 
 
 def text(folder: Path, name: str, content: str) -> str:
     (folder / name).write_text(content)
     return str(folder / name)
+
+
+def picture(folder: Path, size: tuple[int, int]) -> str:
+    path = str(folder / "picture.png")
+    Image.new("RGB", size).save(path)
+    return path
 
 
 def sound(folder: Path) -> str:
@@ -142,11 +154,14 @@ MAKERS = [
     (lambda folder: changed(folder, "clip.mkv", lambda data: data[: len(data) // 6], "ffv1", seconds=4), {}),
     (damaged, {}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_pixels": 1000}),
+    (lambda folder: picture(folder, (50, 30)), {"max_pixels": 1000}),
+    (lambda folder: picture(folder, (101, 1)), {}),
+    (lambda folder: text(folder, "picture.heic", "\0\0\0 ftypheic"), {}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_seconds": 0.5}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_fps": 20}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_wall_seconds": 0}),
-    (lambda folder: Broken(MemoryError()), {}),
-    (lambda folder: Broken(PermissionError(13, "Permission denied")), {}),
+    (lambda folder: Broken(bytes(1000), MemoryError()), {}),
+    (lambda folder: Broken(bytes(1000), PermissionError(13, "Permission denied")), {}),
 ]
 
 
@@ -162,6 +177,7 @@ def scorer(tiny):
 )
 def test_every_error_is_the_one_that_a_run_gives(scorer, monkeypatch, tmp_path, documented, make, limits):
     monkeypatch.setattr(scorer.processor.video_processor, "limits", replace(ReadingLimits(), **limits))
+    monkeypatch.setitem(sys.modules, "pi_heif", None)  # as where it is not installed
     source = make(tmp_path)
     (row,) = scorer([source], on_error="row")
     message = row["error"]
