@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import struct
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -105,6 +106,17 @@ def without_payload(data: bytes) -> bytes:
     return data[:start] + bytes(size) + data[start + size :]
 
 
+def without_tracks(folder: Path) -> str:
+    """An MP4 with a header alone."""
+
+    def box(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I4s", 8 + len(content), name) + content
+
+    path = folder / "empty.mp4"
+    path.write_bytes(box(b"ftyp", b"isom" + bytes(4)) + box(b"moov", box(b"mvhd", bytes(100))) + box(b"mdat", b""))
+    return str(path)
+
+
 def damaged(folder: Path) -> str:
     """Most packets are noise, the first and last few are not."""
     source, path = write_clip(folder / "source.webm", codec="libvpx-vp9"), str(folder / "damaged.webm")
@@ -140,7 +152,9 @@ MAKERS = [
     (lambda folder: text(folder, "list.ffconcat", "ffconcat version 1.0\nfile clip.mp4\n"), {}),
     (lambda folder: text(folder, "stream.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\n"), {}),
     (lambda folder: text(folder, "text.mp4", "no video at all\n" * 50), {}),
+    (lambda folder: text(folder, "clip.yuv", "raw" * 1000), {}),
     (sound, {}),
+    (without_tracks, {}),
     (encrypted, {}),
     (lambda folder: changed(folder, "clip.mkv", lambda data: data.replace(b"V_FFV1", b"V_NONE"), "ffv1"), {}),
     (lambda folder: changed(folder, "clip.mp4", without_payload), {}),
