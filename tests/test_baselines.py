@@ -192,9 +192,14 @@ def test_a_model_without_chat_template_is_refused(llava, rated, tmp_path, capsys
     assert "no chat template" in capsys.readouterr().err
 
 
-def test_a_model_that_would_not_see_the_frames_is_refused(checkpoint):
-    with pytest.raises(ValueError, match="whose chat template takes no images"):
-        LmmBaseline(str(checkpoint), device="cpu")
+def test_a_model_that_would_not_see_the_frames_is_refused(llava, tmp_path):
+    folder = shutil.copytree(llava, tmp_path / "llava")
+    text_only = (
+        "{% for message in messages %}{% for block in message['content'] %}{{ block['text'] }}{% endfor %}{% endfor %}"
+    )
+    (folder / "chat_template.jinja").write_text(text_only)
+    with pytest.raises(ValueError, match="Found total 0 <image> tokens and 1 images"):
+        LmmBaseline(str(folder), device="cpu")
 
 
 # classical measures
