@@ -109,12 +109,12 @@ def _named(source: VideoSource) -> Iterator[None]:
 def _check_size(width: int, height: int, source: VideoSource, max_pixels: float) -> None:
     if width * height > max_pixels:
         raise VideoDecodingError(
-            f"Could not read {source_name(source)}: it has {width} x {height} pixels, expected at most "
-            f"{max_pixels:,.0f}; scale it down"
+            f"Could not read {source_name(source)}: its frames have {width} x {height} pixels, expected at most "
+            f"{max_pixels:,.0f} in all; scale it down or raise max_pixels"
         )
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
         raise VideoDecodingError(
-            f"Could not read {source_name(source)}: it has {width} x {height} pixels, expected one side at most "
+            f"Could not read {source_name(source)}: its frames have {width} x {height} pixels, expected one side at most "
             f"{MAX_ASPECT_RATIO} times the other; cut it into pieces"
         )
 
@@ -220,7 +220,7 @@ def _read_image(image: Image.Image, source: VideoSource) -> Iterator[tuple[float
         count = 1
     if count == 1:
         with _named(source):
-            frame = _to_frame(image)
+            frame = _to_frame(image, source)
         yield 0.0, STILL_DURATION, frame
         return
     time, shown = 0.0, image.tell()
@@ -228,7 +228,7 @@ def _read_image(image: Image.Image, source: VideoSource) -> Iterator[tuple[float
     for index in range(1 if image.info.get("default_image") else 0, count):
         with _named(source):
             image.seek(index)
-            frame = _to_frame(image)
+            frame = _to_frame(image, source)
         duration = image.info.get("duration", 0) / 1000
         if duration <= SHORTEST_FRAME:
             duration = DEFAULT_FRAME
@@ -240,17 +240,15 @@ def _read_image(image: Image.Image, source: VideoSource) -> Iterator[tuple[float
 def _read_sequence(
     source: np.ndarray | torch.Tensor | list[Image.Image], fps: float | None, max_pixels: float
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    if isinstance(source, list | tuple) and all(isinstance(picture, Image.Image) for picture in source):
-        pictures, make_frame = source, _to_frame
-    else:
-        pictures, make_frame = _checked_array(source), _rgb_frame
+    is_list = isinstance(source, list | tuple) and all(isinstance(picture, Image.Image) for picture in source)
+    pictures = source if is_list else _checked_array(source)
     if fps is None:
         fps = DEFAULT_ARRAY_FPS
         if len(pictures) > 1:
             logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
     for index, picture in enumerate(pictures):
         with _named(source):
-            frame = make_frame(picture)
+            frame = _to_frame(picture, source) if is_list else _rgb_frame(picture)
         _check_size(frame.width, frame.height, source, max_pixels)
         yield index / fps, 1 / fps, frame
 
@@ -279,20 +277,21 @@ def _rgb_frame(picture: np.ndarray) -> av.VideoFrame:
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
-def _to_frame(image: Image.Image) -> av.VideoFrame:
+def _to_frame(image: Image.Image, source: VideoSource) -> av.VideoFrame:
     """A PIL picture, upright, to a frame that keeps the depth of 16-bit grey and transparency.
 
     Raises:
-        ValueError: a picture whose white is not known, or that Pillow does not convert to RGB.
+        VideoDecodingError: a picture whose white is not known.
     """
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
-    if image.mode == "I":  # how Pillow has 16-bit grey of some formats
+    if image.mode in ("I", "F"):
         least, most = image.getextrema()
-        if least < 0 or most > 65_535:
-            raise ValueError(f"got a picture of mode I with values from {least} to {most}, expected 0 to 65535")
-    if image.mode == "F":
-        raise ValueError("got a picture of mode F, whose white is not known; convert it to mode L or RGB")
+        if image.mode == "F" or least < 0 or most > 65_535:  # Pillow has 16-bit grey of some formats in mode I
+            raise VideoDecodingError(
+                f"Could not read {source_name(source)}: its mode is {image.mode} with values from {least:g} to "
+                f"{most:g}, expected I from 0 to 65535, or a mode whose white is known; convert it to L or RGB"
+            )
     if image.mode.startswith("I"):
         return av.VideoFrame.from_ndarray(np.asarray(image).astype("<u2"), format="gray16le")
     if image.has_transparency_data:

@@ -38,13 +38,10 @@ def source_name(source: VideoSource) -> str:
 
 
 def failure_reason(error: Exception) -> str:
-    """Why a source cannot be read, and the way out, for whatever libraries, the system or a file object raised."""
+    """What messages say of an error that a library or the system raised while a source was read."""
     if isinstance(error, MemoryError):
         return "it needs more memory than there is; scale it down"
-    message = getattr(error, "strerror", None) or str(error)
-    if not message or not isinstance(error, ValueError | OSError):  # whose messages speak for themselves
-        message = ": ".join(filter(None, [type(error).__name__, message]))
-    return f"{message}; check the file"
+    return f"{getattr(error, 'strerror', None) or f'{type(error).__name__}: {error}'}; check the file"
 
 
 __all__ = ["VideoDecodingError", "VideoSource", "failure_reason", "source_name"]
