@@ -21,7 +21,8 @@ A file fails for one of these:
 Not failures, but noted, are files with a score of which over 1 % and over two of the source's frames are gone, and no
 packet is left that would say so: `fewer frames, shown by fps`, where they are gone from the middle, so that the row's `fps`
 is lower than the source's, and `fewer frames, unknowable`, where the file ends earlier, such as a transport stream cut at a
-packet. `only in the log`: FFmpeg logs an error and all frames are there, none marked.
+packet. `only in the log`: FFmpeg logs an error and all frames are there, none marked. `an error of scoring`: one that does not
+begin with "Could not read", such as too little memory.
 """
 
 import argparse
@@ -496,7 +497,8 @@ class Worker:
 def judge(row: dict, facts: dict, source_facts: dict) -> tuple[str | None, str | None]:
     """What failed and what is to be noted of a row, by what FFmpeg decodes of the file and of its source."""
     if row["error"] is not None:
-        return ("rows" if row["score"] is not None else None), None
+        failure = "rows" if row["score"] is not None else None
+        return failure, None if row["error"].startswith("Could not read ") else "an error of scoring"
     if row["score"] is None or not math.isfinite(row["score"]):
         return "rows", None
     if row.get("frames") is not None and row["frames"] < facts["frames"]:
@@ -615,7 +617,7 @@ def main() -> None:
     }
     print(json.dumps(report, indent=1))
     if arguments.out:
-        failures = [one for one in found if one["failure"]]
+        failures = [one for one in found if one["failure"] or one["note"] == "an error of scoring"]
         arguments.out.write_text(json.dumps(report | {"failures": failures}, indent=1) + "\n", encoding="utf-8")
 
 
