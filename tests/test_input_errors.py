@@ -76,10 +76,9 @@ def text(folder: Path, name: str, content: str) -> str:
     return str(folder / name)
 
 
-def picture(folder: Path, size: tuple[int, int]) -> str:
-    path = str(folder / "picture.png")
-    Image.new("RGB", size).save(path)
-    return path
+def picture(folder: Path, name: str, mode: str = "RGB", size: tuple[int, int] = (50, 30)) -> str:
+    Image.new(mode, size).save(folder / name)
+    return str(folder / name)
 
 
 def sound(folder: Path) -> str:
@@ -168,8 +167,8 @@ MAKERS = [
     (lambda folder: changed(folder, "clip.mkv", lambda data: data[: len(data) // 6], "ffv1", seconds=4), {}),
     (damaged, {}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_pixels": 1000}),
-    (lambda folder: picture(folder, (50, 30)), {"max_pixels": 1000}),
-    (lambda folder: picture(folder, (101, 1)), {}),
+    (lambda folder: picture(folder, "wide.png", size=(101, 1)), {}),
+    (lambda folder: picture(folder, "floats.tiff", mode="F"), {}),
     (lambda folder: text(folder, "picture.heic", "\0\0\0 ftypheic"), {}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_seconds": 0.5}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_fps": 20}),
