@@ -230,7 +230,7 @@ def test_a_damaged_shard_is_named_and_made_again(frozen, videos, tmp_path, caplo
     assert not is_named(first) and not is_named(FeatureCache(tmp_path, *frozen))
     assert len(list(folder.glob("shard-*"))) == (1 if damage == "gone" else 2)
     assert {kind: len(set(keys)) for kind, keys in index_lines(tmp_path).items()} == dict.fromkeys(
-        ("seconds", "vision", "temporal"), 3
+        ("seconds", "facts", "vision", "temporal"), 3
     )
 
 

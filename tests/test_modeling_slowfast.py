@@ -58,7 +58,7 @@ def test_keys_and_shapes_are_those_of_the_public_checkpoints(listing):
     public = {row[0]: torch.empty(ast.literal_eval(row[1]), device="meta") for row in rows}
     with torch.device("meta"):
         ours = LmmVqaSlowFastModel(LmmVqaSlowFastConfig()).state_dict()
-    renamed = _renamed(public, SLOWFAST_RENAMES, SLOWFAST_HEAD)
+    renamed = _renamed(public, SLOWFAST_RENAMES, SLOWFAST_HEAD, listing)
     assert len(renamed) == len(public) - 2
     assert {key: tensor.shape for key, tensor in renamed.items()} == {key: t.shape for key, t in ours.items()}
 

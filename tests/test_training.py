@@ -125,7 +125,7 @@ def count_encodings(model, monkeypatch) -> list[str]:
     for name in ("encode_key_frames", "encode_chunks"):
         method = getattr(model.model, name)
         monkeypatch.setattr(
-            model.model, name, lambda pixels, name=name, method=method: (calls.append(name), method(pixels))[1]
+            model.model, name, lambda *given, name=name, method=method: (calls.append(name), method(*given))[1]
         )
     return calls
 
@@ -176,7 +176,8 @@ def test_a_folder_for_everything_that_features_depend_on(frozen, tmp_path):
     model.model.temporal_tower.requires_grad_(True)
     folders.append(folder())
     assert len(set(folders)) == 10
-    assert [folder.name.split("-")[0] for folder in folders[-1]] == ["seconds", "vision", "chunks"]
+    names = ["seconds", "facts", "vision", "clips", "num_clips", "num_frames"]
+    assert [folder.name.split("-")[0] for folder in folders[-1]] == names
 
 
 @pytest.mark.parametrize("is_tower_trained", [False, True])

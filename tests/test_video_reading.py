@@ -281,7 +281,7 @@ def test_pictures_without_compression_are_refused(tmp_path):
         box(b"iinf", version_0, b"\0\1", item),
     )
     (tmp_path / "picture.heif").write_bytes(
-        box(b"ftyp", b"mif1", b"\0" * 4, b"mif1") + meta + box(b"mdat", b"\0" * 99)
+        box(b"ftyp", b"mif2", b"\0" * 4, b"mif2") + meta + box(b"mdat", b"\0" * 99)
     )
     with pytest.raises(VideoDecodingError, match=r"picture\.heif: .* HEIF pictures without compression; convert it"):
         read(tmp_path / "picture.heif")
