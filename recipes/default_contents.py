@@ -18,7 +18,6 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,12 +78,22 @@ def make(content: Content, out: Path) -> None:
         part.unlink()
     else:
         part.replace(clip)
-    text = json.dumps(
-        # processor time: what a busy machine takes besides says nothing about the content
-        {"cpu_seconds": round(sum(os.times()[:4]), 2), "fault": reason, **dataclasses.asdict(measures)}
-    )
-    part.with_suffix(".json").write_text(text, encoding="utf-8")
+    # processor time: what a busy machine takes besides says nothing about the content
+    made = {"dark": int(measures.luma < DARK), "fault": reason, "cpu_seconds": round(sum(os.times()[:4]), 2)}
+    described = describe(content) | dataclasses.asdict(measures) | made
+    part.with_suffix(".json").write_text(json.dumps(described, indent=1), encoding="utf-8")
     part.with_suffix(".json").replace(record)
+
+
+def describe(content: Content) -> dict:
+    """What the table says of a content besides its measures."""
+    fields = {column: getattr(content, column) for column in COLUMNS if hasattr(content, column)}
+    return fields | {
+        "content": content.name,
+        "path": f"clips/{content.name}.mkv",
+        "is_real": int(content.is_real),
+        "split": content.split or split_of(content.group),
+    }
 
 
 def make_or_explain(content: Content, out: Path) -> None:
@@ -94,7 +103,7 @@ def make_or_explain(content: Content, out: Path) -> None:
         sys.exit(f"{content.name} failed:\n{traceback.format_exc(limit=-3)}")
 
 
-def make_all(contents: list[Content], out: Path, workers: int, after_some: Callable[[], object]) -> list[str]:
+def make_all(contents: list[Content], out: Path, workers: int) -> list[str]:
     """Makes contents, several at once, each in a process of its own; gives the names of those that failed."""
     processes, failed, waiting = {}, [], list(reversed(contents))
     # a forked process has every module already; nothing is running here that a fork could cut in two
@@ -118,53 +127,28 @@ def make_all(contents: list[Content], out: Path, workers: int, after_some: Calla
                 failed.append(process.name)
                 print(f"{process.name} ended with status {process.exitcode}", file=sys.stderr, flush=True)
             if done % TABLE_EVERY == 0:
-                after_some()
+                write_tables(out)
                 print(f"{done} of {len(contents)}, {len(failed)} failed", file=sys.stderr, flush=True)
     return failed
 
 
-def read_records(out: Path, contents: list[Content]) -> dict[str, dict]:
-    """Name -> record, of the contents that have one."""
-    records = {}
-    for content in contents:
-        path = out / "records" / f"{content.name}.json"
-        if path.is_file():
-            records[content.name] = json.loads(path.read_text(encoding="utf-8"))
-    return records
+def write_tables(out: Path) -> list[dict]:
+    """Writes contents.csv and left_out.csv of all that has a record, sorted by name; gives the former's lines.
 
-
-def write_tables(out: Path, contents: list[Content]) -> list[dict]:
-    """Writes contents.csv and left_out.csv of all that is made, in the order of the plan; gives the former's lines.
-
-    A rendered content that looks like one before it is left out. Real clips are not: they were chosen by eye.
+    A rendered content that looks like one before it is left out. Clips that were judged by eye are not.
     """
-    records = read_records(out, contents)
     lines, left_out, patterns = [], [], {}
-    for content in contents:
-        if content.name not in records:
-            continue
-        record = records[content.name]
-        reason = record["fault"]
-        own = pattern(record["thumbnail"])
-        if not reason and not content.is_real:
+    for path in sorted((out / "records").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        reason, own = record["fault"], pattern(record["thumbnail"])
+        if not reason and record["cleanliness"] is None:
             twin = next((name for name, other in patterns.items() if own @ other > SAME), None)
             reason = twin and f"looks like {twin}"
         if reason:
-            left_out.append({"content": content.name, "kind": content.kind, "reason": reason})
+            left_out.append({"content": record["content"], "kind": record["kind"], "reason": reason})
             continue
-        patterns[content.name] = own
-        measured = {key: record[key] for key in ("width", "height", "fps", "seconds")}
-        lines.append(
-            {
-                "content": content.name,
-                **{column: getattr(content, column) for column in COLUMNS if hasattr(content, column)},
-                **measured,
-                "path": f"clips/{content.name}.mkv",
-                "is_real": int(content.is_real),
-                "dark": int(record["luma"] < DARK),
-                "split": content.split or split_of(content.group),
-            }
-        )
+        patterns[record["content"]] = own
+        lines.append({column: record[column] for column in COLUMNS})
     write_csv(out / "contents.csv", COLUMNS, lines)
     write_csv(out / "left_out.csv", ("content", "kind", "reason"), left_out)
     return lines
@@ -201,13 +185,10 @@ def main() -> None:
         sys.exit(f"--kinds has {', '.join(sorted(unknown))}, expected some of {', '.join(SOURCES)}.")
     for folder in ("clips", "records", "parts"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    # the table is of all kinds, also when only some are made now
-    everything, missing = plan_all(Path(arguments.shared), list(SOURCES))
-    chosen, _ = plan_all(Path(arguments.shared), kinds)
-    made = read_records(out, chosen)
-    waiting = [content for content in chosen if content.name not in made]
-    failed = make_all(waiting, out, arguments.workers, lambda: write_tables(out, everything))
-    lines = write_tables(out, everything)
+    contents, missing = plan_all(Path(arguments.shared), kinds)
+    waiting = [content for content in contents if not (out / "records" / f"{content.name}.json").exists()]
+    failed = make_all(waiting, out, arguments.workers)
+    lines = write_tables(out)
     print(json.dumps({"contents": len(lines), **Counter(line["split"] for line in lines)}))
     for sentence in missing:
         print(sentence, file=sys.stderr)

@@ -15,7 +15,7 @@ from .random_text import words
 from .storing import store
 
 
-TREES = 8
+TREES = 6
 
 
 def plan(shared: Path) -> list[Content]:
