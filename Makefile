@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL := --numprocesses auto --dist loadfile
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install score test test-all style default-checkpoint
+.PHONY: install score test test-all style default-contents default-checkpoint
 
 install: $(INSTALLED)
 
@@ -32,6 +32,12 @@ test-all: $(INSTALLED)
 style: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Clean clips for the default checkpoint, hours on two cores; resumes. The Debian packages that it draws on:
+# cut -d, -f1,3 recipes/contents/packages.csv | sed -n 's/,Debian//p' | xargs apt-get install --no-install-recommends
+default-contents: $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[data,contents]'
+	nice $(BIN)/python -m lmmvqa.recipes.default_contents --out data/contents --shared $(SHARED)
 
 # Hours on two cores; every longer step resumes but the temporal tower's, a quarter of an hour. SHARED holds clips/ and images/, see model_card.md.
 default-checkpoint: $(INSTALLED)

@@ -8,12 +8,16 @@ record (OUT/records) appear only when they are complete, so that a build that wa
 that failed is tried again by the next run; one that was thrown away is not.
 """
 
+import contextlib
 import csv
 import dataclasses
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
+import shutil
+import signal
 import sys
 import time
 import traceback
@@ -21,6 +25,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from transformers import HfArgumentParser
 
 from .contents import (
@@ -55,7 +60,8 @@ SOURCES = {
     "mujoco": physics_scenes.plan_mujoco,
     "pybullet": physics_scenes.plan_pybullet,
 }
-LONGEST = 900  # seconds that one content may take
+LONGEST = 3600  # seconds that one content may take, on a machine that has much else to do
+MOST_WORK = 300  # seconds of processor time of any one of its processes
 TABLE_EVERY = 25  # contents
 
 
@@ -70,7 +76,8 @@ class ContentsArguments:
 def make(content: Content, out: Path) -> None:
     """Makes, measures and records one content. The parts are renamed last: what has a record is complete."""
     clip, record = out / "clips" / f"{content.name}.mkv", out / "records" / f"{content.name}.json"
-    part = out / "parts" / clip.name
+    # a maker that outlived a killed build writes a part of its own
+    part = out / "parts" / f"{content.name}-{os.getpid()}.mkv"
     content.make(part)
     measures = measure(part)
     reason = fault(measures, content.motion)
@@ -97,6 +104,8 @@ def describe(content: Content) -> dict:
 
 
 def make_or_explain(content: Content, out: Path) -> None:
+    os.setsid()  # with the programs that it starts it can be ended as one
+    resource.setrlimit(resource.RLIMIT_CPU, (MOST_WORK, MOST_WORK))
     try:
         make(content, out)
     except Exception:
@@ -119,7 +128,8 @@ def make_all(contents: list[Content], out: Path, workers: int) -> list[str]:
         for process, deadline in list(processes.items()):
             if process.is_alive() and time.monotonic() < deadline:
                 continue
-            process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.join()
             del processes[process]
             done += 1
@@ -137,18 +147,19 @@ def write_tables(out: Path) -> list[dict]:
 
     A rendered content that looks like one before it is left out. Clips that were judged by eye are not.
     """
-    lines, left_out, patterns = [], [], {}
-    for path in sorted((out / "records").glob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        reason, own = record["fault"], pattern(record["thumbnail"])
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "records").glob("*.json"))]
+    patterns = np.array([pattern(record["thumbnail"]) for record in records])
+    kept, left_out = [], []
+    for k, record in enumerate(records):
+        reason = record["fault"]
         if not reason and record["cleanliness"] is None:
-            twin = next((name for name, other in patterns.items() if own @ other > SAME), None)
-            reason = twin and f"looks like {twin}"
+            alike = np.flatnonzero(patterns[kept] @ patterns[k] > SAME)
+            reason = f"looks like {records[kept[alike[0]]]['content']}" if len(alike) else None
         if reason:
             left_out.append({"content": record["content"], "kind": record["kind"], "reason": reason})
-            continue
-        patterns[record["content"]] = own
-        lines.append({column: record[column] for column in COLUMNS})
+        else:
+            kept.append(k)
+    lines = [{column: records[k][column] for column in COLUMNS} for k in kept]
     write_csv(out / "contents.csv", COLUMNS, lines)
     write_csv(out / "left_out.csv", ("content", "kind", "reason"), left_out)
     return lines
@@ -183,6 +194,7 @@ def main() -> None:
     unknown = set(kinds) - set(SOURCES)
     if unknown:
         sys.exit(f"--kinds has {', '.join(sorted(unknown))}, expected some of {', '.join(SOURCES)}.")
+    shutil.rmtree(out / "parts", ignore_errors=True)
     for folder in ("clips", "records", "parts"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     contents, missing = plan_all(Path(arguments.shared), kinds)

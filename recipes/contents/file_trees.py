@@ -24,7 +24,7 @@ def plan(shared: Path) -> list[Content]:
     Raises:
         MissingSource: gource or Xvfb is not installed.
     """
-    require_programs("gource", "Xvfb")
+    require_programs(gource="gource", Xvfb="xvfb")
     return [
         Content(
             f"gource-{k}",

@@ -29,11 +29,12 @@ def hidden_screen(size: tuple[int, int]) -> Iterator[dict[str, str]]:
         server.wait()
 
 
-def require_programs(*programs: str) -> None:
-    """
+def require_programs(**packages: str) -> None:
+    """Checks that programs are installed, each given with the Debian package that holds it.
+
     Raises:
-        MissingSource: a program is not installed.
+        MissingSource: one is not.
     """
-    for program in programs:
+    for program, package in packages.items():
         if not (shutil.which(program) or (GAMES / program).exists()):
-            raise MissingSource(f"The program {program} is not installed: apt-get install {program.lower()}.")
+            raise MissingSource(f"The program {program} is not installed: apt-get install {package}.")

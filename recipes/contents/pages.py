@@ -35,7 +35,7 @@ def plan(shared: Path) -> list[Content]:
     Raises:
         MissingSource: Chromium or the pictures for the pages are not installed.
     """
-    require_programs("chromium")
+    require_programs(chromium="chromium")
     pictures = clipart()
     return [
         Content(
@@ -123,7 +123,7 @@ def draw_page(source: str, size: tuple[int, int]) -> Image.Image:
             f"--screenshot={shot}",
             f"file://{file}",
         ]
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        subprocess.run(command, check=True, capture_output=True, timeout=900)
         with Image.open(shot) as picture:
             return picture.convert("RGB")
 

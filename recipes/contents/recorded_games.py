@@ -31,7 +31,7 @@ def plan_openarena(shared: Path) -> list[Content]:
     Raises:
         MissingSource: OpenArena or Xvfb is not installed.
     """
-    require_programs("Xvfb", "openarena")
+    require_programs(Xvfb="xvfb", openarena="openarena")
     return [
         Content(
             f"openarena-{arena}",
@@ -77,6 +77,9 @@ def record_openarena(arena: str, output: Path) -> None:
         "com_introplayed": 1,
         "com_maxfps": 0,
         "s_initsound": 0,
+        "r_ignorehwgamma": 1,  # else an X server without a screen leaves every arena dark
+        "r_gamma": round(rng.uniform(1.1, 1.9), 2),
+        "cg_draw2D": rng.choice((0, 1)),
         "sv_pure": 0,
         "fixedtime": 100,
     }

@@ -27,7 +27,7 @@ def plan(shared: Path) -> list[Content]:
     Raises:
         MissingSource: LibreOffice, a PDF reader or the pictures for the slides are not installed.
     """
-    require_programs("soffice", "pdftoppm")
+    require_programs(soffice="libreoffice-impress", pdftoppm="poppler-utils")
     pictures = clipart()
     return [
         Content(
@@ -112,9 +112,9 @@ def record_slides(index: int, pictures: list[Path], output: Path) -> None:
         file = Path(folder) / "deck.fodp"
         file.write_text(deck(rng, pictures), encoding="utf-8")
         office = ["soffice", "--headless", f"-env:UserInstallation=file://{folder}/user", "--convert-to", "pdf"]
-        subprocess.run([*office, "--outdir", folder, str(file)], check=True, capture_output=True, timeout=400)
+        subprocess.run([*office, "--outdir", folder, str(file)], check=True, capture_output=True, timeout=900)
         reader = ["pdftoppm", "-png", "-scale-to-x", str(size[0]), "-scale-to-y", str(size[1])]
-        subprocess.run([*reader, str(file.with_suffix(".pdf")), f"{folder}/slide"], check=True, timeout=300)
+        subprocess.run([*reader, str(file.with_suffix(".pdf")), f"{folder}/slide"], check=True, timeout=900)
         first, second = (Image.open(shot).convert("RGB") for shot in sorted(Path(folder).glob("slide-*.png")))
     change, begin = rng.choice(("cut", "push", "blend")), rng.uniform(0.2, 0.6)
 

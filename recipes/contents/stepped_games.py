@@ -1,9 +1,10 @@
 """Games that a program steps frame by frame: Doom with Freedoom's levels (ViZDoom), and Atari (ALE).
 
-They give every frame whatever the machine's load. A seeded player wanders: it moves and turns smoothly and shoots.
+They give every frame whatever the machine's load. Their players follow a seed.
 """
 
 import importlib.util
+import math
 import random
 from collections.abc import Iterator
 from functools import partial
@@ -59,15 +60,25 @@ def plan_doom(shared: Path) -> list[Content]:
     ]
 
 
-def wander(rng: random.Random) -> Iterator[tuple[float, float, bool, bool]]:
-    """Turning speed, -1 to 1, and whether to walk ahead, sideways and to shoot, tic by tic, smooth as a hand's."""
-    turning, aim, walking, left = 0.0, 0.0, True, 0
-    while True:
-        if left == 0:
-            aim, walking, left = rng.choice((0, 0, rng.uniform(-1, 1))), rng.random() < 0.85, rng.randint(10, 45)
-        turning += 0.15 * (aim - turning)
-        left -= 1
-        yield turning, walking, walking and left % 40 < 8, left % 50 < 6
+class Walker:
+    """A player who walks to where the level is open: turns smoothly to the deeper side, looks around, and shoots."""
+
+    def __init__(self, rng: random.Random):
+        self.rng, self.turning, self.glance, self.tic = rng, 0.0, 0.0, 0
+
+    def action(self, depth: np.ndarray) -> list[float]:
+        """[turning in degrees, ahead, aside, attack, use] for a depth buffer, uint8 (height, width), larger is farther."""
+        rows = depth[depth.shape[0] * 2 // 5 : depth.shape[0] * 3 // 5].astype(np.float32)
+        left, middle, right = (part.mean() for part in np.array_split(rows, 3, axis=1))
+        if self.tic % 40 == 0:
+            self.glance = self.rng.choice((0.0, self.rng.uniform(-0.6, 0.6)))
+        aim = float(np.clip((right - left) / 20, -1, 1)) + self.glance
+        blocked = middle < 8
+        if blocked:
+            aim = math.copysign(1.5, self.turning or 1)
+        self.turning += 0.15 * (aim - self.turning)
+        self.tic += 1
+        return [4 * self.turning, float(not blocked), 0.0, float(self.tic % 90 < 6), float(blocked)]
 
 
 def play_doom(wad: str, level: str, part: int, output: Path) -> None:
@@ -81,6 +92,7 @@ def play_doom(wad: str, level: str, part: int, output: Path) -> None:
     window = random.Random(f"{wad}:{level}:{part}").choice(DOOM_WINDOWS)
     game.set_screen_resolution(getattr(vizdoom.ScreenResolution, window))
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
+    game.set_depth_buffer_enabled(True)
     game.set_window_visible(False)
     game.set_render_hud(rng.random() < 0.5)
     game.set_seed(rng.randrange(1 << 30))
@@ -93,11 +105,12 @@ def play_doom(wad: str, level: str, part: int, output: Path) -> None:
     game.init()
     try:
         game.send_game_command("god")
-        moves = wander(rng)
+        walker = Walker(rng)
 
         def step() -> None:
-            turning, ahead, aside, attack = next(moves)
-            game.make_action([4 * turning, float(ahead), float(aside), float(attack), float(rng.random() < 0.1)])
+            game.make_action(walker.action(game.get_state().depth_buffer))
+            if game.is_episode_finished():
+                raise RuntimeError(f"{wad} {level} ended while it was played.")
 
         for _ in range(35 + TICS_BETWEEN * part):
             step()
@@ -105,8 +118,6 @@ def play_doom(wad: str, level: str, part: int, output: Path) -> None:
         def frames() -> Iterator[np.ndarray]:
             for _ in range(round(SECONDS * DOOM_TICS)):
                 step()
-                if game.is_episode_finished():
-                    raise RuntimeError(f"{wad} {level} ended while it was recorded.")
                 yield game.get_state().screen_buffer
 
         store(frames(), (game.get_screen_width(), game.get_screen_height()), str(DOOM_TICS), output)

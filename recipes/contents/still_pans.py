@@ -24,7 +24,7 @@ from .storing import store
 Image.MAX_IMAGE_PIXELS = None  # wallpapers are larger than what Pillow expects of a stranger's file
 
 WALLPAPERS = {  # Debian package -> licence
-    "plasma-workspace-wallpapers": "CC-BY-SA-4.0, LGPL-3 (Plasma's artwork; see the package's copyright file)",
+    "plasma-workspace-wallpapers": "LGPL-3, CC-BY-SA-4.0",
     "mate-backgrounds": "GPL-2+, CC-BY-SA-4.0",
     "ukui-wallpapers": "CC-BY-SA-3.0",
     "lomiri-wallpapers-16.04": "CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0, CC0-1.0",
@@ -158,7 +158,7 @@ def plan_scenes(shared: Path) -> list[Content]:
     Raises:
         MissingSource: POV-Ray or its examples are not installed.
     """
-    require_programs("povray")
+    require_programs(povray="povray povray-includes")
     installed_files("povray-examples")
     contents = []
     for scene in chosen("povray"):
