@@ -3,9 +3,11 @@
 They give every frame whatever the machine's load. Their players follow a seed.
 """
 
+import contextlib
 import importlib.util
 import math
 import random
+import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -51,7 +53,7 @@ def plan_doom(shared: Path) -> list[Content]:
             "game",
             f"vizdoom 1.3 (PyPI): {wad} {level}",
             "MIT (ViZDoom), BSD-3-Clause (Freedoom)",
-            partial(play_doom, wad, level, k),
+            partial(record_doom, wad, level, k),
             motion=0.6,
         )
         for wad, levels in DOOM_LEVELS.items()
@@ -81,8 +83,16 @@ class Walker:
         return [4 * self.turning, float(not blocked), 0.0, float(self.tic % 90 < 6), float(blocked)]
 
 
-def play_doom(wad: str, level: str, part: int, output: Path) -> None:
+def record_doom(wad: str, level: str, part: int, output: Path) -> None:
     """Stores a part of a walk through a level, from a place that differs from the other parts' by ten seconds."""
+    path = output.resolve()
+    # the engine leaves a folder of its own where it runs
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        play_doom(wad, level, part, path)
+
+
+def play_doom(wad: str, level: str, part: int, output: Path) -> None:
+    """Walks through a level and stores what the player sees."""
     import vizdoom  # its library is loaded where it is used: not every kind of content needs it
 
     rng = random.Random(f"doom:{wad}:{level}")
