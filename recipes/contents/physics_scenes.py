@@ -1,6 +1,7 @@
 """Simulated scenes -> contents: bodies that fall, roll and collide (MuJoCo, PyBullet) while a camera moves around them."""
 
 import math
+import os
 import random
 from collections.abc import Iterator
 from functools import partial
@@ -115,8 +116,6 @@ def mujoco_scene(rng: random.Random, window: tuple[int, int], dark: bool) -> str
 
 def render_mujoco(index: int, output: Path) -> None:
     """Stores one scene, drawn off screen by EGL."""
-    import os
-
     os.environ["MUJOCO_GL"] = "egl"  # read when mujoco is imported: it is imported here, in a process of its own
     import mujoco
 
