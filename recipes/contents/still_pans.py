@@ -207,8 +207,9 @@ def camera_path(
         seconds = np.arange(frames) / rate
         for axis in (0, 1):
             for _ in range(4):
-                amplitude = window[0] * rng.uniform(0.0005, 0.004)
-                place[:, axis] += amplitude * np.sin(2 * math.pi * (rng.uniform(0.4, 5) * seconds + rng.random()))
+                frequency = rng.uniform(0.3, 3)  # a hand sways far slowly, and little fast
+                amplitude = window[0] * rng.uniform(0.001, 0.004) / max(1, frequency)
+                place[:, axis] += amplitude * np.sin(2 * math.pi * (frequency * seconds + rng.random()))
     half = np.outer(zoom, window) / 2
     place = np.clip(place, half, np.array(picture) - half)
     return np.concatenate([place - half, place + half], axis=1)
