@@ -1,9 +1,11 @@
 """FFmpeg as a process: encoding clips and measuring VMAF. A tool for building data, never linked or shipped."""
 
 import errno
+import json
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import numpy as np
 COLOUR = ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
 TO_YUV420 = "scale=out_color_matrix=bt709:out_range=tv,format=yuv420p"
 TAG_COLOUR = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+# Frames of two clips are matched by number: Matroska rounds time stamps to milliseconds.
+BY_NUMBER = "settb=AVTB,setpts=N*40000"
 NEAR_LOSSLESS = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "10"]
 
 
@@ -68,17 +72,53 @@ def count_frames(path: Path) -> int:
         return sum(packet.size > 0 for packet in container.demux(video=0))
 
 
-def measure_vmaf(clip: Path, reference: Path) -> float:
+def measure_vmaf(
+    clip: Path, reference: Path, filters: str = "null", frames: int | None = None, subsample: int = 1
+) -> float:
     """Mean VMAF (model v0.6.1) of a clip against its reference, 0-100.
+
+    Args:
+        filters: what the reference goes through first.
+        frames: that the reference has after these; what it stores, where they are not given.
+        subsample: one frame of so many is measured.
 
     Raises:
         ValueError: the two do not have the same number of frames.
     """
-    got, expected = count_frames(clip), count_frames(reference)
+    got, expected = count_frames(clip), frames or count_frames(reference)
     if got != expected:
         raise ValueError(f"{clip} has {got} frames, its reference {expected}: VMAF needs the same, make it again.")
-    # Frames are matched by number: Matroska rounds time stamps to milliseconds.
-    graph = "[0:v]settb=AVTB,setpts=N*40000[a];[1:v]settb=AVTB,setpts=N*40000[b];[a][b]libvmaf=n_threads=1"
+    graph = f"[0:v]{BY_NUMBER}[a];[1:v]{filters},{BY_NUMBER}[b];[a][b]libvmaf=n_threads=1:n_subsample={subsample}"
     inputs = ["-threads", "1", "-i", str(clip), "-threads", "1", "-i", str(reference)]
     messages = run_ffmpeg([*inputs, "-filter_complex_threads", "1", "-lavfi", graph, "-f", "null", "-"])
     return min(100.0, max(0.0, float(re.search(r"VMAF score: (\S+)", messages).group(1))))
+
+
+def luma_change(clip: Path, filters: str) -> float:
+    """Root of the mean squared difference, of 255, that filters make to a clip's luma, frame by frame."""
+    return _luma_difference(["-threads", "1", "-i", str(clip)], f"[0:v]split[x][b];[x]{filters}[a];[a]", "[b]")
+
+
+def luma_difference(first: Path, second: Path) -> float:
+    """Root of the mean squared difference, of 255, of two clips' luma, frame by frame."""
+    inputs = ["-threads", "1", "-i", str(first), "-threads", "1", "-i", str(second)]
+    return _luma_difference(inputs, "[0:v]", "[1:v]")
+
+
+def _luma_difference(inputs: list[str], first: str, second: str) -> float:
+    graph = f"{first}{BY_NUMBER}[c];{second}{BY_NUMBER}[d];[c][d]psnr"
+    messages = run_ffmpeg([*inputs, "-filter_complex_threads", "1", "-lavfi", graph, "-f", "null", "-"])
+    return 255 / 10 ** (float(re.search(r"PSNR y:(\S+)", messages).group(1)) / 20)
+
+
+def measure_banding(clip: Path, filters: str = "null") -> float:
+    """Mean CAMBI, libvmaf's measure of banding, of a clip after `filters`: 0 is none, 5 is seen, 24 the most."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "cambi.json"
+        graph = (
+            f"[0:v]{filters},split[a][b];[a][b]libvmaf=feature=name=cambi:n_subsample=3:log_fmt=json:log_path={log}"
+        )
+        run_ffmpeg(
+            ["-threads", "1", "-i", str(clip), "-filter_complex_threads", "1", "-lavfi", graph, "-f", "null", "-"]
+        )
+        return json.loads(log.read_text())["pooled_metrics"]["cambi"]["mean"]

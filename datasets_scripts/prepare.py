@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets import load_from_disk
 
 from . import (
+    chained_clips,
     degraded_clips,
     instruction_json,
     konvid_1k,
@@ -34,6 +35,7 @@ BENCHMARKS = {
     "qalign_json": listed_videos,
     "rated_images": rated_images,
 }
+CHAINED = {"degraded_contents": chained_clips.prepare_chains, "ladders": chained_clips.prepare_ladders}
 DEFAULT_MOS_RANGE = (0.0, 100.0)
 
 
@@ -54,8 +56,8 @@ def prepare(
     What is left out, and how many videos there are, with which MOS, frame rates and durations, goes to stderr.
 
     Args:
-        name: one of `BENCHMARKS`, `degraded_clips` or `instruction_json`.
-        labels: the label file; for LSVQ a list of them.
+        name: one of `BENCHMARKS`, `CHAINED`, `degraded_clips` or `instruction_json`.
+        labels: the label file; for LSVQ a list of them; for `CHAINED` the table of contents.
         out: folder for the rows. Degraded clips have them in its folder `dataset`.
         videos: folder in which the videos are looked for (default: the folder of the label file).
         mos_range: lowest and highest MOS of the label file's scale (default: the benchmark's; 0 to 100 elsewhere).
@@ -74,6 +76,10 @@ def prepare(
     if name == "degraded_clips":
         rows, left_out = degraded_clips.prepare_clips(labels, folder, out, mos_range or DEFAULT_MOS_RANGE, **options)
         mos_range, columns, out = DEFAULT_MOS_RANGE, degraded_clips.COLUMNS, Path(out) / "dataset"
+        found = find_files([(row["video"],) for row in rows], out)
+    elif name in CHAINED:
+        rows, left_out = CHAINED[name](labels, out, **options)
+        mos_range, columns, out = DEFAULT_MOS_RANGE, chained_clips.COLUMNS, Path(out) / "dataset"
         found = find_files([(row["video"],) for row in rows], out)
     elif name == "instruction_json":
         rows, left_out, found = instruction_json.build_rows(

@@ -293,17 +293,21 @@ def _add_prepare(commands: argparse._SubParsersAction) -> None:
     )
     names = prepare.add_subparsers(title="data sets", metavar="NAME", dest="name", required=True)
 
-    def add(name: str, text: str, several: bool = False) -> argparse.ArgumentParser:
+    def new(name: str, text: str) -> argparse.ArgumentParser:
         # What is not given is left to the builder's own default
         parser = names.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
-        parser.add_argument(
-            "--labels", required=True, metavar="FILE", nargs="+" if several else None, help="label file"
-        )
-        parser.add_argument("--videos", metavar="DIR", help="folder of the videos (default: the label file's)")
         parser.add_argument("--out", required=True, metavar="DIR", help="folder for the rows")
         parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload the rows, without videos")
         parser.add_argument("--private", action="store_true", help="make a new repository private")
         parser.set_defaults(run=_prepare, command=parser)
+        return parser
+
+    def add(name: str, text: str, several: bool = False) -> argparse.ArgumentParser:
+        parser = new(name, text)
+        parser.add_argument(
+            "--labels", required=True, metavar="FILE", nargs="+" if several else None, help="label file"
+        )
+        parser.add_argument("--videos", metavar="DIR", help="folder of the videos (default: the label file's)")
         return parser
 
     parsers = {
@@ -344,7 +348,19 @@ def _add_prepare(commands: argparse._SubParsersAction) -> None:
     clips.add_argument("--lowest_mos", type=float, help="MOS (0-100) that a photograph needs for a pan")
     clips.add_argument("--variants", type=int, help="degraded clips a reference, beside the untouched one")
     clips.add_argument("--training_variants", type=int, help="the same, of --training_photographs")
-    clips.add_argument("--workers", type=int, help="FFmpeg processes at a time")
+    chains = new(
+        "degraded_contents", "clean clips of a table of contents through degradation chains, labelled by VMAF"
+    )
+    chains.add_argument("--versions", type=int, help="of each content, beside the untouched one")
+    chains.add_argument("--real_versions", type=int, help="the same, of contents that a camera recorded")
+    chains.add_argument("--test_chains", type=int, help="chains of each real content of validation and test")
+    ladders = new("ladders", "H.264 crf 18 to 48 of real test contents of a table of contents, at several sizes")
+    ladders.add_argument("--num_contents", type=int, help="real contents of the test split")
+    for parser in (chains, ladders):
+        parser.add_argument("--contents", dest="labels", required=True, metavar="FILE", help="CSV of clean clips")
+        parser.add_argument("--seed", type=int, help="of cuts, sizes and chains (default: 0)")
+    for parser in (clips, chains, ladders):
+        parser.add_argument("--workers", type=int, help="FFmpeg processes at a time")
 
 
 def _prepare(arguments: argparse.Namespace) -> int:

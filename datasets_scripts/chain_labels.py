@@ -1,0 +1,168 @@
+"""Labels of degradation chains: VMAF where it sees what people see, and rules where it does not.
+
+A chain's steps are of two sorts. VMAF judges what is lost of the picture: blur, scaling, pixelation, codecs. It is no guide
+to exposure, contrast, sharpening and changes in time, the rule steps: VMAF is measured with them in the reference
+too, so that frames and brightness agree, and each then keeps its `retained` share of the label. Noise is judged by VMAF
+and by a share of what VMAF gives the chain without it, whichever is lower, since VMAF overrates it; banding keeps a share by CAMBI besides. Shares are multiplied:
+two faults are worse than either. These are labels of a rule, not opinions of people.
+"""
+
+import itertools
+from pathlib import Path
+
+import av
+import numpy as np
+
+from .degradation_chains import Source, filters_of, plan_passes, render
+from .ffmpeg_process import luma_change, luma_difference, measure_banding, measure_vmaf
+
+
+# What a rule step takes from the label at strengths 0-5 where all of it is seen, by judgement: people were not asked.
+LOSSES = {
+    "overexposure": (0, 0.16, 0.4, 0.62, 0.8, 0.95),
+    "underexposure": (0, 0.1, 0.24, 0.42, 0.62, 0.85),
+    "contrast": (0, 0.05, 0.14, 0.26, 0.4, 0.6),
+    "washed_out": (0, 0.06, 0.15, 0.28, 0.44, 0.64),
+    "sharpen": (0, 0.06, 0.16, 0.3, 0.45, 0.65),
+    "stutter": (0, 0.18, 0.36, 0.54, 0.7, 0.85),
+    "drop": (0, 0.18, 0.36, 0.54, 0.7, 0.85),
+    "freeze": (0, 0.2, 0.38, 0.56, 0.72, 0.88),
+    "shake": (0, 0.14, 0.3, 0.48, 0.66, 0.82),
+}
+# The change of luma (root mean square, of 255) of which half is seen: a freeze of a still picture is not there.
+HALF_SEEN = {
+    "overexposure": 12.0,
+    "underexposure": 0.5,  # a dark picture loses more than a bright one, though it changes less
+    "contrast": 4.0,
+    "washed_out": 4.0,
+    "sharpen": 2.0,
+    "stutter": 1.5,
+    "drop": 1.5,
+    "freeze": 1.5,
+    "shake": 1.5,
+}
+BANDING_LOSS = 0.05  # a point of CAMBI more than the pristine clip has
+LARGEST_BANDING_LOSS = 0.7
+# A gain does harm by what it clips: the change is measured after the gain is taken back. A dim picture made brighter is
+# not worse.
+TAKEN_BACK = ("overexposure", "contrast")
+# Noise as luma's root mean square of 255, less what the content's own texture hides -> share retained
+NOISE = (0, 1.5, 3, 6, 10, 15, 22, 35, 60)
+NOISE_RETAINED = (1, 0.97, 0.9, 0.76, 0.62, 0.5, 0.38, 0.24, 0.1)
+HIDING_TEXTURE = 12.0  # deviation of luma in a block that hides 3 dB of noise
+BLOCK = 8  # pixels
+TEXTURE_FRAMES = 4
+LARGE = 1280 * 720
+MANY_FRAMES = 50
+UNSEEN = 0.99  # share retained: less is lost than can be seen
+
+
+def retained(kind: str, strength: float, change: float) -> float:
+    """Share of the label, 0-1, that a clip keeps after a rule step that changes its luma by `change` (rms of 255)."""
+    return 1 - float(np.interp(strength, range(6), LOSSES[kind])) * change / (change + HALF_SEEN[kind])
+
+
+def noise_retained(noise: float, bareness: float) -> float:
+    """Share of the label, 0-1, that a clip keeps under noise (rms of luma of 255) on a content of this `bareness`."""
+    return float(np.interp(noise * bareness, NOISE, NOISE_RETAINED))
+
+
+def bareness(clip: Path) -> float:
+    """The share of noise, 0-1, that a clean clip does not hide: near 1 for flat pictures, less where texture is."""
+    with av.open(str(clip)) as container:
+        frames = container.decode(video=0)
+        luma = [frame.to_ndarray(format="gray") for frame in itertools.islice(frames, TEXTURE_FRAMES)]
+    pixels = np.stack(luma).astype(np.float32)
+    count, height, width = pixels.shape
+    rows, columns = height // BLOCK, width // BLOCK
+    blocks = pixels[:, : rows * BLOCK, : columns * BLOCK].reshape(count, rows, BLOCK, columns, BLOCK)
+    return float(np.mean(1 / np.sqrt(1 + (blocks.std(axis=(2, 4)) / HIDING_TEXTURE) ** 2)))
+
+
+def banding_retained(rise: float) -> float:
+    """Share of the label, 0-1, that a clip keeps when CAMBI rises by so much."""
+    return 1 - min(LARGEST_BANDING_LOSS, BANDING_LOSS * max(0.0, rise))
+
+
+def label(chain: list[dict], measures: dict) -> float:
+    """The label, 0-100, of what `measure` has measured of a chain's clip."""
+    picture = measures["vmaf_aligned"]
+    if "noise" in measures:
+        share = noise_retained(measures["noise"], measures["bareness"])
+        picture = min(picture, measures["vmaf_without_noise"] * share)
+    for of_chain, change in zip(rule_steps(chain), measures["changes"], strict=True):
+        picture *= retained(of_chain["kind"], of_chain["strength"], change)
+    return picture * banding_retained(measures.get("banding_rise", 0.0))
+
+
+def rule_steps(chain: list[dict]) -> list[dict]:
+    """The steps that keep a share of the label by their strength."""
+    return [of_chain for of_chain in chain if of_chain["kind"] in LOSSES]
+
+
+def measure(
+    clip: Path, chain: list[dict], source: Source, pristine: Source, display: tuple[int, int], work: Path
+) -> dict:
+    """What labels are made of.
+
+    Args:
+        clip: what the chain made.
+        source, display: as in `degradation_chains.render`.
+        pristine: the clip that labels refer to, at the display's size.
+        work: path that a clip may take while this runs.
+
+    Returns:
+        `vmaf` against the pristine clip; `vmaf_aligned` against it after the rule steps; `changes`, one a rule step
+        (rms of luma of 255); with noise `vmaf_without_noise`, `noise` (rms of luma) and `bareness`; with banding
+        `banding_rise` of CAMBI.
+    """
+    # an odd number: every second frame is of one kind in many codecs' patterns
+    subsample = 3 if pristine.frames > MANY_FRAMES or display[0] * display[1] >= LARGE else 1
+    in_reference = rule_steps(chain)
+
+    def aligned(path: Path) -> float:
+        if not in_reference:
+            return measure_vmaf(path, pristine.path, subsample=subsample)
+        kept = [of_chain for of_chain in chain if of_chain in in_reference or of_chain["kind"] == "shrink"]
+        ((filters, _),) = plan_passes(kept, source, display)
+        return measure_vmaf(path, source.path, ",".join(filters), source.frames, subsample)
+
+    measures = {"vmaf_aligned": aligned(clip)}
+    measures["vmaf"] = (
+        measure_vmaf(clip, pristine.path, subsample=subsample) if in_reference else measures["vmaf_aligned"]
+    )
+    measures["changes"] = [
+        luma_change(pristine.path, ",".join(filters_of(part, pristine, display) for part in judged(of_chain)))
+        for of_chain in rule_steps(chain)
+    ]
+    if any(of_chain["kind"] == "noise" for of_chain in chain):
+        without = [of_chain for of_chain in chain if of_chain["kind"] != "noise"]
+        if without:
+            render(without, source, display, work)
+        clean = work if without else pristine.path
+        measures["vmaf_without_noise"] = aligned(clean)
+        measures["noise"] = luma_difference(clip, clean)
+        measures["bareness"] = bareness(pristine.path)
+        work.unlink(missing_ok=True)
+    banding = [of_chain for of_chain in chain if of_chain["kind"] == "banding"]
+    if banding:
+        after = measure_banding(pristine.path, filters_of(banding[0], pristine, display))
+        measures["banding_rise"] = after - measure_banding(pristine.path)
+    return {name: np.round(value, 3).tolist() for name, value in measures.items()}
+
+
+def judged(of_chain: dict) -> list[dict]:
+    """The steps whose change of the pristine clip says how much of a rule step is seen."""
+    if of_chain["kind"] in TAKEN_BACK:
+        return [of_chain, of_chain | {"value": 1 / of_chain["value"]}]
+    return [of_chain]
+
+
+def seen(chain: list[dict], measures: dict) -> list[dict]:
+    """The chain without what changes nothing to be seen, such as a freeze of a still picture."""
+    unseen = [
+        of_chain
+        for of_chain, change in zip(rule_steps(chain), measures["changes"], strict=True)
+        if retained(of_chain["kind"], of_chain["strength"], change) > UNSEEN
+    ]
+    return [of_chain for of_chain in chain if of_chain not in unseen]
