@@ -6,13 +6,33 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets_scripts import chained_clips
+from ..datasets_scripts.chained_clips import UNTOUCHED
 from ..datasets_scripts.degraded_clips import COLUMNS, UNSEEN
-from .metrics import agreement, correlations, coverage
+from .metrics import agreement, bootstrap_intervals, correlations, coverage
+
+
+# Contents that no camera recorded, by what they show; those of other kinds are rendered.
+REAL, RENDERED = "real clips", "renders and games"
+SHOWN = {
+    "photograph-pan": "pans",
+    "small-photograph-pan": "pans",
+    "screen": "screens",
+    "slides": "screens",
+}
+WELL_ORDERED = 0.8  # SRCC within a content
+DRAWN = ("ladder", "alone", "chain")  # first words of versions that a seed drew
+RISE = 2.0  # points by which a stronger compression may score higher
 
 
 def is_degraded_set(rows: list[dict]) -> bool:
     """Whether these are rows of `lmmvqa prepare degraded_clips`."""
     return COLUMNS.keys() <= rows[0].keys()
+
+
+def is_content_set(rows: list[dict]) -> bool:
+    """Whether these are rows of `lmmvqa prepare degraded_contents` or `ladders`."""
+    return chained_clips.COLUMNS.keys() <= rows[0].keys()
 
 
 def degradation_figures(predictions: list[dict]) -> dict:
@@ -85,6 +105,130 @@ def untouched_above(rows: list[dict]) -> dict[str, dict[str, int | float | None]
                 unchanged[kind] += 1
             else:
                 orders[kind].append(row["score"] < clean["score"])
+    return _shares(orders, unchanged)
+
+
+def content_figures(predictions: list[dict], samples: int = 1000, seed: int = 0) -> dict:
+    """
+    Args:
+        predictions: rows of `lmmvqa prepare degraded_contents` or `ladders` with `score`, None where a clip has none.
+        samples: resamples of the intervals, drawn by `seed`.
+
+    Returns:
+        `contents`, {part: what `of_contents` returns} of real clips, pans, screens, renders and games, and of each kind
+        of real content; `untouched_above` of real clips, see `versions_below`; and `ladders`, see `ladder_rises`.
+    """
+    scored = [prediction for prediction in predictions if prediction["score"] is not None]
+    parts = defaultdict(list)
+    for row in scored:
+        parts[part_shown(row)].append(row)
+    for row in parts[REAL]:
+        parts[f"{REAL}: {row['kind']}"].append(row)
+    return {
+        "contents": {part: of_contents(rows, samples, seed) for part, rows in sorted(parts.items()) if rows},
+        "untouched_above": versions_below(parts[REAL]),
+        "ladders": ladder_rises(scored),
+    }
+
+
+def part_shown(row: dict) -> str:
+    """What a clip shows, as tables tell it apart."""
+    return REAL if row["is_real"] else SHOWN.get(row["kind"], RENDERED)
+
+
+def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
+    """
+    Figures of clips of some contents, with 95 % intervals over groups of contents drawn with replacement.
+
+    Returns:
+        `n` clips of so many `groups`; `srcc` and `plcc` of score and label over all, None where too few clips differ;
+        `within`, the mean SRCC inside a content at one size, the `share_well_ordered` of those above .8 and the `lowest`;
+        and `intervals`.
+    """
+    groups = [row["group"] for row in rows]
+    figures = {"n": len(rows), "groups": len(set(groups)), "srcc": None, "plcc": None, "intervals": {}}
+    scores, mos = ([row[name] for row in rows] for name in ("score", "mos"))
+    try:
+        figures |= {name: value for name, value in correlations(scores, mos).items() if name in ("srcc", "plcc")}
+        figures |= bootstrap_intervals(scores, mos, samples=samples, seed=seed, groups=groups)
+    except ValueError as error:
+        figures["error"] = str(error)
+    inside = defaultdict(list)
+    for (group, *_), value in ranks_inside(rows).items():
+        inside[group].append(value)
+    of_all = [value for values in inside.values() for value in values]
+    figures |= {
+        "within": float(np.mean(of_all)) if of_all else None,
+        "share_well_ordered": float(np.mean(np.array(of_all) > WELL_ORDERED)) if of_all else None,
+        "lowest": min(of_all, default=None),
+    }
+    if of_all:
+        values = list(inside.values())
+        draws = np.random.default_rng(seed).integers(len(values), size=(samples, len(values)))
+        means = [np.mean([value for index in draw for value in values[index]]) for draw in draws]
+        figures["intervals"]["within"] = tuple(np.quantile(means, [0.025, 0.975]).tolist())
+    return figures
+
+
+def place(row: dict) -> tuple[str, str, int]:
+    """The group, the content and the size that a clip's versions share."""
+    return row["group"], row["content"], min(row["width"], row["height"])
+
+
+def ranks_inside(rows: list[dict]) -> dict[tuple, float]:
+    """Place -> SRCC of score and label over its versions, where there are three or more that differ."""
+    parts = defaultdict(list)
+    for row in rows:
+        parts[place(row)].append((row["score"], row["mos"]))
+    values = {}
+    for of_place, pairs in parts.items():
+        try:
+            values[of_place] = correlations(*zip(*pairs, strict=True))["srcc"]
+        except ValueError:
+            continue
+    return values
+
+
+def versions_below(rows: list[dict]) -> dict[str, dict[str, int | float | None]]:
+    """
+    For each version, the `share` of `n` clips whose untouched clip scores higher; chains, steps alone and ladders that
+    were drawn count as one version each. Clips whose label lies less than a point below that of the untouched clip are
+    `unchanged` and not counted.
+    """
+    untouched = {place(row): row for row in rows if row["version"] == UNTOUCHED}
+    orders, unchanged = defaultdict(list), defaultdict(int)
+    for row in rows:
+        clean = untouched.get(place(row))
+        if row["version"] == UNTOUCHED or clean is None:
+            continue
+        first, *_ = row["version"].split()
+        version = first if first in DRAWN else row["version"]
+        if row["mos"] > clean["mos"] - UNSEEN:
+            unchanged[version] += 1
+        else:
+            orders[version].append(row["score"] < clean["score"])
+    return _shares(orders, unchanged)
+
+
+def ladder_rises(rows: list[dict]) -> dict[str, int | float | None]:
+    """
+    Of the `steps` between neighbouring rate factors of H.264 ladders, the number of `rises`: the stronger compression
+    scores more than two points higher. `largest` is the largest rise, in points.
+    """
+    ladders = defaultdict(list)
+    for row in rows:
+        if row["dataset"] == "ladders" and row["version"] != UNTOUCHED:
+            ladders[place(row)].append((int(row["version"].split()[-1]), row["score"]))
+    rises = [rise for ladder in ladders.values() for rise in np.diff([score for _, score in sorted(ladder)])]
+    return {
+        "ladders": len(ladders),
+        "steps": len(rises),
+        "rises": int(np.sum(np.array(rises) > RISE)),
+        "largest": float(max(rises)) if rises else None,
+    }
+
+
+def _shares(orders: dict[str, list[bool]], unchanged: dict[str, int]) -> dict[str, dict]:
     return {
         kind: {
             "n": len(orders[kind]),

@@ -127,11 +127,13 @@ def bootstrap_intervals(
     fitted: np.ndarray | None = None,
     samples: int = 1000,
     seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, dict | int]:
     """
     The 95 % intervals of the figures of `correlations` over videos drawn with replacement.
 
     Args:
+        groups: the content of each video: contents are drawn in place of videos, each with all of its videos.
         fitted: predictions after `logistic_fit`, for the intervals of `plcc_fitted` and `rmse_fitted`; the fit is made
             once, not anew on each resample.
 
@@ -146,7 +148,9 @@ def bootstrap_intervals(
     scales = [("", predictions)] if fitted is None else [("", predictions), ("_fitted", fitted)]
     (_, prediction_order), (_, mos_order) = (np.unique(of, return_inverse=True) for of in (predictions, mos))
     values = defaultdict(list)
-    for draw in np.random.default_rng(seed).integers(len(mos), size=(samples, len(mos))):
+    members = [[index] for index in range(len(mos))] if groups is None else _members(groups)
+    for units in np.random.default_rng(seed).integers(len(members), size=(samples, len(members))):
+        draw = np.concatenate([members[unit] for unit in units])
         drawn = mos[draw]
         if any(np.ptp(scale[draw]) == 0 for _, scale in [*scales, ("", mos)]):
             continue
@@ -162,6 +166,13 @@ def bootstrap_intervals(
         )
     intervals = {name: tuple(np.quantile(drawn, [0.025, 0.975]).tolist()) for name, drawn in values.items()}
     return {"intervals": intervals, "resamples": len(values["srcc"])}
+
+
+def _members(groups: Sequence[str]) -> list[list[int]]:
+    members = defaultdict(list)
+    for index, group in enumerate(groups):
+        members[group].append(index)
+    return list(members.values())
 
 
 def coverage(

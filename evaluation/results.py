@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets_scripts.degraded_clips import COLUMNS
+from ..datasets_scripts import chained_clips, degraded_clips
 from ..datasets_scripts.qa_pairs import mos_level
 from ..datasets_scripts.rows import label_mos, video_id
 from ..scoring.report import printable
-from .degradations import degradation_figures, is_degraded_set
+from .degradations import content_figures, degradation_figures, is_content_set, is_degraded_set
 from .leak_check import full_name
 from .metrics import agreement, coverage, level_report
 
@@ -26,7 +26,8 @@ def described(row: dict, mos_range: tuple[float, float], thresholds: Sequence[fl
     A row as it stands in `predictions.jsonl`: its name, its MOS on the label file's scale and on 0-100, its level, and of
     a clip that was degraded on purpose, how.
     """
-    return {name: row[name] for name in ("dataset", "split", "group", *COLUMNS) if name in row} | {
+    columns = ("dataset", "split", "group", *degraded_clips.COLUMNS, *chained_clips.COLUMNS)
+    return {name: row[name] for name in columns if name in row} | {
         "id": video_id(row),
         "video": row["video"],
         "label_mos": label_mos(row["mos"], mos_range),
@@ -46,8 +47,8 @@ def figures_of(
 
     Args:
         predictions: described rows with what `predict_batch` gives.
-        tasks: "score" for `agreement`, `coverage` and for degraded clips `degradation_figures`; "level" for
-            `level_report`.
+        tasks: "score" for `agreement`, `coverage` and for degraded clips `degradation_figures` or `content_figures`;
+            "level" for `level_report`.
         thresholds, thresholds_of: the MOS that divide the levels, and the videos whose thirds they divide.
     """
     figures = {"videos": len(predictions)}
@@ -67,6 +68,8 @@ def figures_of(
         figures["coverage"] = coverage(column("score"), column("score_std"), column("mos"))
         if is_degraded_set(predictions):
             figures["degradations"] = or_error("score", partial(degradation_figures, predictions))
+        if is_content_set(predictions):
+            figures["contents"] = content_figures(predictions)
     if "level" in tasks:
         report = or_error("level_answer", partial(level_report, column("level_answer"), column("level"), thresholds))
         figures["level"] = report | {"thresholds_of": thresholds_of}

@@ -28,7 +28,8 @@ def checkpoint_tables(metrics: dict) -> str:
             "`failed`: videos without a score, which n does not count. `left out`: videos that `lmmvqa prepare` had no "
             "use for, listed in its `left_out.jsonl`. RMSE is on 0-100. Fitted: after the 4-parameter logistic.\n"
         )
-    return "\n".join(parts + _degradation_tables(metrics) + _level_table(metrics) + _notes(metrics))
+    parts += _degradation_tables(metrics) + _content_tables(metrics)
+    return "\n".join(parts + _level_table(metrics) + _notes(metrics))
 
 
 def cross_validation_tables(metrics: dict) -> str:
@@ -107,6 +108,51 @@ def _degradation_tables(metrics: dict) -> list[str]:
             "Clips of all strengths; `h264 5` is H.264 at its strongest alone. Unchanged, not counted in n: clips whose "
             "label lies less than a point below that of the untouched clip.\n",
         ]
+    return parts
+
+
+def _content_tables(metrics: dict) -> list[str]:
+    parts = []
+    for of_set in metrics["sets"]:
+        if "contents" not in of_set:
+            continue
+        figures = of_set["contents"]
+        lines = [
+            [
+                part,
+                str(of["n"]),
+                str(of["groups"]),
+                _with_interval(of, "srcc"),
+                _with_interval(of, "plcc"),
+                _with_interval(of, "within"),
+                _percent(of["share_well_ordered"]),
+                _number(of["lowest"]),
+            ]
+            for part, of in figures["contents"].items()
+        ]
+        header = ["clips", "n", "contents", "SRCC (95 %)", "PLCC (95 %)", "SRCC within (95 %)", "above .8", "lowest"]
+        parts += [
+            f"## {_title(of_set)}: contents\n",
+            _table(header, lines),
+            "Against the label. Intervals: contents drawn with replacement. Within: mean over contents of the SRCC of a "
+            "content's versions, the share of contents where it is above .8, and the lowest.\n",
+        ]
+        if figures["untouched_above"]:
+            of_versions = figures["untouched_above"].items()
+            parts += [
+                _table(
+                    ["version of real clips", "untouched clip scores higher", "n", "unchanged"],
+                    [[name, _percent(of["share"]), str(of["n"]), str(of["unchanged"])] for name, of in of_versions],
+                ),
+                "Medium: one step at strength 3 of 5. Unchanged, not counted in n: clips whose label lies less than a "
+                "point below that of the untouched clip.\n",
+            ]
+        if figures["ladders"]["steps"]:
+            ladders = figures["ladders"]
+            parts.append(
+                f"Ladders: {ladders['ladders']}, of which {ladders['rises']} of {ladders['steps']} steps rise by more than 2 "
+                f"points; the largest step is {ladders['largest']:+.1f}.\n"
+            )
     return parts
 
 

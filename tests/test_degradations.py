@@ -3,7 +3,9 @@
 import pytest
 
 from lmmvqa.evaluation.degradations import (
+    content_figures,
     degradation_figures,
+    is_content_set,
     is_degraded_set,
     reference_of,
     source_of,
@@ -88,3 +90,74 @@ def test_the_table_tells_how_degraded_clips_are_judged():
     few = figures_of(predictions[:2], ["score"])
     table = checkpoint_tables(head | {"sets": [of_set | few]})
     assert "degraded_clips test, degradations: got" in table
+
+
+# clips of many contents
+
+
+def chained(content: str, version: str, mos: float, score: float | None, **facts) -> dict:
+    of_row = {"group": content, "kind": "people", "is_real": True, "dataset": "degraded_contents", "width": 640}
+    of_row |= {"video": f"{content}-{version}.mkv", "content": content, "version": version, "mos": mos, "score": score}
+    return of_row | {"chain": "[]", "damage": {}, "vmaf": mos, "height": 360, "fps": 25.0, "score_std": 10.0} | facts
+
+
+def content_rows(content: str, scores: list[float], **facts) -> list[dict]:
+    versions = [("untouched", 99.0), ("medium blur", 70.0), ("chain 0", 40.0), ("chain 1", 98.5)]
+    return [chained(content, *of, score, **facts) for of, score in zip(versions, scores, strict=True)]
+
+
+CONTENT_ROWS = [
+    *content_rows("street", [90.0, 70.0, 50.0, 80.0]),
+    *content_rows("room", [60.0, 80.0, 20.0, 50.0]),
+    *content_rows("wall", [60.0, 50.0, 40.0, 55.0], kind="photograph-pan", is_real=False),
+    *content_rows("doom", [60.0, 50.0, 40.0, None], kind="game", is_real=False),
+]
+
+
+def test_figures_of_contents_are_told_apart_by_what_they_show():
+    figures = content_figures(CONTENT_ROWS, samples=50)
+    parts = figures["contents"]
+    assert list(parts) == ["pans", "real clips", "real clips: people", "renders and games"]
+    real = parts["real clips"]
+    assert (real["n"], real["groups"]) == (8, 2)
+    # 1 in the street; labels 4 2 1 3 against scores 3 4 1 2 in the room
+    assert real["within"] == pytest.approx((1 + 0.4) / 2)
+    assert (real["lowest"], real["share_well_ordered"]) == (pytest.approx(0.4), 0.5)
+    # groups are drawn whole: the interval reaches from one content alone to the other
+    assert real["intervals"]["within"] == pytest.approx((0.4, 1.0))
+    assert real["intervals"]["srcc"][0] < real["srcc"] < real["intervals"]["srcc"][1]
+    assert parts["renders and games"]["n"] == 3
+
+
+def test_untouched_clips_are_compared_with_each_version_of_real_ones():
+    assert content_figures(CONTENT_ROWS, samples=50)["untouched_above"] == {
+        "chain": {"n": 2, "share": 1.0, "unchanged": 2},
+        "medium blur": {"n": 2, "share": 0.5, "unchanged": 0},
+    }
+
+
+def test_ladders_count_steps_that_rise():
+    def ladder(content: str, scores: list[float], **facts) -> list[dict]:
+        crfs = zip((18, 21, 24), scores, strict=True)
+        return [
+            chained(content, f"h264 crf {crf}", 90 - crf, score, dataset="ladders", **facts) for crf, score in crfs
+        ]
+
+    rows = [*ladder("street", [90.0, 91.0, 80.0]), *ladder("street", [50.0, 57.5, 40.0], width=320, height=180)]
+    assert content_figures(rows, samples=50)["ladders"] == {"ladders": 2, "steps": 4, "rises": 1, "largest": 7.5}
+
+
+def test_the_table_has_a_line_for_each_kind_of_content():
+    facts = {"split": "test", "id": "0"}
+    rows = [described(facts | of_row, (0, 100), (40, 60)) for of_row in CONTENT_ROWS]
+    assert is_content_set(rows) and not is_content_set([{"video": "a.mp4", "mos": 1.0}])
+    predictions = [
+        of_file | {name: of_row[name] for name in ("score", "score_std")}
+        for of_file, of_row in zip(rows, CONTENT_ROWS, strict=True)
+    ]
+    of_set = {"dataset": "degraded_contents", "part": "test", "protocol": "in_sample", "left_out": 0}
+    head = {"model": "m", "readout": "score", "versions": {}, "notes": []}
+    table = checkpoint_tables(head | {"sets": [of_set | figures_of(predictions, ["score"])]})
+    assert "## degraded_contents test: contents" in table
+    assert "| real clips | 8 | 2 |" in table and "| pans | 4 | 1 |" in table
+    assert "| medium blur | 50 % | 2 | 0 |" in table and "Ladders" not in table
