@@ -1,10 +1,11 @@
 """Labels of degradation chains: VMAF where it sees what people see, and rules where it does not.
 
 A chain's steps are of two sorts. VMAF judges what is lost of the picture: blur, scaling, pixelation, codecs. It is no guide
-to exposure, contrast, sharpening and changes in time, the rule steps: VMAF is measured with them in the reference
-too, so that frames and brightness agree, and each then keeps its `retained` share of the label. Noise is judged by VMAF
-and by a share of what VMAF gives the chain without it, whichever is lower, since VMAF overrates it; banding keeps a share by CAMBI besides. Shares are multiplied:
-two faults are worse than either. These are labels of a rule, not opinions of people.
+to exposure, contrast, sharpening and changes in time, the rule steps: VMAF is measured with them in the reference too, so
+that frames and brightness agree, and each then keeps its `retained` share of the label. Noise is judged by VMAF and by a
+share of what VMAF gives the chain without it, whichever is lower, since VMAF overrates it. Banding is seen by VMAF in part
+and keeps a share besides: CAMBI, libvmaf's measure of it, falls where bands are coarser than it looks for. Shares are
+multiplied: two faults are worse than either. These are labels of a rule, not opinions of people.
 """
 
 import itertools
@@ -14,7 +15,7 @@ import av
 import numpy as np
 
 from .degradation_chains import Source, filters_of, plan_passes, render
-from .ffmpeg_process import luma_change, luma_difference, measure_banding, measure_vmaf
+from .ffmpeg_process import luma_change, luma_difference, measure_vmaf
 
 
 # What a rule step takes from the label at strengths 0-5 where all of it is seen, by judgement: people were not asked.
@@ -23,7 +24,8 @@ LOSSES = {
     "underexposure": (0, 0.1, 0.24, 0.42, 0.62, 0.85),
     "contrast": (0, 0.05, 0.14, 0.26, 0.4, 0.6),
     "washed_out": (0, 0.06, 0.15, 0.28, 0.44, 0.64),
-    "sharpen": (0, 0.06, 0.16, 0.3, 0.45, 0.65),
+    "banding": (0, 0.07, 0.18, 0.32, 0.5, 0.7),
+    "sharpen": (0, 0.02, 0.06, 0.13, 0.24, 0.42),
     "stutter": (0, 0.18, 0.36, 0.54, 0.7, 0.85),
     "drop": (0, 0.18, 0.36, 0.54, 0.7, 0.85),
     "freeze": (0, 0.2, 0.38, 0.56, 0.72, 0.88),
@@ -35,14 +37,13 @@ HALF_SEEN = {
     "underexposure": 0.5,  # a dark picture loses more than a bright one, though it changes less
     "contrast": 4.0,
     "washed_out": 4.0,
-    "sharpen": 2.0,
+    "banding": 1.5,
+    "sharpen": 4.0,
     "stutter": 1.5,
     "drop": 1.5,
     "freeze": 1.5,
     "shake": 1.5,
 }
-BANDING_LOSS = 0.05  # a point of CAMBI more than the pristine clip has
-LARGEST_BANDING_LOSS = 0.7
 # A gain does harm by what it clips: the change is measured after the gain is taken back. A dim picture made brighter is
 # not worse.
 TAKEN_BACK = ("overexposure", "contrast")
@@ -79,11 +80,6 @@ def bareness(clip: Path) -> float:
     return float(np.mean(1 / np.sqrt(1 + (blocks.std(axis=(2, 4)) / HIDING_TEXTURE) ** 2)))
 
 
-def banding_retained(rise: float) -> float:
-    """Share of the label, 0-1, that a clip keeps when CAMBI rises by so much."""
-    return 1 - min(LARGEST_BANDING_LOSS, BANDING_LOSS * max(0.0, rise))
-
-
 def label(chain: list[dict], measures: dict) -> float:
     """The label, 0-100, of what `measure` has measured of a chain's clip."""
     picture = measures["vmaf_aligned"]
@@ -92,7 +88,7 @@ def label(chain: list[dict], measures: dict) -> float:
         picture = min(picture, measures["vmaf_without_noise"] * share)
     for of_chain, change in zip(rule_steps(chain), measures["changes"], strict=True):
         picture *= retained(of_chain["kind"], of_chain["strength"], change)
-    return picture * banding_retained(measures.get("banding_rise", 0.0))
+    return picture
 
 
 def rule_steps(chain: list[dict]) -> list[dict]:
@@ -113,12 +109,11 @@ def measure(
 
     Returns:
         `vmaf` against the pristine clip; `vmaf_aligned` against it after the rule steps; `changes`, one a rule step
-        (rms of luma of 255); with noise `vmaf_without_noise`, `noise` (rms of luma) and `bareness`; with banding
-        `banding_rise` of CAMBI.
+        (rms of luma of 255); with noise `vmaf_without_noise`, `noise` (rms of luma) and `bareness`.
     """
     # an odd number: every second frame is of one kind in many codecs' patterns
     subsample = 3 if pristine.frames > MANY_FRAMES or display[0] * display[1] >= LARGE else 1
-    in_reference = rule_steps(chain)
+    in_reference = [of_chain for of_chain in rule_steps(chain) if of_chain["kind"] != "banding"]
 
     def aligned(path: Path) -> float:
         if not in_reference:
@@ -144,10 +139,6 @@ def measure(
         measures["noise"] = luma_difference(clip, clean)
         measures["bareness"] = bareness(pristine.path)
         work.unlink(missing_ok=True)
-    banding = [of_chain for of_chain in chain if of_chain["kind"] == "banding"]
-    if banding:
-        after = measure_banding(pristine.path, filters_of(banding[0], pristine, display))
-        measures["banding_rise"] = after - measure_banding(pristine.path)
     return {name: np.round(value, 3).tolist() for name, value in measures.items()}
 
 

@@ -38,7 +38,8 @@ COLUMNS = {
 }
 UNTOUCHED = "untouched"
 # Short sides in pixels that clips are watched at, and how often one of them is drawn where a content has them all.
-SIZES = {180: 0.07, 360: 0.3, 480: 0.22, 540: 0.18, 720: 0.13, 1080: 0.1}
+SIZES = {180: 0.04, 360: 0.3, 480: 0.22, 540: 0.18, 720: 0.13, 1080: 0.1}
+OWN_SIZE = 0.35  # weight of the content's own size, whatever it is
 NEAR = 0.9  # a size that comes this near to the content's own gives way to it
 SMALLEST_SHORT_SIDE = 170
 SECONDS = (1.2, 1.7)
@@ -116,8 +117,7 @@ def display_sizes(size: tuple[int, int], soft: bool) -> dict[int, float]:
     own = min(size) // (2 if soft else 1)
     if own < SMALLEST_SHORT_SIDE:
         return {}
-    nearest = min(SIZES, key=lambda short: abs(short - own))
-    return {short: weight for short, weight in SIZES.items() if short < NEAR * own} | {own: SIZES[nearest]}
+    return {short: weight for short, weight in SIZES.items() if short < NEAR * own} | {own: OWN_SIZE}
 
 
 def scaled(size: tuple[int, int], short_side: int) -> tuple[int, int]:

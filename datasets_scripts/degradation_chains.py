@@ -48,6 +48,7 @@ class Kind:
             `width`, `height`, `rate`, `frames`.
         presets: of the codec, from fast to slow, or other texts, of which a draw takes one as `{preset}`.
         decimals: of the number.
+        most: that the codec takes, at which its picture is not as bad yet as that of others at strength 5.
     """
 
     values: tuple[float, float, float, float, float, float]
@@ -56,6 +57,7 @@ class Kind:
     encoder: str | None = None
     presets: tuple[str, ...] = ()
     decimals: int = 2
+    most: float = math.inf
 
 
 X265 = "-x265-params pools=none:frame-threads=1:log-level=error"
@@ -72,8 +74,8 @@ SHAKE = (
 KINDS = {
     # camera; blur in pixels, noise in FFmpeg's units (deviation times the root of 3), exposure as a factor
     "lens_blur": Kind((0, 0.45, 0.75, 1.15, 1.8, 3), "blur", "gblur=sigma={value}"),
-    "defocus": Kind((0, 1, 2, 3, 4, 6), "blur", "boxblur=luma_radius={value}:luma_power=1", decimals=0),
-    "motion_blur": Kind((0, 0.8, 1.4, 2.2, 3.6, 6), "blur", "dblur=angle={angle}:radius={value}"),
+    "defocus": Kind((0.5, 0.8, 1.4, 2, 3, 5), "blur", "boxblur=luma_radius={value}:luma_power=1", decimals=0),
+    "motion_blur": Kind((0, 0.6, 1.1, 1.8, 3, 5), "blur", "dblur=angle={angle}:radius={value}"),
     "noise": Kind(
         (0, 5, 11, 20, 33, 55),
         "noise",
@@ -134,24 +136,30 @@ KINDS = {
         decimals=4,
     ),
     "vp9": Kind(
-        (15, 36, 46, 54, 59, 63),
+        (15, 40, 50, 60, 70, 80),
         "compression",
         encoder="-c:v libvpx-vp9 -deadline realtime -cpu-used {preset} -b:v 0 -crf {value}",
         presets=("8", "6"),
         decimals=0,
+        most=63,
     ),
     "av1": Kind(
-        (15, 36, 45, 53, 59, 63),
+        (15, 40, 50, 60, 70, 80),
         "compression",
         encoder="-c:v libsvtav1 -preset {preset} -svtav1-params lp=1 -crf {value}",
         presets=("12", "10"),
         decimals=0,
+        most=63,
     ),
     # unofficial: MPEG-2 knows no 12.5 or 35 frames per second; its own rate is then approximate, the time stamps hold
     "mpeg2": Kind(
-        (2, 5, 9, 14, 21, 31), "compression", encoder="-c:v mpeg2video -strict unofficial -q:v {value}", decimals=0
+        (2, 9, 16, 23, 30, 37),
+        "compression",
+        encoder="-c:v mpeg2video -strict unofficial -q:v {value}",
+        decimals=0,
+        most=31,
     ),
-    "mpeg4": Kind((2, 5, 9, 14, 21, 31), "compression", encoder="-c:v mpeg4 -q:v {value}", decimals=0),
+    "mpeg4": Kind((2, 9, 16, 23, 30, 37), "compression", encoder="-c:v mpeg4 -q:v {value}", decimals=0, most=31),
     # display
     "pixelation": Kind((1, 1.6, 2.3, 3.2, 4.6, 7), "blocking", EVEN + ",scale={width}:{height}:flags=neighbor"),
     # from the size that the clip was made and uploaded in down to the one it is watched in: no damage
@@ -242,7 +250,7 @@ class Source:
 def step(kind: str, strength: float, **entries) -> dict:
     """One step at a strength of 0-5; the strength kept is that of the rounded number."""
     values, decimals = KINDS[kind].values, KINDS[kind].decimals
-    value = round(float(np.interp(strength, range(6), values)), decimals)
+    value = min(KINDS[kind].most, round(float(np.interp(strength, range(6), values)), decimals))
     return step_of_value(kind, int(value) if decimals == 0 else value, **entries)
 
 
@@ -301,8 +309,9 @@ def draw_versions(
     versions = {}
     codec = draw(rng, WEIGHTS["upload"])
     first = draw_step(rng, codec, MEDIUM, pixels)[0]
+    highest = step(codec, HIGHEST)["strength"]
     for k in range(num_ladder):
-        strength = LOWEST + (HIGHEST - LOWEST) * (k + rng.random()) / num_ladder
+        strength = LOWEST + (highest - LOWEST) * (k + rng.random()) / num_ladder
         versions[f"ladder {k}"] = [step(codec, strength, **({"preset": first["preset"]} if "preset" in first else {}))]
     kinds = set()
     while len(kinds) < num_alone:

@@ -1,11 +1,9 @@
 """FFmpeg as a process: encoding clips and measuring VMAF. A tool for building data, never linked or shipped."""
 
 import errno
-import json
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -109,16 +107,3 @@ def _luma_difference(inputs: list[str], first: str, second: str) -> float:
     graph = f"{first}{BY_NUMBER}[c];{second}{BY_NUMBER}[d];[c][d]psnr"
     messages = run_ffmpeg([*inputs, "-filter_complex_threads", "1", "-lavfi", graph, "-f", "null", "-"])
     return 255 / 10 ** (float(re.search(r"PSNR y:(\S+)", messages).group(1)) / 20)
-
-
-def measure_banding(clip: Path, filters: str = "null") -> float:
-    """Mean CAMBI, libvmaf's measure of banding, of a clip after `filters`: 0 is none, 5 is seen, 24 the most."""
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "cambi.json"
-        graph = (
-            f"[0:v]{filters},split[a][b];[a][b]libvmaf=feature=name=cambi:n_subsample=3:log_fmt=json:log_path={log}"
-        )
-        run_ffmpeg(
-            ["-threads", "1", "-i", str(clip), "-filter_complex_threads", "1", "-lavfi", graph, "-f", "null", "-"]
-        )
-        return json.loads(log.read_text())["pooled_metrics"]["cambi"]["mean"]
