@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .degradation_chains import Source, filters_of, plan_passes, render
+from .degradation_chains import Source, damage, filters_of, plan_passes, render
 from .ffmpeg_process import luma_change, luma_difference, measure_vmaf
 
 
@@ -55,6 +55,8 @@ BLOCK = 8  # pixels
 TEXTURE_FRAMES = 4
 LARGE = 1280 * 720
 MANY_FRAMES = 50
+PICTURE_DAMAGES = ("compression", "blur", "noise", "blocking", "low_resolution")
+SEEN_LABELS = (97, 90, 80, 65, 42, 15)  # about what a picture has with one damage at strengths 0-5
 UNSEEN = 0.99  # share retained: less is lost than can be seen
 
 
@@ -82,13 +84,18 @@ def bareness(clip: Path) -> float:
 
 def label(chain: list[dict], measures: dict) -> float:
     """The label, 0-100, of what `measure` has measured of a chain's clip."""
-    picture = measures["vmaf_aligned"]
-    if "noise" in measures:
-        share = noise_retained(measures["noise"], measures["bareness"])
-        picture = min(picture, measures["vmaf_without_noise"] * share)
+    picture = picture_label(measures)
     for of_chain, change in zip(rule_steps(chain), measures["changes"], strict=True):
         picture *= retained(of_chain["kind"], of_chain["strength"], change)
     return picture
+
+
+def picture_label(measures: dict) -> float:
+    """The label before the rule steps take from it."""
+    if "noise" not in measures:
+        return measures["vmaf_aligned"]
+    share = noise_retained(measures["noise"], measures["bareness"])
+    return min(measures["vmaf_aligned"], measures["vmaf_without_noise"] * share)
 
 
 def rule_steps(chain: list[dict]) -> list[dict]:
@@ -147,6 +154,19 @@ def judged(of_chain: dict) -> list[dict]:
     if of_chain["kind"] in TAKEN_BACK:
         return [of_chain, of_chain | {"value": 1 / of_chain["value"]}]
     return [of_chain]
+
+
+def seen_damage(chain: list[dict], measures: dict) -> dict[str, float]:
+    """
+    `degradation_chains.damage` of what is seen: no damage of the picture is stronger than what the picture has lost, since
+    one bitrate is nothing to a slide and much to a forest, and much is lost from sight where a clip is scaled down.
+    """
+    strengths = damage(seen(chain, measures))
+    most = float(np.interp(picture_label(measures), SEEN_LABELS[::-1], range(6)[::-1]))
+    return {
+        name: round(min(strength, most), 2) if name in PICTURE_DAMAGES else strength
+        for name, strength in strengths.items()
+    }
 
 
 def seen(chain: list[dict], measures: dict) -> list[dict]:

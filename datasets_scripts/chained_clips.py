@@ -16,8 +16,8 @@ from pathlib import Path
 
 from datasets import Value
 
-from .chain_labels import label, measure, seen
-from .degradation_chains import DAMAGES, PRISTINE, Source, damage, draw_versions, ladder, measured_versions, render
+from .chain_labels import label, measure, seen_damage
+from .degradation_chains import DAMAGES, PRISTINE, Source, draw_versions, ladder, measured_versions, render
 from .degraded_clips import run_all
 from .ffmpeg_process import count_frames, encode
 from .label_files import read_csv
@@ -273,7 +273,7 @@ def build_rows(contents: list[Content], dataset: str, out: Path, workers: int) -
                 "is_real": content.is_real,
                 "version": version,
                 "chain": json.dumps(chain),
-                "damage": damage(seen(chain, measures)),
+                "damage": seen_damage(chain, measures),
                 "vmaf": measures["vmaf"],
                 "width": content.display[0],
                 "height": content.display[1],
