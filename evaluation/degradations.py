@@ -138,7 +138,7 @@ def part_shown(row: dict) -> str:
 
 def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
     """
-    Figures of clips of some contents, with 95 % intervals over groups of contents drawn with replacement.
+    Figures of clips of some contents, with 95 % intervals over groups of contents, if several, drawn with replacement.
 
     Returns:
         `n` clips of so many `groups`; `srcc` and `plcc` of score and label over all, None where too few clips differ;
@@ -150,7 +150,8 @@ def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
     scores, mos = ([row[name] for row in rows] for name in ("score", "mos"))
     try:
         figures |= {name: value for name, value in correlations(scores, mos).items() if name in ("srcc", "plcc")}
-        figures |= bootstrap_intervals(scores, mos, samples=samples, seed=seed, groups=groups)
+        if figures["groups"] > 1:
+            figures |= bootstrap_intervals(scores, mos, samples=samples, seed=seed, groups=groups)
     except ValueError as error:
         figures["error"] = str(error)
     inside = defaultdict(list)
@@ -162,7 +163,7 @@ def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
         "share_well_ordered": float(np.mean(np.array(of_all) > WELL_ORDERED)) if of_all else None,
         "lowest": min(of_all, default=None),
     }
-    if of_all:
+    if len(inside) > 1:
         values = list(inside.values())
         draws = np.random.default_rng(seed).integers(len(values), size=(samples, len(values)))
         means = [np.mean([value for index in draw for value in values[index]]) for draw in draws]

@@ -252,7 +252,7 @@ def _number(value: float | None, decimals: int = 3) -> str:
 
 def _with_interval(figures: dict, name: str) -> str:
     if name not in figures.get("intervals", {}):
-        return ""
+        return _number(figures.get(name))
     return f"{_number(figures[name])} ({' to '.join(map(_number, figures['intervals'][name]))})"
 
 
