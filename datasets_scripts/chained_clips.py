@@ -20,6 +20,7 @@ from .chain_labels import label, measure, seen_damage
 from .degradation_chains import DAMAGES, PRISTINE, Source, draw_versions, ladder, measured_versions, render
 from .degraded_clips import run_all
 from .ffmpeg_process import count_frames, encode
+from .folder_seal import write_whole
 from .label_files import read_csv
 from .reference_clips import probe
 
@@ -230,11 +231,8 @@ def make_version(content: Content, version: str, out: Path) -> dict | str:
     except (RuntimeError, ValueError) as error:
         return str(error)
     result = {"facts": content.facts, "chain": chain, "measures": measures}
-    file = label_path(content, version, out)
     # the label appears last and whole: it is what says that the clip is finished
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(result))
-    part.replace(file)
+    write_whole(label_path(content, version, out), json.dumps(result))
     return result
 
 
