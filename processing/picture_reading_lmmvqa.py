@@ -248,13 +248,13 @@ def _read_sequence(
             logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
     for index, picture in enumerate(pictures):
         with _named(source):
-            frame = _to_frame(picture, source) if is_list else _rgb_frame(picture)
+            frame = _to_frame(picture, source) if is_list else _array_frame(picture)
         _check_size(frame.width, frame.height, source, max_pixels)
         yield index / fps, 1 / fps, frame
 
 
 def _checked_array(source: np.ndarray | torch.Tensor) -> np.ndarray:
-    """(frames, height, width, 3) uint8."""
+    """(frames, height, width, 3 or 4) uint8."""
     if not isinstance(source, np.ndarray | torch.Tensor):
         raise TypeError(
             f"got a video of type {type(source).__name__}, expected a path, a file object, a numpy or torch array, a "
@@ -265,16 +265,17 @@ def _checked_array(source: np.ndarray | torch.Tensor) -> np.ndarray:
         array = array[None]
     if array.ndim == 4 and array.shape[-1] != 3 and array.shape[1] == 3:
         array = array.transpose(0, 2, 3, 1)
-    if array.ndim != 4 or array.shape[-1] != 3 or 0 in array.shape[1:] or array.dtype != np.uint8:
+    if array.ndim != 4 or array.shape[-1] not in (3, 4) or 0 in array.shape[1:] or array.dtype != np.uint8:
         raise ValueError(
             f"got a video array of shape {tuple(source.shape)} and type {array.dtype}, expected uint8 and (frames, "
-            "height, width, 3) or (frames, 3, height, width)"
+            "height, width, 3 or 4) or (frames, 3, height, width)"
         )
     return array
 
 
-def _rgb_frame(picture: np.ndarray) -> av.VideoFrame:
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+def _array_frame(picture: np.ndarray) -> av.VideoFrame:  # (height, width, 3 or 4)
+    pixel_format = "rgb24" if picture.shape[-1] == 3 else "rgba"
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=pixel_format)
 
 
 def _to_frame(image: Image.Image, source: VideoSource) -> av.VideoFrame:
@@ -294,9 +295,7 @@ def _to_frame(image: Image.Image, source: VideoSource) -> av.VideoFrame:
             )
     if image.mode.startswith("I"):
         return av.VideoFrame.from_ndarray(np.asarray(image).astype("<u2"), format="gray16le")
-    if image.has_transparency_data:
-        return av.VideoFrame.from_ndarray(np.asarray(image.convert("RGBA")), format="rgba")
-    return _rgb_frame(np.asarray(image.convert("RGB")))
+    return _array_frame(np.asarray(image.convert("RGBA" if image.has_transparency_data else "RGB")))
 
 
 __all__ = ["DEFAULT_ARRAY_FPS", "MAX_ASPECT_RATIO", "MAX_PICTURE_PIXELS", "read_pictures"]

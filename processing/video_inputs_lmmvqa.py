@@ -112,8 +112,7 @@ def make_image_list(images: Any) -> list[InputVideo]:
 
 def reader_source(video: InputVideo) -> tuple[VideoSource, float | None]:
     """
-    What the reader takes, and the frame rate. Pictures and arrays become uint8 RGB, alpha is left out (as FFmpeg and
-    Pillow do); what was decoded or encoded before, and what is no video, is handed on.
+    What the reader takes, and the frame rate. Arrays become uint8 RGB or RGBA; what was decoded or encoded before, and what is no video, is handed on.
 
     Raises:
         ValueError: an array of another shape or with values of an unknown range, or a dict without path and bytes.
@@ -241,7 +240,7 @@ def _frames(given: list | tuple) -> np.ndarray | list[Image.Image]:
 
 
 def _rgb(given: np.ndarray | torch.Tensor) -> np.ndarray:
-    """One picture or frames to (height, width, 3) or (frames, height, width, 3) uint8, by views where it can be."""
+    """One picture or frames to ([frames,] height, width, 3 or 4) uint8, by views where it can be."""
     array = given
     if isinstance(given, torch.Tensor):  # NumPy has no bfloat16
         array = (given.float() if given.is_floating_point() else given).numpy(force=True)
@@ -258,11 +257,10 @@ def _rgb(given: np.ndarray | torch.Tensor) -> np.ndarray:
             f"got a video array of shape {tuple(shape)}, expected (frames, height, width, channels) or (frames, channels, "
             "height, width) with 1, 3 or 4 channels, or one frame of them"
         )
-    array = array[..., :3]
     if array.dtype != np.uint8:
         # Frame by frame, so that no second array of floats is made
         array = np.stack([_as_uint8(frame) for frame in array]) if array.size else array.astype(np.uint8)
-    return np.broadcast_to(array, (*array.shape[:-1], 3))
+    return np.broadcast_to(array, (*array.shape[:-1], max(3, array.shape[-1])))
 
 
 def _as_uint8(array: np.ndarray) -> np.ndarray:

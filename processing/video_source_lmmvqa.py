@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 
 
-# One path, one file object, one array (frames, height, width, 3) or (frames, 3, height, width), one picture, or a list
-# of pictures in order
+# One path, one file object, one array (frames, height, width, 3 or 4) or (frames, 3, height, width), one picture, or a
+# list of pictures in order
 VideoSource = str | os.PathLike | BinaryIO | np.ndarray | torch.Tensor | Image.Image | list[Image.Image]
 
 

@@ -335,7 +335,7 @@ def test_unreadable_files_name_themselves_and_the_reason(tmp_path):
     "video",
     [
         np.zeros((24, 32), np.uint8),
-        np.zeros((3, 24, 32, 4), np.uint8),
+        np.zeros((3, 24, 32, 5), np.uint8),
         np.zeros((3, 0, 32, 3), np.uint8),
         np.zeros((3, 24, 32, 3), np.float32),
         torch.zeros(1, 3, 24, 32, 3, dtype=torch.uint8),
