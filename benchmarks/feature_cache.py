@@ -2,7 +2,8 @@
 
 `python benchmarks/feature_cache.py --out benchmarks/results/feature_cache.json` writes random features both ways, a
 video after the other, and reads them in one random order, a video after the other: first from the disk (the kernel is
-asked to forget the files), then from its cache. The second layout is that of version 0.1.0.
+asked to forget the files), then from its cache. The second layout is that of version 0.1.0. Reading from shards includes
+comparing checksums, the time of which is given on its own as well.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from xxhash import xxh3_64_hexdigest
 
 from lmmvqa.processing.feature_shards import FeatureShards
 
@@ -80,7 +82,7 @@ class Shards:
         digest = self.digests[self._key(video)]
         return {
             name: torch.from_numpy(array).float() if array.dtype == np.float16 else array
-            for name, array in ((name, shards[digest]) for name, shards in self.shards.items())
+            for name, array in ((name, shards.get(digest)) for name, shards in self.shards.items())
         }
 
 
@@ -98,6 +100,7 @@ def measure(folder: Path, num_videos: int, num_chunks: int, tokens: int, width: 
     videos = [folder / f"{index}.mp4" for index in range(num_videos)]
     layouts = {"file per video": FilePerVideo(folder / "files"), "shards": Shards(folder / "shards")}
     writing, from_disk, from_cache = ({name: [] for name in layouts} for _ in range(3))
+    checking = []
     for video in videos:
         video.touch()
         arrays = {
@@ -108,6 +111,10 @@ def measure(folder: Path, num_videos: int, num_chunks: int, tokens: int, width: 
             start = time.perf_counter()
             layout.write(video, arrays)
             writing[name].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        for array in arrays.values():
+            xxh3_64_hexdigest(array)
+        checking.append(time.perf_counter() - start)
     forget(folder)
     order = rng.permutation(num_videos)
     for times in (from_disk, from_cache):
@@ -124,6 +131,7 @@ def measure(folder: Path, num_videos: int, num_chunks: int, tokens: int, width: 
             f"median ms, {label}": {name: round(1000 * statistics.median(t), 3) for name, t in times.items()}
             for label, times in (("write", writing), ("read, disk", from_disk), ("read, page cache", from_cache))
         },
+        "median ms, checksums": round(1000 * statistics.median(checking), 3),
     }
 
 
