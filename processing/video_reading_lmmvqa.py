@@ -180,28 +180,32 @@ def read_frames(
     """
     pictures = read_pictures(source, fps, limits.max_pixels)
     if pictures is not None:
-        return function(VideoFrames(pictures, VideoFacts()))
-    deadline = time.monotonic() + limits.max_wall_seconds
+        return _call(function, VideoFrames(pictures, VideoFacts()), source)
     if isinstance(source, str | os.PathLike):
         _check_path(source)
     with _naming_errors(source):
         can_restart = _can_restart(source)
+    deadline = time.monotonic() + limits.max_wall_seconds
 
     def read(parallel: bool) -> T:
         facts = VideoFacts()
-        try:
-            return function(VideoFrames(_read_file(source, parallel, limits, deadline, facts), facts))
-        except av.FFmpegError as error:
-            raise VideoDecodingError(
-                f"Could not read {source_name(source)}: its frames of {facts.width} x {facts.height} pixels cannot be "
-                f"scaled ({error.strerror}); check the file"
-            ) from error
+        return _call(function, VideoFrames(_read_file(source, parallel, limits, deadline, facts), facts), source)
 
     try:
         return read(parallel=can_restart)
     except _DamagedVideo:
         # What damaged frames look like then depends on timing: once more in order, for the same result on every run
         return read(parallel=False)
+
+
+def _call(function: Callable[[VideoFrames], T], frames: VideoFrames, source: VideoSource) -> T:
+    try:
+        return function(frames)
+    except av.FFmpegError as error:
+        raise VideoDecodingError(
+            f"Could not read {source_name(source)}: its frames of {frames.facts.width} x {frames.facts.height} pixels "
+            f"cannot be scaled ({error.strerror}); check the file"
+        ) from error
 
 
 def _check_path(path: str | os.PathLike) -> None:

@@ -351,8 +351,9 @@ def test_errors_of_filters_are_the_videos_and_others_pass(tmp_path):
             source, sink = graph.add_buffer(template=frame), graph.add("buffersink")
             graph.link_nodes(source, graph.add("crop", "1000:1000"), sink).configure()
 
-    with pytest.raises(VideoDecodingError, match=r"clip\.mp4: its frames of 96 x 64 pixels cannot be scaled"):
-        read_frames(path, scale_to_nothing)
+    for source, name in ((path, r"clip\.mp4"), (np.zeros((64, 96, 3), np.uint8), "the given ndarray")):
+        with pytest.raises(VideoDecodingError, match=f"{name}: its frames of 96 x 64 pixels cannot be scaled"):
+            read_frames(source, scale_to_nothing, fps=25)
 
     def run_out_of_memory(frames):
         for _ in frames:
