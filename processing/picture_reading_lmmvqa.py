@@ -205,8 +205,10 @@ def _read_file(
 def _transfer(source: str | os.PathLike | BinaryIO) -> int | None:
     """The transfer function of an AVIF or HEIC file by its code in ITU-T H.273: Pillow decodes HDR, but does not tell."""
     _rewind(source)
-    target = f"file:{os.fspath(source)}" if isinstance(source, str | os.PathLike) else source
-    with contextlib.suppress(av.FFmpegError), av.open(target, format="mov") as container:
+    is_path = isinstance(source, str | os.PathLike)
+    target = f"file:{os.fspath(source)}" if is_path else source
+    options = {"protocol_whitelist": "file" if is_path else ""}
+    with contextlib.suppress(av.FFmpegError), av.open(target, mode="r", format="mov", options=options) as container:
         contexts = (stream.codec_context for stream in container.streams.video)
         return next((context.color_trc for context in contexts if context is not None), None)
     return None
