@@ -150,10 +150,12 @@ def _open(source: str | os.PathLike | BinaryIO, max_pixels: float) -> Image.Imag
         return None
     try:
         image = opener(source)
-    except SyntaxError:
+    except SyntaxError as error:  # how Pillow says that a file is not of the format
         if opener is JpegImageFile:  # FFmpeg knows further kinds, such as JPEG-LS
             return None
-        raise
+        raise VideoDecodingError(
+            f"Could not read {source_name(source)}: {error}; expected a whole picture that Pillow can open"
+        ) from error
     _check_size(*image.size, source, max_pixels)
     is_plain = opener is JpegImageFile and "mp" not in image.info  # with this, FFmpeg takes further views for frames
     is_still = opener is WebPImageFile and image.n_frames == 1

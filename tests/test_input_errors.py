@@ -169,6 +169,7 @@ MAKERS = [
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_pixels": 1000}),
     (lambda folder: picture(folder, "wide.png", size=(101, 1)), {}),
     (lambda folder: picture(folder, "floats.tiff", mode="F"), {}),
+    (lambda folder: text(folder, "beginning.tiff", "II*\0"), {}),
     (lambda folder: text(folder, "picture.heic", "\0\0\0 ftypheic"), {}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_seconds": 0.5}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_fps": 20}),

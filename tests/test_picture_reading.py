@@ -210,6 +210,8 @@ def test_tiles_are_put_together(tmp_path, name, brand, encoder):
         (frame,) = shown(source)
         assert_close(frame, expected, 4)
     data = Path(path).read_bytes()
+    with pytest.raises(VideoDecodingError, match="Could not read .*; expected a whole picture that Pillow can open"):
+        shown(io.BytesIO(data[:100]))
     for share in (0.2, 0.5, 0.95):  # never one tile for the whole
         with pytest.raises(VideoDecodingError, match="Could not read"):
             shown(io.BytesIO(data[: int(len(data) * share)]))
