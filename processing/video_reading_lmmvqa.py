@@ -172,20 +172,21 @@ def read_frames(
         function: it must keep nothing but its result: where damage is met, it is called anew with the video from its
             start, and the result so far is dropped. Errors of FFmpeg in it count as the video's, all others pass.
         fps: frame rate of an array or a list of pictures.
-        limits: for files.
+        limits: see `ReadingLimits`; damage is that of files.
 
     Raises:
         VideoDecodingError: the source cannot be read, or it is beyond `limits`.
         FileNotFoundError: the path does not exist.
     """
+    deadline = time.monotonic() + limits.max_wall_seconds
     pictures = read_pictures(source, fps, limits.max_pixels)
     if pictures is not None:
+        pictures = _paced(pictures, source, limits, deadline)
         return _call(function, VideoFrames(pictures, VideoFacts()), source)
     if isinstance(source, str | os.PathLike):
         _check_path(source)
     with _naming_errors(source):
         can_restart = _can_restart(source)
-    deadline = time.monotonic() + limits.max_wall_seconds
 
     def read(parallel: bool) -> T:
         facts = VideoFacts()
@@ -223,6 +224,20 @@ def _can_restart(source: str | os.PathLike | BinaryIO) -> bool:
     if isinstance(source, str | os.PathLike):
         return stat.S_ISREG(os.stat(source).st_mode)
     return source.seekable()
+
+
+def _paced(
+    pictures: Iterator[tuple[float, float, av.VideoFrame]], source: VideoSource, limits: ReadingLimits, deadline: float
+) -> Iterator[tuple[float, float, av.VideoFrame]]:
+    """The frames of an animation, as long as they are within the limits."""
+    pace = _Pace(limits, deadline)
+    for seconds, duration, frame in pictures:
+        try:
+            pace.goes_on()
+            pace.came(seconds)
+        except _Refusal as refusal:
+            raise VideoDecodingError(f"Could not read {source_name(source)}: {refusal}") from refusal
+        yield seconds, duration, frame
 
 
 def _read_file(
@@ -404,6 +419,46 @@ class _Losses:
         return max(self.num_failed, len(lost))
 
 
+class _Pace:
+    """Refuses a file that lasts too long, or has too many frames in a second.
+
+    Args:
+        limits: what is refused.
+        deadline: of `time.monotonic`.
+
+    Attributes:
+        start: time of the first frame, once it came.
+    """
+
+    def __init__(self, limits: ReadingLimits, deadline: float):
+        self._limits, self._deadline = limits, deadline
+        self.start = None
+        self._second = self._frames_in_second = 0
+
+    def goes_on(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise _Refusal(f"it takes more than {self._limits.max_wall_seconds:g} s; raise max_wall_seconds")
+
+    def came(self, seconds: float) -> None:
+        """A frame, at its time."""
+        if self.start is None:
+            self.start = seconds
+        seconds -= self.start
+        self.lasts(seconds)
+        if int(seconds) > self._second:
+            self._second, self._frames_in_second = int(seconds), 0
+        self._frames_in_second += 1
+        if self._frames_in_second > self._limits.max_fps:
+            raise _Refusal(f"it has more than {self._limits.max_fps:g} frames in one second; raise max_fps")
+
+    def lasts(self, seconds: float) -> None:
+        if seconds > self._limits.max_seconds:
+            raise _Refusal(
+                f"it lasts {seconds:,.0f} s or more, expected at most {self._limits.max_seconds:,.0f} s; cut it or raise "
+                "max_seconds"
+            )
+
+
 class _Reading:
     """One pass through an open file: its frames with their times, then what is to be said of it.
 
@@ -426,7 +481,7 @@ class _Reading:
         facts: VideoFacts,
     ):
         self._container, self._name, self._parallel = container, name, parallel
-        self._limits, self._deadline, self._facts = limits, deadline, facts
+        self._limits, self._pace, self._facts = limits, _Pace(limits, deadline), facts
         self._stream = stream = _choose_stream(container)
         context = stream.codec_context
         self._check_size(context.width, context.height)
@@ -435,7 +490,7 @@ class _Reading:
         facts.expected_duration, self._is_of_stream = _announced_seconds(container, stream)
         self._expected = math.inf if facts.expected_duration is None else facts.expected_duration
         if self._expected < math.inf:
-            self._check_seconds(self._expected)
+            self._pace.lasts(self._expected)
         # FFmpeg makes up time stamps for B-frames that have none, in an order that is not theirs
         container.flags &= ~ContainerFlags.gen_pts.value
         self._others = [other for other in container.streams if other.index != stream.index]
@@ -450,8 +505,6 @@ class _Reading:
         self._clock = _Clock(1 / float(rate), LARGEST_GAP if can_be_joined else math.inf, self._expected)
         self._losses = _Losses(context.codec.canonical_name in ONE_FRAME_A_PACKET)
         self._tick = float(stream.time_base)
-        self._start = None  # time of the first frame
-        self._second = self._frames_in_second = 0
 
     def frames(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
         """Yields (time in seconds, duration in seconds, frame)."""
@@ -460,8 +513,7 @@ class _Reading:
         last.stream, last.time_base = self._stream, self._stream.time_base
         packet = None
         while packet is not last:
-            if time.monotonic() > self._deadline:
-                raise _Refusal(f"it takes more than {self._limits.max_wall_seconds:g} s; raise max_wall_seconds")
+            self._pace.goes_on()
             try:
                 packet = next(packets, last)
                 if not self._parallel and packet.has_sidedata("encryption_info"):
@@ -482,7 +534,7 @@ class _Reading:
                 self._losses.came(frame)
                 self._check_size(frame.width, frame.height)
                 seconds, duration = self._times(frame)
-                self._check_pace(seconds)
+                self._pace.came(seconds)
                 yield seconds, duration, frame
 
     def _packets(self) -> Iterator[av.Packet]:
@@ -517,24 +569,6 @@ class _Reading:
                 "scale it down or raise max_pixels"
             )
 
-    def _check_pace(self, seconds: float) -> None:
-        if self._start is None:
-            self._start = seconds
-        seconds -= self._start
-        self._check_seconds(seconds)
-        if int(seconds) > self._second:
-            self._second, self._frames_in_second = int(seconds), 0
-        self._frames_in_second += 1
-        if self._frames_in_second > self._limits.max_fps:
-            raise _Refusal(f"it has more than {self._limits.max_fps:g} frames in one second; raise max_fps")
-
-    def _check_seconds(self, seconds: float) -> None:
-        if seconds > self._limits.max_seconds:
-            raise _Refusal(
-                f"it lasts {seconds:,.0f} s or more, expected at most {self._limits.max_seconds:,.0f} s; cut it or raise "
-                "max_seconds"
-            )
-
     def finish(self) -> None:
         """Refuses a file of which too little decodes, and says what is missing of another."""
         facts, limits = self._facts, self._limits
@@ -566,7 +600,7 @@ class _Reading:
             return facts.duration, False
         held, tolerance = facts.duration, min(FRAMES_SHORT * self._clock.step, LARGEST_STEP)
         if not self._is_of_stream:  # but of the file, from 0 on
-            held += max(self._start or 0.0, 0.0)
+            held += max(self._pace.start or 0.0, 0.0)
             tolerance = max(tolerance, SECONDS_SHORT)
             ends = (end * float(self._container.streams[index].time_base) for index, end in self._ends.items())
             if held < facts.expected_duration - tolerance <= max(ends, default=0.0):  # another track lasts so long

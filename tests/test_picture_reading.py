@@ -18,7 +18,7 @@ from transformers.utils.logging import warning_once
 from lmmvqa.processing import VideoDecodingError
 from lmmvqa.processing.frame_scaler_lmmvqa import FrameScaler
 from lmmvqa.processing.picture_reading_lmmvqa import MAX_ASPECT_RATIO, read_pictures
-from lmmvqa.processing.video_reading_lmmvqa import read_frames
+from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits, read_frames
 
 
 FAULTS = Path(__file__).parents[2] / "shared/faults"
@@ -238,6 +238,15 @@ def test_animations_have_the_times_that_they_name(tmp_path, name):
         assert times == [(0, 0.1), (0.1, 0.4), (0.5, 0.2), (0.7, 1.0), (1.7, 0.3)]
         assert (facts.frames, facts.duration) == (5, pytest.approx(2.0))
         assert shown(source).mean((1, 2, 3)) == pytest.approx([20, 50, 80, 110, 140], abs=2)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_seconds": 1}, {"max_fps": 2}, {"max_wall_seconds": 0}, {"max_pixels": 64 * 64 - 1}]
+)
+def test_animations_keep_to_the_limits_of_videos(tmp_path, limits):
+    path = write_animation(tmp_path / "x.webp", [100, 400, 200, 1000, 300])
+    with pytest.raises(VideoDecodingError, match=rf"x\.webp: .* raise {next(iter(limits))}"):
+        read_frames(path, list, limits=ReadingLimits(**limits))
 
 
 def test_frames_that_are_shown_no_time_are_shown_a_tenth_of_a_second(tmp_path):
