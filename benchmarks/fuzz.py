@@ -618,7 +618,8 @@ def main() -> None:
     print(json.dumps(report, indent=1))
     if arguments.out:
         failures = [one for one in found if one["failure"] or one["note"] == "an error of scoring"]
-        arguments.out.write_text(json.dumps(report | {"failures": failures}, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(report | {"failures": failures}, indent=1).replace(f"{folder}{os.sep}", "")
+        arguments.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
