@@ -289,9 +289,9 @@ def _open(source: str | os.PathLike | BinaryIO, limits: ReadingLimits) -> InputC
     target = f"file:{os.fsdecode(source)}" if is_path else source
     try:
         return av.open(target, mode="r", options=options, metadata_errors="replace")
-    except (av.InvalidDataError, av.ArgumentError) as error:
-        is_invalid = isinstance(error, av.InvalidDataError)
-        reason = error.strerror if is_invalid else "it is raw video, which does not say its size, or no video"
+    except (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError) as error:
+        is_raw = isinstance(error, av.ArgumentError)
+        reason = "it is raw video, which does not say its size, or no video" if is_raw else error.strerror
         what_else = _what_else(source) if can_restart else None
         raise _NoVideo(what_else or f"{reason}; expected a video or picture that FFmpeg can open") from error
 

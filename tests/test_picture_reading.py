@@ -217,6 +217,27 @@ def test_tiles_are_put_together(tmp_path, name, brand, encoder):
             shown(io.BytesIO(data[: int(len(data) * share)]))
 
 
+class Pipe(io.BytesIO):
+    """Bytes that come once."""
+
+    def seekable(self):
+        return False
+
+    def seek(self, *arguments):
+        raise io.UnsupportedOperation("seek")
+
+
+def test_tiles_from_a_pipe_are_refused_with_the_way_out(tmp_path):
+    tiles = [Image.new("RGB", (64, 64), colour) for colour in COLOURS]
+    for name, brand, encoder in (("x.avif", b"avif", "libsvtav1"), ("x.heic", b"heic", "libx265")):
+        data = Path(write_tiled(tmp_path / name, tiles, 3, brand, encoder)).read_bytes()
+        with pytest.raises(VideoDecodingError, match="it comes through a pipe, .*: save it to a file first"):
+            shown(Pipe(data))
+    gradient().save(tmp_path / "x.png")
+    (frame,) = shown(Pipe((tmp_path / "x.png").read_bytes()))  # FFmpeg reads what it can
+    assert_close(frame, gradient(), 0.1)
+
+
 def test_heic_without_its_library_is_refused(tmp_path, monkeypatch):
     path = write_tiled(tmp_path / "x.heic", [Image.new("RGB", (64, 64))] * 2, 2, b"heic", "libx265")
     monkeypatch.setitem(sys.modules, "pi_heif", None)
