@@ -58,8 +58,11 @@ def box(kind, *parts, version=None, flags=0):
     return struct.pack(">I", 8 + len(body)) + kind + body
 
 
-def write_tiled(path, tiles, columns, brand, encoder):
-    """Tiles of 64 x 64 pixels in rows, each coded alone: a HEIF picture of kind `grid` (ISO/IEC 23008-12)."""
+def write_tiled(path, tiles, columns, brand, encoder, quarters=0):
+    """Tiles of 64 x 64 pixels in rows, each coded alone: a HEIF picture of kind `grid` (ISO/IEC 23008-12).
+
+    It is to be turned by `quarters` of a circle, counter-clockwise.
+    """
     samples = []
     for tile in tiles:  # an MP4 file of one frame holds the decoder's configuration and the coded tile
         memory = io.BytesIO()
@@ -89,9 +92,10 @@ def write_tiled(path, tiles, columns, brand, encoder):
         part[configuration],
         box(b"ispe", struct.pack(">II", 64, 64), version=0),
         box(b"ispe", struct.pack(">II", width, height), version=0),
+        box(b"irot", bytes([quarters])),
     )
     links = [struct.pack(">HBBB", number, 2, 0x81, 0x82) for number in range(1, count + 1)]
-    links.append(struct.pack(">HBB", count + 1, 1, 0x83))
+    links.append(struct.pack(">HBBB", count + 1, 2, 0x83, 0x84))
 
     def meta(start):
         offsets = itertools.accumulate(map(len, samples[:-1]), initial=start)
@@ -191,6 +195,7 @@ def test_of_several_pages_the_first_is_read_with_a_warning(tmp_path, caplog):
 COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), (40, 200, 200), (90, 90, 90)]
 
 
+@pytest.mark.parametrize("quarters", [0, 1])
 @pytest.mark.parametrize(
     "name, brand, encoder",
     [
@@ -200,12 +205,12 @@ COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), (40, 200
         ("generic.heic", b"mif1", "libx265"),
     ],
 )
-def test_tiles_are_put_together(tmp_path, name, brand, encoder):
+def test_tiles_are_put_together(tmp_path, name, brand, encoder, quarters):
     if encoder == "libx265":
         pytest.importorskip("pi_heif")
     tiles = [Image.new("RGB", (64, 64), colour) for colour in COLOURS]
-    path = write_tiled(tmp_path / name, tiles, 3, brand, encoder)
-    expected = np.array(COLOURS, np.uint8).reshape(2, 3, 3).repeat(64, 0).repeat(64, 1)
+    path = write_tiled(tmp_path / name, tiles, 3, brand, encoder, quarters)
+    expected = np.rot90(np.array(COLOURS, np.uint8).reshape(2, 3, 3), quarters).repeat(64, 0).repeat(64, 1)
     for source in (path, in_memory(path)):
         (frame,) = shown(source)
         assert_close(frame, expected, 4)
