@@ -232,14 +232,12 @@ class _Chunk:
             self.stride *= 2
 
     def clips(self, most: int) -> list[list[np.ndarray]]:
-        """In clips of at most so many frames, each spread over the whole second."""
-        return [clip for frames in (self.frames, self.frames_behind) if frames for clip in _interleaved(frames, most)]
-
-
-def _interleaved(frames: list[np.ndarray], most: int) -> list[list[np.ndarray]]:
-    # A power of two: twice the frames are then twice the clips
-    count = 2 ** math.ceil(math.log2(max(1, len(frames) / most)))
-    return [frames[first::count] for first in range(count)]
+        """In clips of at most so many frames, each spread over the whole second; those of a short second behind it too."""
+        # A power of two: twice the frames are then twice the clips
+        longest = max(len(self.frames), len(self.frames_behind))
+        count = 2 ** math.ceil(math.log2(max(1, longest / most)))
+        clips = [frames[first::count] for frames in (self.frames, self.frames_behind) for first in range(count)]
+        return [clip for clip in clips if clip]
 
 
 def _cut(
@@ -284,7 +282,7 @@ def _end_with_whole_chunks(chunks: list[_Chunk], settings: FrameSettings, facts:
     if len(chunks) > 1 and length < shortest:
         last = chunks.pop()
         if settings.keep_incomplete_second and settings.chunk_sampling == "second":
-            chunks[-1].frames_behind = last.frames
+            chunks[-1].frames_behind = last.frames[:: max(1, chunks[-1].stride // last.stride)]
 
 
 def _decoded(chunks: list[_Chunk], settings: FrameSettings, facts: VideoFacts) -> DecodedVideo:

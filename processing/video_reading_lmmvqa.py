@@ -46,6 +46,9 @@ LARGEST_GAP = 10.0
 # Frames of which whole files may fall short of what they announce, and seconds of sound that end them
 FRAMES_SHORT, SECONDS_SHORT = 1.5, 0.1
 
+# Of so many frames, all may be in flight in as many threads
+FEW_FRAMES = 16
+
 # Demuxers that open what a file names instead of the file, and those that make a video of any text
 REFUSED_FORMATS = {"concat", "hls", "lavfi", "rtp", "rtsp", "sap", "sdp"} | {"adf", "bin", "idf", "tty", "xbin"}
 # What is no video, by its first bytes, and the way out
@@ -485,8 +488,12 @@ class _Reading:
         self._stream = stream = _choose_stream(container)
         context = stream.codec_context
         self._check_size(context.width, context.height)
-        context.options = {"max_pixels": _max_pixels(limits)}
-        context.thread_type = "AUTO" if parallel else "NONE"
+        # Threads do not tell of every damage, and less of the last frames in flight: they stop at any doubt instead, and
+        # what is short needs none
+        has_threads = parallel and not 0 < stream.frames <= FEW_FRAMES
+        context.thread_type = "AUTO" if has_threads else "NONE"
+        options = {"max_pixels": _max_pixels(limits)}
+        context.options = options | {"err_detect": "explode"} if has_threads else options
         facts.expected_duration, self._is_of_stream = _announced_seconds(container, stream)
         self._expected = math.inf if facts.expected_duration is None else facts.expected_duration
         if self._expected < math.inf:

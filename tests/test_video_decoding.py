@@ -132,6 +132,24 @@ def test_doubled_frames_give_the_same_clips_twice():
             assert sorted(of_twice) == sorted(2 * of_once)
 
 
+def test_doubled_frames_of_a_short_last_second_give_its_clips_twice():
+    for num_frames, chunk_frames in ((63, 32), (68, 32), (73, 32), (66, 16)):  # 30 a second, 60 and 120
+        pictures = numbered_pictures(num_frames)
+        once, twice = (
+            decode(pictures.repeat(times, axis=0), chunk_frames=chunk_frames, fps=30 * times) for times in (1, 2)
+        )
+        (of_once,), (of_twice,) = own_frames(once)[1:], own_frames(twice)[1:]
+        assert sorted(sum(of_once, [])) == list(range(30, num_frames))
+        assert sorted(of_twice) == sorted(2 * of_once)
+
+
+def test_a_short_last_second_may_have_more_frames_than_the_one_before(tmp_path):
+    path = write_numbered_clip(tmp_path / "clip.mkv", [0, 0.5, *(1 + t for t in even_times(10, 30))])
+    clips = own_frames(decode(path, chunk_frames=8))
+    assert sorted(sum(clips[0], [])) == list(range(12))
+    assert all(len(clip) <= 8 for clip in clips[0])
+
+
 def test_a_clip_is_filled_up_with_its_last_frame():
     video = decode(numbered_pictures(20), fps=10)
     assert frame_numbers(video.clips)[:2] == [[0, 2, 4, 6, 8, 8, 8, 8], [1, 3, 5, 7, 9, 9, 9, 9]]
