@@ -186,6 +186,8 @@ class VideoQualityAssessmentPipeline(Pipeline):
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         # The base class collates rows that are padded one by one; here the processor makes the batch
+        if batch_size < 1:
+            raise ValueError(f"got batch_size={batch_size}, expected at least 1 video")
         options = forward_params.keys() - {"readout"}
         if options and forward_params.get("readout") != "generate":
             raise ValueError(

@@ -101,6 +101,12 @@ class ReadingLimits:
     min_decoded_share: float = 0.25
     min_whole_share: float = 0.25
 
+    def __post_init__(self):
+        for name, value in vars(self).items():
+            most = 1 if name.endswith("_share") else math.inf
+            if not 0 <= value <= most:  # nor NaN
+                raise ValueError(f"got {name}={value}, expected a number from 0 to {most}")
+
 
 DEFAULT_LIMITS = ReadingLimits()
 
@@ -457,7 +463,7 @@ class _Pace:
     def lasts(self, seconds: float) -> None:
         if seconds > self._limits.max_seconds:
             raise _Refusal(
-                f"it lasts {seconds:,.0f} s or more, expected at most {self._limits.max_seconds:,.0f} s; cut it or raise "
+                f"it lasts {seconds:,.0f} s or more, expected at most {self._limits.max_seconds:,g} s; cut it or raise "
                 "max_seconds"
             )
 

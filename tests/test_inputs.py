@@ -534,6 +534,11 @@ def test_unknown_options_of_the_video_processor(clips):
             function()
 
 
+def test_a_batch_of_no_videos_is_refused(scorer, clips):
+    with pytest.raises(ValueError, match="got batch_size=0, expected at least 1 video"):
+        scorer(clips, batch_size=0)
+
+
 def test_unknown_options_of_the_pipeline(tiny, scorer, clips):
     message = "got reedout, expected some of readout, on_error, fps, .*options of GenerationConfig"
     for video in (clips[0], clips, iter(clips)):

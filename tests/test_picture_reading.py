@@ -474,6 +474,17 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is measured and limited as in Linux")
+def test_a_jpeg_that_was_cut_is_refused(tmp_path):
+    gradient(320, 240).save(tmp_path / "whole.jpg", quality=95)
+    data = (tmp_path / "whole.jpg").read_bytes()
+    assert len(shown(tmp_path / "whole.jpg")) == 1
+    for share in (0.3, 0.6, 0.9):
+        (tmp_path / "cut.jpg").write_bytes(data[: int(share * len(data))])
+        for source in (tmp_path / "cut.jpg", io.BytesIO(data[: int(share * len(data))])):
+            with pytest.raises(VideoDecodingError, match="truncated"):
+                shown(source)
+
+
 def test_bombs_are_refused_within_little_memory(tmp_path):
     zeros = compressed_zeros(256)
     write_png(tmp_path / "size.png", 32_767, 32_767)

@@ -415,7 +415,7 @@ def test_mp4_in_a_pipe_is_refused_with_the_way_out(tmp_path):
     "limits, reason",
     [
         ({"max_pixels": 6000}, r"its frames have 96 x 64 pixels, expected at most 6,000 in all; .* raise max_pixels"),
-        ({"max_seconds": 2.5}, r"it lasts 3 s or more, expected at most 2 s; .* raise max_seconds"),
+        ({"max_seconds": 2.5}, r"it lasts 3 s or more, expected at most 2.5 s; .* raise max_seconds"),
         ({"max_fps": 29}, r"it has more than 29 frames in one second; raise max_fps"),
         ({"max_wall_seconds": 0}, r"it takes more than 0 s; raise max_wall_seconds"),
     ],
@@ -517,3 +517,12 @@ def test_a_percent_sign_in_the_name_of_a_picture_stands_for_itself(tmp_path):
     (tmp_path / "x.jpg").rename(tmp_path / "x%d.jpg")
     facts, _ = read(tmp_path / "x%d.jpg")
     assert (facts.width, facts.height, facts.frames) == (96, 64, 1)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_seconds": math.nan}, {"max_fps": -1}, {"min_whole_share": 2}, {"min_decoded_share": math.inf}]
+)
+def test_limits_that_are_none_are_refused(limits):
+    ((name, value),) = limits.items()
+    with pytest.raises(ValueError, match=f"got {name}={value}, expected a number from 0 to"):
+        ReadingLimits(**limits)
