@@ -255,7 +255,7 @@ def test_limits_of_reading_are_options(capsys, model, clips):
     status, rows = score_json(capsys, "--model", model, "--max_seconds", "1.5", *clips)
     assert status == 1
     assert [row["error"] is None for row in rows] == [True, False, False]
-    assert "expected at most 2 s" in rows[1]["error"] and "max_seconds" in rows[1]["error"]
+    assert "expected at most 1.5 s" in rows[1]["error"] and "max_seconds" in rows[1]["error"]
 
 
 @pytest.mark.parametrize("limit", ["-1", "nan", "many"])
