@@ -20,6 +20,7 @@ import os
 import re
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
@@ -397,14 +398,14 @@ class _Losses:
 
     def __init__(self, one_frame_a_packet: bool):
         self._one_frame_a_packet = one_frame_a_packet
-        self._waiting = set()  # time stamps of packets whose frame is not out
+        self._waiting = Counter()  # packets whose frame is not out, by their time stamps, which may stand still
         self._first = self._newest = None
         self._has_fields = False
         self.num_failed, self.reason = 0, None
 
     def sent(self, packet: av.Packet) -> None:
         if packet.pts is not None and not packet.is_discard:
-            self._waiting.add(packet.pts)
+            self._waiting[packet.pts] += 1
             self._newest = packet.pts if self._newest is None else max(self._newest, packet.pts)
 
     def failed(self, error: av.FFmpegError) -> None:
@@ -412,7 +413,8 @@ class _Losses:
         self.reason = error.strerror
 
     def came(self, frame: av.VideoFrame) -> None:
-        self._waiting.discard(frame.pts)
+        if self._waiting[frame.pts]:
+            self._waiting[frame.pts] -= 1
         if self._first is None:
             self._first = frame.pts
         self._has_fields |= frame.interlaced_frame  # then two packets may be one frame
@@ -422,10 +424,10 @@ class _Losses:
         if self._has_fields or self._first is None:
             return self.num_failed
         # Recordings that start in the middle of a broadcast begin with their first whole picture
-        lost = {pts for pts in self._waiting if pts > self._first}
+        lost = sum(count for pts, count in self._waiting.items() if pts > self._first)
         if not self._one_frame_a_packet:
-            lost &= {self._newest}
-        return max(self.num_failed, len(lost))
+            lost = min(1, self._waiting[self._newest])
+        return max(self.num_failed, lost)
 
 
 class _Pace:

@@ -10,6 +10,7 @@ import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -18,7 +19,7 @@ from av.stream import Disposition
 from conftest import write_clip
 
 from lmmvqa.processing import VideoDecodingError
-from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits, _Clock, read_frames
+from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits, _Clock, _Losses, read_frames
 
 
 def read(source, **limits):
@@ -526,3 +527,12 @@ def test_limits_that_are_none_are_refused(limits):
     ((name, value),) = limits.items()
     with pytest.raises(ValueError, match=f"got {name}={value}, expected a number from 0 to"):
         ReadingLimits(**limits)
+
+
+def test_lost_frames_are_counted_where_time_stamps_stand_still():
+    losses = _Losses(one_frame_a_packet=True)
+    for pts in (0, 1, 2, 2, 2):
+        losses.sent(SimpleNamespace(pts=pts, is_discard=False))
+    for pts in (0, 1, 2):
+        losses.came(SimpleNamespace(pts=pts, interlaced_frame=False))
+    assert losses.count() == 2
