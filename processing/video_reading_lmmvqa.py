@@ -202,11 +202,11 @@ def read_frames(
         facts = VideoFacts()
         return _call(function, VideoFrames(_read_file(source, parallel, limits, deadline, facts), facts), source)
 
-    try:
+    # Outside of the handler, where the error would hold the first decoder and its frames
+    with contextlib.suppress(_DamagedVideo):
         return read(parallel=can_restart)
-    except _DamagedVideo:
-        # What damaged frames look like then depends on timing: once more in order, for the same result on every run
-        return read(parallel=False)
+    # What damaged frames look like in parallel depends on timing: once more in order, for the same result on every run
+    return read(parallel=False)
 
 
 def _call(function: Callable[[VideoFrames], T], frames: VideoFrames, source: VideoSource) -> T:
