@@ -216,7 +216,7 @@ class LmmVqaConfig(PreTrainedConfig):
         Side of the grid to which each key frame's tokens are pooled: 16, 8, 4 or 2 for CLIP (N_t = 256 ... 4).
     key_frame_views (`int`):
         Pictures that the vision tower sees of each key frame, see `key_frame_fragments` of the video processor. Their
-        tokens stand side by side before the projector.
+        tokens stand side by side before the projector, each with a learned vector of its view.
     spatial_reduction (`str`):
         `"none"` keeps the tokens of every key frame (Eq. 4), `"mean"` averages over key frames (Algorithm 1).
     temporal_reduction (`str`):

@@ -81,6 +81,26 @@ class LmmVqaCausalLMOutputWithPast(ModelOutput):
     video_hidden_states: torch.Tensor | None = None
 
 
+class LmmVqaViewEmbedding(nn.Module):
+    """Tells the views of a key frame apart: a learned vector is added to all tokens of each."""
+
+    def __init__(self, config: LmmVqaConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(config.key_frame_views, config.vision_config.hidden_size))
+        # The temporal token that stands behind a key frame's own is of no view
+        self.num_others = int(config.use_temporal_tokens and config.temporal_fusion == "vision")
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size), the same
+        own = features[:, : features.shape[1] - self.num_others].unflatten(1, (len(self.weight), -1))
+        own = (own + self.weight[:, None]).flatten(1, 2)
+        return torch.cat([own, features[:, own.shape[1] :]], dim=1)
+
+
+def view_embedding(config: LmmVqaConfig) -> nn.Module:
+    """What a projector begins with; of one view, nothing."""
+    return LmmVqaViewEmbedding(config) if config.key_frame_views > 1 else nn.Identity()
+
+
 class LmmVqaVitProjector(nn.Module):
     """One ViT layer and one linear layer (Eq. 6)."""
 
@@ -93,11 +113,12 @@ class LmmVqaVitProjector(nn.Module):
             hidden_dropout_prob=config.projector_dropout,
             attn_implementation=config._attn_implementation,
         )
+        self.view_embedding = view_embedding(config)
         self.layer = ViTLayer(vit_config)
         self.linear = nn.Linear(config.vision_config.hidden_size, config.text_config.hidden_size)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
-        return self.linear(self.layer(features))  # (frames, tokens, hidden_size)
+        return self.linear(self.layer(self.view_embedding(features)))  # (frames, tokens, hidden_size)
 
 
 class LmmVqaMlpProjector(nn.Module):
@@ -105,12 +126,14 @@ class LmmVqaMlpProjector(nn.Module):
 
     def __init__(self, config: LmmVqaConfig):
         super().__init__()
+        self.view_embedding = view_embedding(config)
         self.linear_1 = nn.Linear(config.vision_config.hidden_size, config.spatial_projector_intermediate_size)
         self.act = nn.GELU()
         self.linear_2 = nn.Linear(config.spatial_projector_intermediate_size, config.text_config.hidden_size)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
-        return self.linear_2(self.act(self.linear_1(features)))  # (frames, tokens, hidden_size)
+        hidden = self.linear_1(self.view_embedding(features))
+        return self.linear_2(self.act(hidden))  # (frames, tokens, hidden_size)
 
 
 class LmmVqaPerceiverProjector(nn.Module):
@@ -121,6 +144,7 @@ class LmmVqaPerceiverProjector(nn.Module):
         width = config.vision_config.hidden_size
         num_queries = config.key_frame_views * config.spatial_grid_size**2
         num_queries += config.use_temporal_tokens and config.temporal_fusion == "vision"
+        self.view_embedding = view_embedding(config)
         self.queries = nn.Parameter(torch.zeros(num_queries, width))
         self.norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, config.spatial_projector_num_attention_heads, batch_first=True)
@@ -128,7 +152,7 @@ class LmmVqaPerceiverProjector(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
         queries = self.queries.expand(features.shape[0], -1, -1)  # (frames, queries, vision_size)
-        features = self.norm(features)
+        features = self.norm(self.view_embedding(features))
         attended, _ = self.attention(queries, features, features, need_weights=False)
         return self.linear(queries + attended)  # (frames, queries, hidden_size)
 
@@ -167,6 +191,8 @@ class LmmVqaPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, LmmVqaPerceiverProjector):
             init.normal_(module.queries, std=self.config.get_text_config().initializer_range)
+        elif isinstance(module, LmmVqaViewEmbedding):
+            init.zeros_(module.weight)
 
     @property
     def dtype(self) -> torch.dtype:

@@ -392,3 +392,23 @@ def test_chunks_seen_together_are_as_seen_alone(tiny):
         for encode, pixels in ((model.encode_chunks, chunks), (model.encode_key_frames, key_frames)):
             alone = torch.cat([encode(pixels[index : index + 1]) for index in range(5)])
             torch.testing.assert_close(encode(pixels), alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("temporal_fusion", ["decoder", "vision"])
+@pytest.mark.parametrize("spatial_projector_type", ["vit", "mlp", "perceiver"])
+def test_each_view_has_a_vector_of_its_own(spatial_projector_type, temporal_fusion):
+    settings = {"spatial_projector_type": spatial_projector_type, "temporal_fusion": temporal_fusion}
+    model, _ = tiny_pair(key_frame_views=2, **settings)
+    projector = model.model.spatial_projector
+    embedding = projector.view_embedding
+    torch.nn.init.normal_(embedding.weight)
+    is_joined = temporal_fusion == "vision"
+    features = torch.randn(3, 8 + is_joined, embedding.weight.shape[1])
+    added = embedding(features) - features
+    torch.testing.assert_close(added[:, :4], embedding.weight[0].expand(3, 4, -1))
+    torch.testing.assert_close(added[:, 4:8], embedding.weight[1].expand(3, 4, -1))
+    assert not added[:, 8:].any()
+    projector(features).sum().backward()
+    assert embedding.weight.grad is not None
+    one_view, _ = tiny_pair(**settings)
+    assert not any("view_embedding" in name for name in one_view.state_dict())
