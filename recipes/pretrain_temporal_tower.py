@@ -1,11 +1,12 @@
 """Pretrains the default's temporal tower on what is known without people: which frames were frozen, dropped or shaken.
 
-`python -m lmmvqa.recipes.pretrain_temporal_tower --clips ROWS --photographs ROWS --out FILE`
+`python -m lmmvqa.recipes.pretrain_temporal_tower --clips ROWS [ROWS ...] --photographs ROWS --out FILE`
 
-Moving windows are cut from training clips (every distortion but those in time) and from photographs that drift under
-the window. Each step freezes, drops or shakes the frames of a batch of them anew, as `distortions` does to whole
-clips; the tower learns to say what was done, to which share of the frames, how far the picture is now from what it
-was, and how fast it moved.
+Moving windows are cut from training clips (those without damage in time) and from photographs that drift under the window.
+Each step freezes, drops or shakes the frames of a batch of them anew, as `degradation_chains` does to whole clips; the
+tower learns to say what was done, to which share of the frames, how far the picture is now from what it was, and how fast
+it moved. A clip is filled up to its length by its last frame, which the tower leaves out, as it is where users' videos
+are scored.
 """
 
 import json
@@ -18,7 +19,6 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from datasets import Dataset
 from PIL import Image
 from safetensors.torch import save_model
 from scipy.stats import spearmanr
@@ -26,25 +26,27 @@ from torch import nn
 from tqdm import tqdm
 from transformers import HfArgumentParser, set_seed
 
-from ..datasets_scripts.distortions import SHAKE_PIXELS, TEMPORAL_KINDS
 from ..datasets_scripts.rows import load_rows
 from ..modeling_lmmvqa import LmmVqaSlowFastModel
+from .pretrain_vision_tower import shows_its_damage
 from .small_model import CHUNK_FRAGMENTS, CHUNK_FRAMES, CHUNK_SIZE, small_temporal_config
 
 
 CELLS = 4  # windows of a clip, which make a mosaic of 2 x 2 patches as `FrameScaler` makes one of 4 x 4
 PATCH = CHUNK_SIZE // CHUNK_FRAGMENTS
-MARGIN = max(SHAKE_PIXELS)
+MARGIN = 16  # pixels that frames may be shaken by
 WINDOW = PATCH + 2 * MARGIN
-FRAMES = 50
-KINDS = ("none", *TEMPORAL_KINDS)
+FRAMES = 30  # of a window
+FEWEST_FRAMES = 15  # of a chunk; more are of a second of 16 to 30 frames
+KINDS = ("none", "freeze", "drop", "shake")
+HELD_OUT_WINDOWS = 600
 UNSEEN = 0.5  # mean squared difference (of 255²) below which a change is not there: the picture stood still
 MEAN, STD = 0.45 * 255, 0.225 * 255
 
 
 @dataclass
 class PretrainArguments:
-    clips: str = field(metadata={"help": "Rows of degraded clips."})
+    clips: list[str] = field(metadata={"help": "Folders of rows of `lmmvqa prepare degraded_contents`."})
     photographs: str = field(metadata={"help": "Rows of photographs."})
     out: str = field(metadata={"help": "Safetensors file for the tower."})
     windows: int | None = field(
@@ -109,9 +111,9 @@ def photograph_windows(path: str, seed: str) -> np.ndarray:
     return np.stack(cells)
 
 
-def all_windows(clips: Dataset, photographs: Dataset, seed: int, most: int | None = None) -> list[np.ndarray]:
-    """The windows of these files, of `most` drawn at random where there are more: 2 MB each, they stay in memory."""
-    tasks = [(clip_windows, row["video"]) for row in clips if row["distortion"] not in TEMPORAL_KINDS]
+def all_windows(clips: list[dict], photographs: list[dict], seed: int, most: int | None = None) -> list[np.ndarray]:
+    """The windows of these files, of `most` drawn at random where there are more: 1.3 MB each, they stay in memory."""
+    tasks = [(clip_windows, row["video"]) for row in clips if shows_its_damage(row)]
     tasks += [(photograph_windows, row["video"]) for row in photographs]
     if most is not None and most < len(tasks):
         tasks = random.Random(f"{seed}:windows").sample(tasks, most)
@@ -120,39 +122,60 @@ def all_windows(clips: Dataset, photographs: Dataset, seed: int, most: int | Non
         return [w for w in tqdm(windows, total=len(tasks), desc="windows", mininterval=5) if w is not None]
 
 
-def distort(windows: np.ndarray, rng: random.Random) -> tuple[torch.Tensor, int, torch.Tensor]:
+def draw_shifts(frames: int, rng: random.Random) -> np.ndarray:
+    """(frames, 2) whole pixels by which a picture is shaken: single frames jump, or all of them swing as in a hand."""
+    shifts = np.zeros((frames, 2), dtype=int)
+    if rng.random() < 0.4:
+        reach = rng.randint(1, MARGIN)
+        for frame in rng.sample(range(frames), max(1, round(rng.uniform(0.08, 1) * frames))):
+            shifts[frame] = rng.randint(-reach, reach), rng.randint(-reach, reach)
+        return shifts
+    reach = math.exp(rng.uniform(0, math.log(MARGIN)))
+    turn = 2 * math.pi * rng.uniform(1.5, 5) / rng.choice((24, 25, 30, 60))
+    phases = np.array([rng.uniform(0, 6.3)]) + np.array([0, 1.7])
+    times = np.arange(frames)[:, None]
+    swing = 0.6 * np.sin(2.3 * turn * times + phases) + 0.4 * np.sin(turn * times + 2 * phases)
+    return np.rint(reach * swing).astype(int)
+
+
+def draw_order(kind: str, frames: int, rng: random.Random) -> np.ndarray:
+    """Which frame is shown in place of each."""
+    shown = np.arange(frames)
+    if kind == "freeze":
+        frozen = max(2, round(rng.uniform(0.1, 0.85) * frames))
+        first = rng.randrange(frames - frozen + 1)
+        shown[first : first + frozen] = first
+    elif kind == "drop":
+        held = round(math.exp(rng.uniform(math.log(2), math.log(13))) - 0.5)
+        if rng.random() < 0.5:  # every frame is held
+            return shown // held * held
+        of_pair = (shown + rng.randrange(2 * held)) % (2 * held)  # of every second group, its first frame
+        shown = np.maximum(0, np.where(of_pair < held, shown - of_pair, shown))
+    return shown
+
+
+def distort(windows: np.ndarray, frames: int, rng: random.Random) -> tuple[torch.Tensor, int, torch.Tensor]:
     """
-    One chunk of these windows with one distortion in time.
+    One chunk of so many frames of these windows with one distortion in time.
 
     Returns:
-        (CHUNK_FRAMES, 3, 2 * PATCH, 2 * PATCH) in 0-255; the kind's index; log mean squared change, share of frames
-        changed and log speed, each scaled to about 0-1.
+        (frames, 3, 2 * PATCH, 2 * PATCH) in 0-255; the kind's index; log mean squared change, share of frames changed
+        and log speed, each scaled to about 0-1.
     """
     kind = rng.choice(KINDS)
     order = np.arange(FRAMES)
     shifts = np.zeros((FRAMES, 2), dtype=int)
     if rng.random() < 0.1:
         order[:] = rng.randrange(FRAMES)  # a still picture, whatever is done to it
-    if kind == "drop":
-        held = round(math.exp(rng.uniform(math.log(2), math.log(13))) - 0.5)
-        after = order[np.arange(FRAMES) // held * held]
-    elif kind == "freeze":
-        frozen = max(2, round(rng.uniform(0.1, 0.85) * FRAMES))
-        first = rng.randrange(FRAMES - frozen + 1)
-        after = order.copy()
-        after[first : first + frozen] = order[first]
-    else:
-        after = order
-    if kind == "jitter":
-        reach = rng.randint(1, MARGIN // 2)
-        for frame in rng.sample(range(FRAMES), max(1, round(rng.uniform(0.08, 1) * FRAMES))):
-            shifts[frame] = 2 * rng.randint(-reach, reach), 2 * rng.randint(-reach, reach)
+    after = order[draw_order(kind, FRAMES, rng)]
+    if kind == "shake":
+        shifts = draw_shifts(FRAMES, rng)
 
-    start = rng.randrange(FRAMES - CHUNK_FRAMES + 1)
-    times = slice(start, start + CHUNK_FRAMES)
-    before = mosaic(windows, order[times], np.zeros((CHUNK_FRAMES, 2), dtype=int))
+    start = rng.randrange(FRAMES - frames + 1)
+    times = slice(start, start + frames)
+    before = mosaic(windows, order[times], np.zeros((frames, 2), dtype=int))
     chunk = mosaic(windows, after[times], shifts[times])
-    changes = (chunk - before).square().mean((1, 2, 3))  # (CHUNK_FRAMES,)
+    changes = (chunk - before).square().mean((1, 2, 3))  # (frames,)
     change, share = changes.mean(), (changes > UNSEEN).float().mean()
     speed = (before[1:] - before[:-1]).square().mean()
     degrees = torch.stack([change.clamp(min=UNSEEN).log() / 8, share, speed.clamp(min=UNSEEN).log() / 8])
@@ -177,9 +200,15 @@ def mosaic(windows: np.ndarray, order: np.ndarray, shifts: np.ndarray) -> torch.
 
 
 def draw_batch(windows: list[np.ndarray], size: int, rng: random.Random) -> tuple[torch.Tensor, ...]:
-    """Chunks (size, CHUNK_FRAMES, 3, side, side) as the tower takes them, kinds (size,) and degrees (size, 3)."""
-    chunks, kinds, degrees = zip(*(distort(rng.choice(windows), rng) for _ in range(size)), strict=True)
-    return (torch.stack(chunks) - MEAN) / STD, torch.tensor(kinds), torch.stack(degrees)
+    """
+    Chunks (size, CHUNK_FRAMES, 3, side, side) as the tower takes them, each with its number of frames (size,), kind
+    (size,) and degrees (size, 3).
+    """
+    num_frames = [rng.choice((24, 25, 29, 30, rng.randint(FEWEST_FRAMES, FRAMES))) for _ in range(size)]
+    drawn = [distort(rng.choice(windows), frames, rng) for frames in num_frames]
+    chunks, kinds, degrees = zip(*drawn, strict=True)
+    whole = [torch.cat([chunk, chunk[-1:].expand(CHUNK_FRAMES - len(chunk), -1, -1, -1)]) for chunk in chunks]
+    return (torch.stack(whole) - MEAN) / STD, torch.tensor(num_frames), torch.tensor(kinds), torch.stack(degrees)
 
 
 @torch.no_grad()
@@ -203,9 +232,9 @@ def start_with_derivatives(fast_stem: nn.Conv3d) -> None:
 @torch.no_grad()
 def validate(tower: nn.Module, head: nn.Module, batches: list[tuple[torch.Tensor, ...]]) -> dict[str, float]:
     tower.eval()
-    outputs = torch.cat([head(tower(chunks).pooler_output) for chunks, _, _ in batches])
-    kinds = torch.cat([kinds for _, kinds, _ in batches])
-    degrees = torch.cat([degrees for _, _, degrees in batches])
+    outputs = torch.cat([head(tower(chunks, num_frames).pooler_output) for chunks, num_frames, _, _ in batches])
+    kinds = torch.cat([kinds for *_, kinds, _ in batches])
+    degrees = torch.cat([degrees for *_, degrees in batches])
     tower.train()
     return {
         "kind_accuracy": (outputs[:, : len(KINDS)].argmax(-1) == kinds).float().mean().item(),
@@ -220,9 +249,10 @@ def main() -> None:
     (arguments,) = HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
     Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
-    clips, photographs = load_rows(arguments.clips), load_rows(arguments.photographs)
+    photographs, of_folders = load_rows(arguments.photographs), [load_rows(folder) for folder in arguments.clips]
+    clips = {part: [row for rows in of_folders for row in rows[part]] for part in ("train", "validation")}
     windows = all_windows(clips["train"], photographs["train"], arguments.seed, arguments.windows)
-    held_out = all_windows(clips["validation"], photographs["validation"], arguments.seed)
+    held_out = all_windows(clips["validation"], photographs["validation"], arguments.seed, HELD_OUT_WINDOWS)
     rng = random.Random(f"{arguments.seed}:validation")
     validation = [draw_batch(held_out, 32, rng) for _ in range(16)]
 
@@ -236,9 +266,9 @@ def main() -> None:
     )
     rng, losses = random.Random(f"{arguments.seed}:training"), []
     for step in range(1, (arguments.stop_step or arguments.steps) + 1):
-        chunks, kinds, degrees = draw_batch(windows, arguments.batch_size, rng)
+        chunks, num_frames, kinds, degrees = draw_batch(windows, arguments.batch_size, rng)
         # float32: bfloat16 rounds the differences between frames away
-        outputs = head(tower(chunks).pooler_output)
+        outputs = head(tower(chunks, num_frames).pooler_output)
         loss = nn.functional.cross_entropy(outputs[:, : len(KINDS)], kinds)
         loss = loss + 10 * nn.functional.mse_loss(outputs[:, len(KINDS) :], degrees)
         optimizer.zero_grad()

