@@ -44,6 +44,8 @@ FROZEN_BLOCKS = 3  # edges and colours; they cost most at training and have leas
 HEAD_SIZE = 256
 REAL_WEIGHT = 4  # of contents that a camera recorded, in drawing; of others 1
 VERSIONS = 4  # of each content in a batch
+VALIDATED_VERSIONS = 12  # of each content
+VALIDATED_PHOTOGRAPHS = 60
 # Beside the squared error of qualities in 0-1
 WITHIN_WEIGHT = 3.0  # of the squared error of differences between versions of one content
 DAMAGE_WEIGHT = 0.1  # of the squared error of strengths of damage in 0-1
@@ -58,12 +60,12 @@ class PretrainArguments:
     work: str = field(metadata={"help": "Folder for key frames and the state to go on from."})
     out: str = field(metadata={"help": "Safetensors file for the tower."})
     key_frame_size: int = field(default=KEY_FRAME_SIZE, metadata={"help": "Side of the key frames in pixels."})
-    crop_size: int = field(default=256, metadata={"help": "Side of the random crops that training sees."})
-    steps: int = field(default=1500, metadata={"help": "Batches of the one-cycle schedule."})
-    contents: int = field(default=5, metadata={"help": f"Contents a batch, {VERSIONS} versions of each."})
-    photographs_a_batch: int = field(default=5, metadata={"help": "Photographs a batch."})
+    crop_size: int = field(default=224, metadata={"help": "Side of the random crops that training sees."})
+    steps: int = field(default=800, metadata={"help": "Batches of the one-cycle schedule."})
+    contents: int = field(default=4, metadata={"help": f"Contents a batch, {VERSIONS} versions of each."})
+    photographs_a_batch: int = field(default=3, metadata={"help": "Photographs a batch."})
     learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
-    log_steps: int = field(default=250, metadata={"help": "Batches between two validations, which also save."})
+    log_steps: int = field(default=200, metadata={"help": "Batches between two validations, which also save."})
     seed: int = field(default=0, metadata={"help": "Of the head, batches and crops."})
 
 
@@ -141,6 +143,19 @@ def key_frames(rows: list[dict], side: int, file: Path) -> Pictures:
     of_frames = json.loads(listing.read_text())
     shape = len(of_frames), len(KEY_FRAME_FRAGMENTS), side, side, 3
     return Pictures(np.memmap(file, np.uint8, "r", shape=shape), of_frames)
+
+
+def some_versions(rows: list[dict], seed: int) -> list[dict]:
+    """At most `VALIDATED_VERSIONS` of each content, drawn by seed."""
+    of_contents = defaultdict(list)
+    for row in rows:
+        of_contents[row["content"]].append(row)
+    rng = random.Random(seed)
+    return [
+        row
+        for versions in of_contents.values()
+        for row in rng.sample(versions, min(VALIDATED_VERSIONS, len(versions)))
+    ]
 
 
 class ContentSampler:
@@ -245,6 +260,9 @@ def main() -> None:
             "photographs": list(photographs[part]),
             "clips": [row for folder in of_folders for row in folder[part] if shows_its_damage(row)],
         }
+        if part == "validation":
+            rows["photographs"] = rows["photographs"][:VALIDATED_PHOTOGRAPHS]
+            rows["clips"] = some_versions(rows["clips"], arguments.seed)
         pictures[part] = {
             name: key_frames(rows[name], side, work / f"{name}-{part}-{side}.bin") for name in ("photographs", "clips")
         }
