@@ -23,8 +23,7 @@ import torch
 import transformers
 
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
-from lmmvqa.modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
-from lmmvqa.modeling_lmmvqa.pipeline_lmmvqa import map_windows
+from lmmvqa.modeling_lmmvqa.pipeline_lmmvqa import choose_answers
 from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
 from lmmvqa.scoring.scorer import load_scorer
 
@@ -75,22 +74,17 @@ class Stopwatch:
 def time_stages(scorer: VideoQualityAssessmentPipeline, clip: str, stopwatch: Stopwatch) -> float:
     """What the pipeline does to a short video, step after step; returns the score."""
     processor, model = scorer.processor, scorer.model
-    tree = AnswerTree(processor.score_answer_ids)
-    if tree.token_ids:
-        raise ValueError("got a tokenizer that splits answers, expected one token each, as the embedded default has")
+    questions = processor.result_questions
     (decoded,) = stopwatch.time("decoding and scaling", processor.video_processor.decode, clip)
     pixels = stopwatch.time("normalisation", processor.video_processor, decoded)
     key_frames = stopwatch.time("key-frame tower", model.model.encode_key_frames, pixels["pixel_values"])
     clips = (pixels.get(name) for name in ("pixel_values_videos", "num_clips", "num_frames"))
     chunks = stopwatch.time("temporal tower", model.model.encode_chunks, *clips)
 
-    def answer(inputs) -> list[torch.Tensor]:
-        outputs = stopwatch.time("projectors and prefill", model, **inputs, use_cache=False, logits_to_keep=1)
-        return list(tree.log_probabilities(outputs.logits))
-
     videos = [EncodedVideo(key_frames, chunks, seconds=decoded.seconds)]
-    ((windows, answers, _),) = map_windows(model, processor, videos, processor.score_question, 1, answer)
-    return stopwatch.time("readout", processor.post_process_window_scores, windows, torch.stack(answers)).score
+    answered = stopwatch.time("projectors and prefill", choose_answers, model, processor, videos, questions)
+    ((windows, (scores, *damages), _),) = answered
+    return stopwatch.time("readout", processor.post_process_window_scores, windows, scores, None, *damages).score
 
 
 def main() -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from datasets import Value
 
+from ..processing.processing_lmmvqa import DAMAGES
 from .chain_labels import label, measure, seen_damage
-from .degradation_chains import DAMAGES, PRISTINE, Source, draw_versions, ladder, measured_versions, render
+from .degradation_chains import PRISTINE, Source, draw_versions, ladder, measured_versions, render
 from .degraded_clips import run_all
 from .ffmpeg_process import count_frames, encode
 from .folder_seal import write_whole

@@ -14,22 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..processing.processing_lmmvqa import DAMAGES
 from .ffmpeg_process import TO_YUV420, encode
 
 
-# A kind of damage is told apart by what people see, not by the step that did it.
-DAMAGES = (
-    "compression",
-    "blur",
-    "noise",
-    "blocking",
-    "low_resolution",
-    "exposure",
-    "freeze",
-    "stutter",
-    "shake",
-    "banding",
-)
 STAGES = ("camera", "edit", "upload", "display")
 # Frames of 1280 x 720 and more take the fastest presets of a codec alone.
 LARGE = 1280 * 720

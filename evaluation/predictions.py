@@ -30,22 +30,20 @@ def answer_log_probabilities(
     model: torch.nn.Module,
     processor: LmmVqaProcessor,
     videos: list[str | EncodedVideo],
-    question: str,
-    answer_ids: list[list[int]],
+    questions: list[tuple[str, list[list[int]]]],
     batch_size: int = 16,
     cache: FeatureCache | None = None,
-) -> list[tuple[list[VideoWindow], torch.Tensor, VideoFacts | None]]:
+) -> list[tuple[list[VideoWindow], list[torch.Tensor], VideoFacts | None]]:
     """
     Args:
         model: a `LmmVqaForConditionalGeneration`; it is in eval mode here and in its own mode afterwards.
         videos: paths, or what the towers made of them.
-        question: asked of every video.
-        answer_ids: token ids of the answers to choose from.
+        questions: asked of every video, and the token ids of the answers to choose from.
         cache: features in place of videos.
 
     Returns:
         For each video its windows, one unless it is longer than the decoder's context, (windows, number of answers) log
-        probabilities, and what was seen of it.
+        probabilities for each question, and what was seen of it.
 
     Raises:
         VideoDecodingError: a video of which no frame can be read.
@@ -60,17 +58,18 @@ def answer_log_probabilities(
             encoded = processor.video_processor.encode(batch, model)
         else:
             encoded = [cache[video] for video in batch]
-        answered += choose_answers(model, processor, encoded, question, answer_ids)
+        answered += choose_answers(model, processor, encoded, questions)
     model.train(was_training)
-    return [(windows, torch.stack(log_probabilities), facts) for windows, log_probabilities, facts in answered]
+    return answered
 
 
 def predict_scores(model, processor: LmmVqaProcessor, videos: list[str], **options) -> list[QualityResult]:
-    """Scores, by the score question; `options` as in `answer_log_probabilities`."""
-    answered = answer_log_probabilities(
-        model, processor, videos, processor.score_question, processor.score_answer_ids, **options
-    )
-    return [processor.post_process_window_scores(*of_video) for of_video in answered]
+    """Results, by `LmmVqaProcessor.result_questions`; `options` as in `answer_log_probabilities`."""
+    answered = answer_log_probabilities(model, processor, videos, processor.result_questions, **options)
+    return [
+        processor.post_process_window_scores(windows, scores, facts, *damages)
+        for windows, (scores, *damages), facts in answered
+    ]
 
 
 def predict_levels(model, processor: LmmVqaProcessor, videos: list[str], **options) -> list[str]:
@@ -78,10 +77,9 @@ def predict_levels(model, processor: LmmVqaProcessor, videos: list[str], **optio
     The paper's level answers (section III-B), by the level question; `options` as in `answer_log_probabilities`. Of a
     video in windows it is the most probable answer of their mixture.
     """
-    answered = answer_log_probabilities(
-        model, processor, videos, processor.level_question, processor.level_answer_ids, **options
-    )
-    return [LEVELS[int(mix_windows(windows, answers).argmax())] for windows, answers, _ in answered]
+    questions = [(processor.level_question, processor.level_answer_ids)]
+    answered = answer_log_probabilities(model, processor, videos, questions, **options)
+    return [LEVELS[int(mix_windows(windows, levels).argmax())] for windows, (levels,), _ in answered]
 
 
 @torch.no_grad()

@@ -648,10 +648,10 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
             VideoDecodingError: a video of which no frame can be read.
         """
         encoded = processor.video_processor.encode(videos, self, video_metadata, fps)
-        answered = choose_answers(self, processor, encoded, processor.score_question, processor.score_answer_ids)
+        answered = choose_answers(self, processor, encoded, processor.result_questions)
         return [
-            processor.post_process_window_scores(windows, torch.stack(log_probabilities), facts)
-            for windows, log_probabilities, facts in answered
+            processor.post_process_window_scores(windows, scores, facts, *damages)
+            for windows, (scores, *damages), facts in answered
         ]
 
     @torch.no_grad()
@@ -664,7 +664,7 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
 
         Args:
             answer_ids: token ids of each answer in its context, without end-of-turn token; see
-                `LmmVqaProcessor.score_answer_ids` and `LmmVqaProcessor.level_answer_ids`.
+                `LmmVqaProcessor.score_answer_ids`, `level_answer_ids` and `damage_answer_ids` there.
             input_ids: (batch, sequence) prompts, padded on the left.
             attention_mask: (batch, sequence), 0 on padding.
             **inputs: the processor's other outputs, passed to `forward`.

@@ -14,7 +14,7 @@
 """`pipeline("video-quality-assessment")`: videos in, scores out."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -29,7 +29,13 @@ GENERATION = {"max_new_tokens": 16, "do_sample": False}
 
 
 def map_windows(
-    model, processor, videos: list, question: str, num_answer_tokens: int, function: Callable[[BatchFeature], list]
+    model,
+    processor,
+    videos: list,
+    question: str,
+    num_answer_tokens: int,
+    function: Callable[[BatchFeature], list],
+    beside: Sequence[str] = (),
 ) -> list[tuple[list, list, object]]:
     """
     Asks a question about encoded videos: together about those that need no windows, see `LmmVqaProcessor.windows`, and
@@ -41,6 +47,7 @@ def map_windows(
         videos: of `LmmVqaVideoProcessor.encode`.
         num_answer_tokens: places to keep free behind the prompt.
         function: the model's inputs to what it answers, a list with one item a window.
+        beside: other questions, which have to fit into the same windows.
 
     Returns:
         The windows of each video, what `function` gave for each of them, and the video's `facts`.
@@ -57,7 +64,12 @@ def map_windows(
         together = max(1, max_positions // num_tokens)
         return [answer for start in range(0, len(parts), together) for answer in ask(parts[start : start + together])]
 
-    windows = [processor.windows(video.seconds, chat, max_positions, num_answer_tokens) for video in videos]
+    # More windows are shorter ones: what fits the longest chat fits the others
+    chats = [chat, *map(processor.prompt, beside)]
+    windows = [
+        max((processor.windows(video.seconds, text, max_positions, num_answer_tokens) for text in chats), key=len)
+        for video in videos
+    ]
     fitting = [video for video, of_video in zip(videos, windows, strict=True) if len(of_video) == 1]
     of_fitting = iter(ask(fitting) if fitting else [])
     return [
@@ -67,17 +79,33 @@ def map_windows(
 
 
 def choose_answers(
-    model, processor, videos: list, question: str, answer_ids: list[list[int]]
+    model, processor, videos: list, questions: list[tuple[str, list[list[int]]]]
 ) -> list[tuple[list, list[torch.Tensor], object]]:
     """
-    As `map_windows`, for the distribution over given answers, (number of answers,) log probabilities a window; see
+    The distributions over given answers to questions about encoded videos, all in the same windows; see `map_windows` and
     `LmmVqaForConditionalGeneration.answer_log_probabilities`.
+
+    Args:
+        questions: pairs of a question and the token ids of its answers.
+
+    Returns:
+        The windows of each video, (windows, number of answers) log probabilities for each question, and its `facts`.
     """
+    num_answer_tokens = max(len(ids) for _, answer_ids in questions for ids in answer_ids)
+    texts = [question for question, _ in questions]
 
-    def answer(inputs: BatchFeature) -> list[torch.Tensor]:
-        return list(model.answer_log_probabilities(answer_ids, **inputs))
+    def ask(question: str, answer_ids: list[list[int]]) -> list[tuple]:
+        def answer(inputs: BatchFeature) -> list[torch.Tensor]:
+            return list(model.answer_log_probabilities(answer_ids, **inputs))
 
-    return map_windows(model, processor, videos, question, max(map(len, answer_ids)), answer)
+        return map_windows(model, processor, videos, question, num_answer_tokens, answer, texts)
+
+    of_questions = [ask(*question) for question in questions]
+    return [
+        (windows, [torch.stack(answers) for _, answers, _ in of_video], facts)
+        for of_video in zip(*of_questions, strict=True)
+        for windows, _, facts in of_video[:1]
+    ]
 
 
 class VideoQualityAssessmentPipeline(Pipeline):
@@ -112,7 +140,7 @@ class VideoQualityAssessmentPipeline(Pipeline):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.model.eval()
-        self._score_answer_ids = self.processor.score_answer_ids
+        self._questions = self.processor.result_questions
 
     def _sanitize_parameters(
         self, readout: str | None = None, on_error: str | None = None, fps: float | None = None, **generate_kwargs
@@ -151,13 +179,13 @@ class VideoQualityAssessmentPipeline(Pipeline):
         return self.processor.video_processor.encode(videos, self.model, fps=fps)
 
     def _forward(self, videos, readout: str = "score", **generate_kwargs):
-        question = self.processor.score_question
         if readout == "score":
-            return choose_answers(self.model, self.processor, videos, question, self._score_answer_ids)
+            return choose_answers(self.model, self.processor, videos, self._questions)
         # The base class sets aside those that the pipeline was made with
         generate_kwargs = GENERATION | self._generate_kwargs | generate_kwargs
         answer = partial(self.generate_answers, **generate_kwargs)
-        return map_windows(self.model, self.processor, videos, question, generate_kwargs["max_new_tokens"], answer)
+        question, num_answer_tokens = self.processor.score_question, generate_kwargs["max_new_tokens"]
+        return map_windows(self.model, self.processor, videos, question, num_answer_tokens, answer)
 
     def generate_answers(self, inputs: BatchFeature, **generate_kwargs) -> list[str]:
         """What the decoder writes to each prompt of the processor's inputs, special tokens left out."""
@@ -179,7 +207,7 @@ class VideoQualityAssessmentPipeline(Pipeline):
         results = [
             self.processor.post_process_window_answers(windows, answers, facts)
             if isinstance(answers[0], str)
-            else self.processor.post_process_window_scores(windows, torch.stack(answers), facts)
+            else self.processor.post_process_window_scores(windows, answers[0], facts, *answers[1:])
             for windows, answers, facts in outputs
         ]
         return [asdict(result) for result in results]

@@ -30,7 +30,23 @@ from .video_reading_lmmvqa import VideoFacts
 # The answers whose probabilities make the score and the level (section III-A)
 SCORE_ANSWERS = [str(score) for score in range(101)]
 LEVELS = ["poor", "fair", "good"]
-ANSWER_FIELDS = ("score", "score_std", "level", "level_probabilities", "answer")  # of `QualityResult`
+# Kinds of damage, told apart by what people see and not by what did it
+DAMAGES = (
+    "compression",
+    "blur",
+    "noise",
+    "blocking",
+    "low_resolution",
+    "exposure",
+    "freeze",
+    "stutter",
+    "shake",
+    "banding",
+)
+NO_DAMAGE = "none"
+DAMAGE_ANSWERS = {kind: kind.replace("_", " ") for kind in (*DAMAGES, NO_DAMAGE)}
+ANSWER_FIELDS = ("score", "score_std", "level", "level_probabilities", "answer", "damage")  # of `QualityResult`
+MAX_TRAINED_SHORT_SIDE, MAX_TRAINED_FPS = 1080, 60.5  # time stamps are rounded: 60 frames a second may count as 60.02
 SYSTEM_PROMPT = "You are an expert in video quality assessment."
 
 # What the processor must know of the model's configuration to count visual tokens, under the same names
@@ -101,8 +117,11 @@ class QualityResult:
         level_probabilities: mass of the distribution over scores between the thresholds; None where generated.
         answer: the generated text, those of several windows joined by "; ", or the most probable answer; 0 to 100
             on any scale.
+        damage: {kind: probability} of what is wrong with the video, `DAMAGES` and "none", which add up to 1; None where
+            the answer was generated, or where the model has not learned the question.
         duration, expected_duration, frames, damaged_frames, width, height, fps, hdr: what was seen of the video, see
             `VideoFacts`; None where features alone are known.
+        outside: what of that no model here was trained on, see `outside_training`; None where it is not known.
         windows: {"start", "end"} in seconds and the fields of the answer for each window; None where the whole video
             fits.
         scale: lowest and highest score that a calibrated processor gives; None where scores are 0 to 100.
@@ -113,6 +132,7 @@ class QualityResult:
     level: str
     level_probabilities: dict[str, float] | None
     answer: str
+    damage: dict[str, float] | None = None
     duration: float | None = None
     expected_duration: float | None = None
     frames: int | None = None
@@ -121,6 +141,7 @@ class QualityResult:
     height: int | None = None
     fps: float | None = None
     hdr: str | None = None
+    outside: list[str] | None = None
     windows: list[dict] | None = None
     scale: list[float] | None = None
 
@@ -152,6 +173,8 @@ class LmmVqaProcessor(ProcessorMixin):
     score_map (`list[float]`, *optional*):
         What the scores 0, 1, ... 100 become on another scale of opinions, strictly rising; straight lines between
         them. `lmmvqa calibrate` fits it. Without it scores are 0 to 100.
+    damage_question (`str`, *optional*):
+        Asks what is wrong with a video, in models that were trained to answer it. Without it results name no damage.
     score_std_scale (`float`):
         Standard deviation of the distribution over scores, on the scale of the scores, for each point that the answers
         deviate: 1 is the model's own, more widens it about the score.
@@ -183,6 +206,7 @@ class LmmVqaProcessor(ProcessorMixin):
         score_map=None,
         score_std_scale=1.0,
         key_frame_views=1,
+        damage_question=None,
     ):
         _check_calibration(score_map, score_std_scale)
         if max_window_seconds is not None and max_window_seconds < 1:
@@ -201,6 +225,7 @@ class LmmVqaProcessor(ProcessorMixin):
         self.system_role = system_role
         self.score_question = score_question
         self.level_question = level_question
+        self.damage_question = damage_question
         self.level_thresholds = tuple(level_thresholds)
         self.level_answer_thresholds = level_answer_thresholds
         self.max_window_seconds = max_window_seconds
@@ -460,6 +485,19 @@ class LmmVqaProcessor(ProcessorMixin):
         return [self.answer_token_ids(self.level_question, answer)[:-1] for answer in LEVELS]
 
     @property
+    def damage_answer_ids(self) -> list[list[int]]:
+        """Token ids of `DAMAGE_ANSWERS` to the damage question, without end-of-turn token."""
+        return [self.answer_token_ids(self.damage_question, answer)[:-1] for answer in DAMAGE_ANSWERS.values()]
+
+    @property
+    def result_questions(self) -> list[tuple[str, list[list[int]]]]:
+        """What results are read from: the score question and, in models that know it, the damage question, with answers' ids."""
+        questions = [(self.score_question, self.score_answer_ids)]
+        if self.damage_question is not None:
+            questions.append((self.damage_question, self.damage_answer_ids))
+        return questions
+
+    @property
     def scale(self) -> list[float] | None:
         """Lowest and highest score that `score_map` gives; None without it."""
         return None if self.score_map is None else [self.score_map[0], self.score_map[-1]]
@@ -474,7 +512,9 @@ class LmmVqaProcessor(ProcessorMixin):
         """The level of a score (on the processor's scale) under `level_thresholds`."""
         return LEVELS[sum(score >= threshold for threshold in self.calibrated(self.level_thresholds))]
 
-    def post_process_scores(self, score_log_probabilities: torch.Tensor) -> list[QualityResult]:
+    def post_process_scores(
+        self, score_log_probabilities: torch.Tensor, damage_log_probabilities: torch.Tensor | None = None
+    ) -> list[QualityResult]:
         """
         Expected value and standard deviation of the score under the model's distribution over the answers 0 to 100.
 
@@ -486,6 +526,7 @@ class LmmVqaProcessor(ProcessorMixin):
 
         Args:
             score_log_probabilities: (batch, 101), see `answer_log_probabilities` with `score_answer_ids`.
+            damage_log_probabilities: (batch, 11), the same with `damage_answer_ids`; None where that was not asked.
         """
         probabilities = score_log_probabilities.double().cpu().exp()  # (batch, 101)
         answers = torch.arange(101, dtype=torch.float64)
@@ -499,17 +540,25 @@ class LmmVqaProcessor(ProcessorMixin):
         levels = (offsets[..., None] * self.score_std_scale >= thresholds[:, None]).sum(-1)  # (batch, 101)
         level_masses = probabilities.new_zeros(len(scores), len(LEVELS)).scatter_add_(1, levels, probabilities)
         most_probable = [SCORE_ANSWERS[index] for index in probabilities.argmax(-1).tolist()]
+        damages = [None] * len(scores)
+        if damage_log_probabilities is not None:
+            damage_masses = damage_log_probabilities.double().cpu().exp().tolist()  # (batch, 11)
+            damages = [dict(zip(DAMAGE_ANSWERS, masses, strict=True)) for masses in damage_masses]
         return [
             QualityResult(
-                score, std, self.level(score), dict(zip(LEVELS, masses, strict=True)), answer, scale=self.scale
+                score, std, self.level(score), dict(zip(LEVELS, masses, strict=True)), answer, damage, scale=self.scale
             )
-            for score, std, masses, answer in zip(
-                scores, stds.tolist(), level_masses.tolist(), most_probable, strict=True
+            for score, std, masses, answer, damage in zip(
+                scores, stds.tolist(), level_masses.tolist(), most_probable, damages, strict=True
             )
         ]
 
     def post_process_window_scores(
-        self, windows: list[VideoWindow], score_log_probabilities: torch.Tensor, facts: VideoFacts | None = None
+        self,
+        windows: list[VideoWindow],
+        score_log_probabilities: torch.Tensor,
+        facts: VideoFacts | None = None,
+        damage_log_probabilities: torch.Tensor | None = None,
     ) -> QualityResult:
         """
         The result of one video from its windows; of one window alone, that of `post_process_scores`.
@@ -517,9 +566,13 @@ class LmmVqaProcessor(ProcessorMixin):
         Args:
             score_log_probabilities: (windows, 101).
             facts: what was seen of the video.
+            damage_log_probabilities: (windows, 11); None where that was not asked.
         """
-        (result,) = self.post_process_scores(mix_windows(windows, score_log_probabilities)[None])
-        return _of_video(result, windows, self.post_process_scores(score_log_probabilities), facts)
+        of_windows = [score_log_probabilities]
+        if damage_log_probabilities is not None:
+            of_windows.append(damage_log_probabilities)
+        (result,) = self.post_process_scores(*(mix_windows(windows, answers)[None] for answers in of_windows))
+        return _of_video(result, windows, self.post_process_scores(*of_windows), facts)
 
     def post_process_answer(self, answer: str) -> QualityResult:
         """
@@ -601,6 +654,19 @@ def mix_windows(windows: list[VideoWindow], log_probabilities: torch.Tensor) -> 
     return mixed.to(log_probabilities)
 
 
+def outside_training(facts: VideoFacts) -> list[str]:
+    """
+    What of a video the models were not trained on, so that its score is a guess: "hdr"; "resolution", a shorter side of
+    more than 1080 pixels; "frame_rate", more than 60 frames a second.
+    """
+    found = {
+        "hdr": facts.hdr is not None,
+        "resolution": min(facts.width, facts.height) > MAX_TRAINED_SHORT_SIDE,
+        "frame_rate": facts.fps is not None and facts.fps > MAX_TRAINED_FPS,
+    }
+    return [name for name, is_outside in found.items() if is_outside]
+
+
 def _check_options(options: dict) -> None:
     """
     Raises:
@@ -637,7 +703,7 @@ def _of_video(
     result: QualityResult, windows: list[VideoWindow], results: list[QualityResult], facts: VideoFacts | None
 ) -> QualityResult:
     """With what was seen of the video, and with the windows' results if there are several."""
-    seen = vars(facts) if facts else {}
+    seen = vars(facts) | {"outside": outside_training(facts)} if facts else {}
     if len(windows) == 1:
         return replace(results[0], **seen)
     of_windows = [
@@ -647,4 +713,4 @@ def _of_video(
     return replace(result, windows=of_windows, **seen)
 
 
-__all__ = ["LmmVqaProcessor", "QualityResult", "VideoWindow", "mix_windows"]
+__all__ = ["LmmVqaProcessor", "QualityResult", "VideoWindow", "mix_windows", "outside_training"]

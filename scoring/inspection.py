@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import av
 import numpy as np
-import torch
 from PIL import Image
 from skimage.registration import optical_flow_tvl1
 
@@ -144,10 +143,9 @@ def without_temporal_tokens(scorer: VideoQualityAssessmentPipeline) -> Iterator[
 
 def _read(scorer: VideoQualityAssessmentPipeline, encoded: EncodedVideo, parts: list[EncodedVideo]) -> Reading:
     processor = scorer.processor
-    ((windows, log_probabilities, facts),) = scorer.forward([encoded])
-    log_probabilities = torch.stack(log_probabilities)
-    result = processor.post_process_window_scores(windows, log_probabilities, facts)
-    probabilities = mix_windows(windows, log_probabilities).double().cpu().exp().numpy()
+    ((windows, (scores, *damages), facts),) = scorer.forward([encoded])
+    result = processor.post_process_window_scores(windows, scores, facts, *damages)
+    probabilities = mix_windows(windows, scores).double().cpu().exp().numpy()
     answers = np.arange(101)
     return Reading(
         result,
@@ -155,8 +153,8 @@ def _read(scorer: VideoQualityAssessmentPipeline, encoded: EncodedVideo, parts: 
         probabilities,
         np.array(
             [
-                processor.post_process_window_scores(of_part, torch.stack(answered)).score
-                for of_part, answered, _ in scorer.forward(parts)
+                processor.post_process_window_scores(of_part, scores_of_part).score
+                for of_part, (scores_of_part, *_), _ in scorer.forward(parts)
             ]
         ),
     )

@@ -12,7 +12,14 @@ from transformers import AutoProcessor
 
 from lmmvqa.modeling_lmmvqa import LmmVqaProcessor, LmmVqaVideoProcessor
 from lmmvqa.processing import VideoDecodingError
-from lmmvqa.processing.processing_lmmvqa import LEVELS, SCORE_ANSWERS, AnswerParsingError
+from lmmvqa.processing.processing_lmmvqa import (
+    DAMAGE_ANSWERS,
+    LEVELS,
+    SCORE_ANSWERS,
+    AnswerParsingError,
+    outside_training,
+)
+from lmmvqa.processing.video_reading_lmmvqa import VideoFacts
 
 
 def log_probabilities(*rows: dict[int, float]) -> torch.Tensor:
@@ -185,6 +192,37 @@ def test_answers_are_tokenised_in_their_place(tiny):
     assert processor.score_answer_ids == [[vocabulary[answer]] for answer in SCORE_ANSWERS]
     assert processor.answer_token_ids("How good?", "63") == [vocabulary["63"], vocabulary["<|end|>"]]
     assert [processor.decode(ids) for ids in processor.level_answer_ids] == LEVELS
+
+
+def test_only_a_processor_with_the_damage_question_asks_it(tiny, tmp_path):
+    processor = tiny_processor(tiny[0].config, tiny_tokenizer())
+    assert [question for question, _ in processor.result_questions] == [processor.score_question]
+    processor.damage_question = "What is wrong?"
+    assert [processor.decode(ids) for ids in processor.damage_answer_ids] == list(DAMAGE_ANSWERS.values())
+    processor.save_pretrained(tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert loaded.result_questions == processor.result_questions
+    assert [question for question, _ in loaded.result_questions] == [processor.score_question, "What is wrong?"]
+    settings = json.loads((tmp_path / "processor_config.json").read_text())
+    del settings["damage_question"]  # as it was saved before there was one
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    assert AutoProcessor.from_pretrained(tmp_path).damage_question is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "outside"),
+    [
+        ({}, []),
+        ({"width": 1920, "height": 1080, "fps": 60.02}, []),
+        ({"width": 1080, "height": 2400, "fps": 60.5}, []),
+        ({"width": 1920, "height": 1088}, ["resolution"]),
+        ({"width": 2160, "height": 3840, "fps": 119.88, "hdr": "hlg"}, ["hdr", "resolution", "frame_rate"]),
+        ({"width": 96, "height": 64, "fps": 61.0}, ["frame_rate"]),
+        ({"hdr": "pq"}, ["hdr"]),
+    ],
+)
+def test_what_no_model_was_trained_on(facts, outside):
+    assert outside_training(VideoFacts(**facts)) == outside
 
 
 def test_a_template_that_hides_the_answer_is_refused(tiny):

@@ -16,7 +16,7 @@ from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing import video_reading_lmmvqa
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
-from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
+from lmmvqa.processing.processing_lmmvqa import ANSWER_FIELDS, DAMAGE_ANSWERS, LmmVqaProcessor
 from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.report import ROW_KEYS
 
@@ -121,7 +121,7 @@ def test_the_score_is_the_mean_of_the_parts_weighted_by_duration(frames, unlimit
     parts = [unlimited(frames[start : start + 60]) for start in (0, 60, 120)]
     assert [(window["start"], window["end"]) for window in result["windows"]] == [(0, 2), (2, 4), (4, 6)]
     for window, part in zip(result["windows"], parts, strict=True):
-        assert set(window) == {"start", "end", "score", "score_std", "level", "level_probabilities", "answer"}
+        assert set(window) == {"start", "end", *ANSWER_FIELDS} and window["damage"] is None
         assert (window["level"], window["answer"]) == (part["level"], part["answer"])
         for name in ("score", "score_std", "level_probabilities"):  # sums run in another order on other processors
             assert window[name] == pytest.approx(part[name], abs=1e-4)
@@ -149,7 +149,8 @@ def test_a_video_that_fits_has_the_result_of_the_model_bit_for_bit(frames, clips
     for video in (frames, clips[2]):
         log_probabilities = model.answer_log_probabilities(processor.score_answer_ids, **processor(video))
         (expected,) = processor.post_process_scores(log_probabilities)
-        assert scorer(video) == vars(expected) | vars(processor.video_processor.decode(video)[0].facts)
+        facts = vars(processor.video_processor.decode(video)[0].facts)
+        assert scorer(video) == vars(expected) | facts | {"outside": []}
         assert expected.windows is None
 
 
@@ -236,6 +237,69 @@ def test_more_than_a_window_in_one_prompt_is_refused(clip):
         processor(clip)
     processor.max_window_seconds = 6
     assert processor(clip)["num_chunks"].tolist() == [6]
+
+
+DAMAGE_QUESTION = "What is wrong with this video? Answer with a kind of damage, or with none where there is none."
+
+
+def damage_pair(num_chunks: int | None = None):
+    """A tiny model that is asked what is wrong, with a longer question than the others."""
+    model, processor = tiny_pair()
+    processor.damage_question = DAMAGE_QUESTION
+    if num_chunks is not None:
+        chat = processor.tokenizer(processor.prompt(DAMAGE_QUESTION), add_special_tokens=False)["input_ids"]
+        num_answer_tokens = max(map(len, processor.damage_answer_ids))
+        model.config.text_config.max_position_embeddings = len(chat) + 4 * num_chunks + num_answer_tokens
+    return model, processor
+
+
+def test_damages_of_windows_are_mixed_by_duration(frames):
+    model, processor = damage_pair(2)
+    limit = model.config.text_config.max_position_embeddings
+    # The score question alone would leave more room
+    assert len(processor.windows(np.arange(5), processor.prompt(), limit, 1)) < 3
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    chunks = []
+    model.model.vision_tower.register_forward_hook(lambda _, given, output: chunks.append(len(given[0])))
+    result = scorer(frames[:150])
+    assert sum(chunks) == 5  # for both questions
+    windows = result["windows"]
+    assert [window["end"] - window["start"] for window in windows] == [1, 2, 2]
+    for of_part in (result, *windows):
+        assert list(of_part["damage"]) == list(DAMAGE_ANSWERS)
+        assert sum(of_part["damage"].values()) == pytest.approx(1)
+    for kind, probability in result["damage"].items():
+        mixed = np.average([window["damage"][kind] for window in windows], weights=[1, 2, 2])
+        assert probability == pytest.approx(mixed, abs=1e-6)
+    parts = [scorer(frames[start:end])["damage"] for start, end in ((0, 30), (30, 90), (90, 150))]
+    for window, part in zip(windows, parts, strict=True):
+        assert window["damage"] == pytest.approx(part, abs=1e-5)
+    assert max(part["blur"] for part in parts) - min(part["blur"] for part in parts) > 1e-4
+
+
+def test_the_damage_question_changes_no_score_and_is_the_same_everywhere(clip, clips, tmp_path):
+    model, processor = damage_pair()
+    model.requires_grad_(False)
+    processor.max_window_seconds = 2
+    videos = [*clips, clip]
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    results = scorer(videos, batch_size=4)
+    assert [asdict(result) for result in model.rate_videos(processor, videos)] == results
+    assert [asdict(result) for result in predict_scores(model, processor, videos)] == results
+    cached = predict_scores(model, processor, videos, cache=FeatureCache(tmp_path, model, processor))
+    for result, of_cache in zip(results, cached, strict=True):
+        assert of_cache.damage == pytest.approx(result["damage"], abs=1e-3)  # features are float16
+    processor.damage_question = None
+    alone = pipeline("video-quality-assessment", model=model, processor=processor)(videos, batch_size=4)
+    assert [result["score"] for result in alone] == [result["score"] for result in results]
+    assert all(result["damage"] is None for result in alone)
+
+
+def test_what_is_written_names_no_damage(clip, monkeypatch):
+    model, processor = damage_pair()
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    monkeypatch.setattr(scorer.processor, "batch_decode", lambda ids, **options: ["50"])
+    assert scorer(clip, readout="generate")["damage"] is None
 
 
 @pytest.mark.parametrize("max_window_seconds", [None, 2])
