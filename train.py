@@ -7,7 +7,7 @@ output folder holds checkpoints to resume from and at last the trained model, fo
 with `--lora_rank` the adapter; the export folder is complete, code included, with adapters merged, and it is what
 `--push_to_hub` uploads. The same command goes on with a run that was stopped, and exports a finished one again; an
 output folder of other data or options is refused. Every option of transformers' TrainingArguments works too. The
-defaults are the paper's: both questions for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6
+defaults are the paper's: a score and a level question for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6
 epochs. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
 """
 
@@ -32,7 +32,7 @@ from transformers import (
 from transformers.integrations import unset_hf_deepspeed_config
 
 from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
-from lmmvqa.datasets_scripts.qa_pairs import TASKS, QaPairs, level_thresholds
+from lmmvqa.datasets_scripts.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_thresholds, question_templates
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa.export import export_checkpoint, push_checkpoint
@@ -69,7 +69,8 @@ class ModelArguments:
 class DataArguments:
     data: list[str] = field(metadata={"help": "Folders of rows {video, mos, dataset, split, group}."})
     tasks: list[str] = field(
-        default_factory=lambda: list(TASKS), metadata={"help": "Questions for each video: score, level or both."}
+        default_factory=lambda: list(PAPER_TASKS),
+        metadata={"help": f"Questions for each video, of {', '.join(TASKS)}; damage where rows say it."},
     )
     template_sizes: list[int] | None = field(
         default=None,
@@ -177,6 +178,8 @@ def train(
         model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
         processor = AutoProcessor.from_pretrained(model_args.model)
         processor.level_answer_thresholds = level_thresholds(rows["train"])
+        if "damage" in data_args.tasks:  # results name damage from here on
+            processor.damage_question = question_templates("damage")[0].question
         # Weights that change are to be calibrated anew, and MOS are on 0-100 here
         processor.score_map, processor.score_std_scale = None, 1.0
         train_only(model, model_args.train_parts)

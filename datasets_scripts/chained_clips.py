@@ -26,13 +26,14 @@ from .label_files import read_csv
 from .reference_clips import probe
 
 
+DAMAGE_COLUMN = {"damage": {name: Value("float32") for name in DAMAGES}}
 COLUMNS = {
     "content": Value("string"),
     "kind": Value("string"),
     "is_real": Value("bool"),
     "version": Value("string"),
     "chain": Value("string"),
-    "damage": {name: Value("float32") for name in DAMAGES},
+    **DAMAGE_COLUMN,
     "vmaf": Value("float64"),
     "width": Value("int32"),
     "height": Value("int32"),

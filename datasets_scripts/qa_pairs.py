@@ -1,4 +1,7 @@
-"""Rated videos to question and answer pairs (section III-B): a score and a level question for each video."""
+"""
+Rated videos to question and answer pairs (section III-B): a score and a level question for each video, and what is wrong
+with it where the builder knows.
+"""
 
 import json
 import math
@@ -13,10 +16,12 @@ import numpy as np
 import torch
 
 from ..processing.feature_cache import FeatureCache
-from ..processing.processing_lmmvqa import LEVELS
+from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS, NO_DAMAGE
 
 
-TASKS = ("score", "level")
+PAPER_TASKS = ("score", "level")
+TASKS = (*PAPER_TASKS, "damage")
+SEEN_STRENGTH = 0.5  # of a damage on 0-5: one below it is none
 
 
 class QuestionTemplate(NamedTuple):
@@ -28,11 +33,11 @@ class QuestionTemplate(NamedTuple):
 
 def question_templates(task: str, sizes: Sequence[int] | None = None) -> list[QuestionTemplate]:
     """
-    Every way to ask for a score or a level: each system prompt with each instruction prompt, followed by each response
+    Every way to ask for a score, a level or what is wrong: each system prompt with each instruction prompt, followed by each response
     restriction (section III-B). The first one is the question of inference.
 
     Args:
-        task: "score" or "level".
+        task: one of `TASKS`.
         sizes: how many system prompts, instructions and restrictions are combined, the first of each; all by default.
 
     Raises:
@@ -68,16 +73,33 @@ def mos_level(mos: float, thresholds: Sequence[float]) -> str:
     return LEVELS[sum(mos >= threshold for threshold in thresholds)]
 
 
+def draw_damage(strengths: dict[str, float], rng: np.random.Generator) -> str:
+    """
+    An answer to the damage question: a kind with probability proportional to its squared strength, "none" where nothing is
+    seen. So what is learned is a distribution over what is seen most.
+
+    Args:
+        strengths: kind of damage to 0-5.
+    """
+    squares = {kind: strength**2 for kind, strength in strengths.items() if strength >= SEEN_STRENGTH}
+    if not squares:
+        return DAMAGE_ANSWERS[NO_DAMAGE]
+    weights = np.array(list(squares.values()))
+    return DAMAGE_ANSWERS[rng.choice(list(squares), p=weights / weights.sum())]
+
+
 @dataclass
 class QaPairs(torch.utils.data.Dataset):
     """
     Rows {video, mos, dataset} as rows {video, position, one_second, system_prompt, question, answer, score}, each video
-    once a task. Questions are drawn by seed; in each epoch anew, the noise, whether one second is seen alone and the
-    position of what is seen where that is not the whole video.
+    once a task, but for "damage": that is asked of rows that have the column, {kind: strength of 0-5}, alone. Questions are
+    drawn by seed; in each epoch anew, the noise, whether one second is seen alone, the position of what is seen where that
+    is not the whole video, and the damage that is the answer (`draw_damage`).
 
     Args:
         rows: rated videos.
-        tasks: "score" and "level" for the paper's multi-task training, "score" alone for "wo/multi-task".
+        tasks: "score" and "level" for the paper's multi-task training, "score" alone for "wo/multi-task", "damage" for
+            what is wrong.
         thresholds: MOS that divide each data set into levels, see `level_thresholds`.
         score_noise: standard deviation (MOS) of what is added to each score, so that the model learns a distribution
             around the MOS and not a single answer.
@@ -88,6 +110,9 @@ class QaPairs(torch.utils.data.Dataset):
             0 is the paper's even draw.
         one_second_share: probability that one second is seen in place of the whole video, for models that shall judge
             shorter videos than they are trained on.
+
+    Raises:
+        ValueError: a task is unknown; or it is "damage", and no row has that column.
     """
 
     rows: list[dict]
@@ -105,10 +130,18 @@ class QaPairs(torch.utils.data.Dataset):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # a loader's workers may outlive an epoch
         self._pairs = []
         for task in self.tasks:
+            if task not in TASKS:
+                raise ValueError(f"got the task {task!r}, expected some of {', '.join(TASKS)}")
+            rows = [row for row in self.rows if task != "damage" or row.get("damage")]
+            if self.rows and not rows:
+                raise ValueError(
+                    "got the task 'damage' and no row with the column damage, expected some of `lmmvqa prepare "
+                    "degraded_contents`; add their folder, or leave the task out"
+                )
             templates = question_templates(task, self.template_sizes)
-            is_inference = rng.random(len(self.rows)) < self.inference_share
-            drawn = np.where(is_inference, 0, rng.integers(len(templates), size=len(self.rows)))
-            self._pairs += [(row, task, templates[index]) for row, index in zip(self.rows, drawn, strict=True)]
+            is_inference = rng.random(len(rows)) < self.inference_share
+            drawn = np.where(is_inference, 0, rng.integers(len(templates), size=len(rows)))
+            self._pairs += [(row, task, templates[index]) for row, index in zip(rows, drawn, strict=True)]
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -126,12 +159,12 @@ class QaPairs(torch.utils.data.Dataset):
             "position": rng.random(),
             "one_second": rng.random() < self.one_second_share,
             **template._asdict(),
-            "answer": self.answer(task, row, noise),
+            "answer": draw_damage(row["damage"], rng) if task == "damage" else self.answer(task, row, noise),
             "score": row["mos"] if task == "score" else math.nan,
         }
 
     def answer(self, task: str, row: dict, noise: float = 0.0) -> str:
-        """The answer text: a whole number from 0 to 100, or a level, which noise does not change."""
+        """The answer text to the paper's questions: a whole number from 0 to 100, or a level, which noise does not change."""
         mos = row["mos"]
         if task == "level":
             return mos_level(mos, self.thresholds[row["dataset"]])

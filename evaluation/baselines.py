@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets_scripts.folder_seal import seal_folder
-from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
+from ..datasets_scripts.qa_pairs import PAPER_TASKS, level_thresholds
 from ..scoring.report import failure_line, finite
 from .classical_baselines import PACKAGES, check_installed, classical_score
 from .prediction_file import checkpoint_digest, predict_to_file, rows_digest
@@ -38,7 +38,7 @@ class BaselineOptions:
     model: str | None = None
     method: str | None = None
     test_splits: bool = False
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = PAPER_TASKS
     max_frames: int = 8
     num_videos: int | None = None
     seed: int = 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets import disable_progress_bars
 
+from ..datasets_scripts.chained_clips import DAMAGE_COLUMN
 from ..datasets_scripts.rated_videos import COLUMNS
 from ..datasets_scripts.rows import save_rows, split_by_group, video_id
 from ..processing.processing_lmmvqa import LmmVqaProcessor
@@ -101,12 +102,13 @@ def train_without_fold(rated: RatedSet, others: list[dict], start: str, folder: 
         return checkpoint
     if not TRAIN_PY.is_file():
         raise ValueError(f"got no {TRAIN_PY}, expected it beside the package; fine-tune from a checkout of LMM-VQA")
+    names = ("video", "mos", "dataset", "group", *DAMAGE_COLUMN)
     rows = [
-        {name: row[name] for name in ("video", "mos", "dataset", "group")} | {"split": "train", "id": video_id(row)}
-        for row in others
+        {name: row[name] for name in names if name in row} | {"split": "train", "id": video_id(row)} for row in others
     ]
+    columns = COLUMNS | (DAMAGE_COLUMN if any("damage" in row for row in rows) else {})
     disable_progress_bars()
-    save_rows(rows, [], rated.dataset, folder / "rows", COLUMNS, rated.mos_range)
+    save_rows(rows, [], rated.dataset, folder / "rows", columns, rated.mos_range)
     exported = folder / "exported"
     command = [sys.executable, TRAIN_PY, "--model", start, "--data", folder / "rows", "--output_dir", folder / "run"]
     command += ["--export_dir", exported, "--save_strategy", "epoch", "--save_total_limit", "1"]

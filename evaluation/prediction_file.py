@@ -34,10 +34,11 @@ def checkpoint_digest(model: str) -> str:
 
 
 def rows_digest(rows: Iterable[dict]) -> str:
-    """Of which videos there are, in which order, with which MOS; not of where they lie."""
+    """Of which videos there are, in which order, with which MOS and damage; not of where they lie."""
     digest = hashlib.sha256()
     for row in rows:
         identity = [row["dataset"], row["split"], row["group"], video_id(row), row["mos"]]
+        identity += [row["damage"]] if row.get("damage") else []
         digest.update(json.dumps(identity).encode() + b"\n")
     return digest.hexdigest()
 

@@ -16,7 +16,7 @@ import torch
 from transformers import AutoProcessor
 
 from ..datasets_scripts.folder_seal import seal_folder
-from ..datasets_scripts.qa_pairs import TASKS, level_thresholds
+from ..datasets_scripts.qa_pairs import PAPER_TASKS, level_thresholds
 from ..processing.feature_cache import FeatureCache
 from ..scoring.scorer import default_checkpoint, load_scorer
 from ..training.training_videos import content_digests, load_training_videos
@@ -61,7 +61,7 @@ class EvaluationOptions:
     data: list[str]
     out: str
     model: str | None = None
-    tasks: Sequence[str] = TASKS
+    tasks: Sequence[str] = PAPER_TASKS
     readout: str = "score"
     batch_size: int = 16
     device: str | None = None

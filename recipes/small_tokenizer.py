@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 
@@ -20,10 +20,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def small_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def small_tokenizer(
+    texts: Iterable[str], vocab_size: int, whole_answers: Iterable[str] = ()
+) -> PreTrainedTokenizerFast:
     """
     Byte-level BPE on the given texts; any text can be written. Up to three digits are one piece, as in Llama-3, and
     every number from 0 to 100 is one token, so that a score needs no decoding step.
+
+    Args:
+        texts: to learn merges from.
+        vocab_size: most tokens, beside `whole_answers`.
+        whole_answers: words, or several, that are to be one token each wherever they stand, as in the question that names
+            them.
 
     Raises:
         ValueError: the vocabulary is too small to hold every number from 0 to 100.
@@ -54,6 +62,7 @@ def small_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
             f"got vocab_size={vocab_size}, which leaves no token for {', '.join(missing)}; expected room for 256 "
             f"bytes, {len(special_tokens)} special tokens and 91 numbers; choose a larger vocabulary"
         )
+    tokenizer.add_tokens([AddedToken(answer, single_word=True, normalized=False) for answer in whole_answers])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<|pad|>",

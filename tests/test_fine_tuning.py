@@ -210,6 +210,8 @@ def test_a_run_that_failed_at_once_may_begin_with_other_options(train, monkeypat
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--train_parts", "head"], "got the part 'head' in train_parts"),
         (["--lora_rank", "2", "--train_parts", "language_model"], "got lora_rank=2 with language_model"),
+        (["--tasks", "score", "damage"], "got the task 'damage' and no row with the column damage, expected"),
+        (["--tasks", "levels"], "got the task 'levels', expected some of score, level, damage"),
     ],
 )
 def test_what_cannot_be_trained_is_one_line_before_any_work(

@@ -1,16 +1,25 @@
 """Questions and answers: how many, which, and that no question contradicts its task."""
 
 import json
+import math
 import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoProcessor, AutoTokenizer
 
-from lmmvqa.datasets_scripts.qa_pairs import TASKS, QaPairs, level_thresholds, question_templates
-from lmmvqa.processing.processing_lmmvqa import LEVELS, SYSTEM_PROMPT
+from lmmvqa.datasets_scripts.qa_pairs import (
+    PAPER_TASKS,
+    TASKS,
+    QaPairs,
+    draw_damage,
+    level_thresholds,
+    question_templates,
+)
+from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS, DAMAGES, LEVELS, SYSTEM_PROMPT
 from lmmvqa.recipes.small_model import TEMPLATE_SIZES, small_model
 from lmmvqa.scoring.scorer import default_checkpoint
 
@@ -42,6 +51,13 @@ def contradictions(task: str, text: str) -> list[str]:
             found.append(f"range: {scales}")
         if not re.search(r"\b(number|score|integer|value)\b", text):
             found.append("no word for a number")
+    elif task == "damage":
+        kinds = re.findall("|".join(DAMAGE_ANSWERS.values()), text)
+        if kinds != list(DAMAGE_ANSWERS.values()):
+            found.append(f"damages: {kinds}")
+        found += [f"scale: {scale}" for scale in scales]
+        found += [f"level: {word}" for word in levels + other if word != "low"]
+        found += [f"number: {word}" for word in re.findall(r"\b(?:number|scores?|integer|rating from)\b", text)]
     else:
         found += [f"scale: {scale}" for scale in scales]
         found += [f"level: {word}" for word in other]
@@ -74,8 +90,8 @@ def test_templates_are_whole_sentences(task):
 
 
 def test_the_tasks_share_no_question():
-    score, level = ({template.question for template in question_templates(task)} for task in TASKS)
-    assert not score & level
+    of_tasks = [{template.question for template in question_templates(task)} for task in TASKS]
+    assert len(set.union(*of_tasks)) == sum(map(len, of_tasks))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +111,11 @@ def test_the_tasks_share_no_question():
         ("level", "How good is it? Answer with one word.", "levels: []"),
         ("level", "Answer poor, fair or good, from 0 to 100.", "scale: 0"),
         ("level", "Give a score: poor, fair or good.", "number: score"),
+        ("damage", "What is wrong? Answer with blur or noise.", "damages: ['blur', 'noise']"),
+        ("damage", "How much noise, from 0 to 5?", "scale: 0"),
+        ("damage", "Is it poor?", "level: poor"),
+        ("damage", "Give a score.", "number: score"),
+        ("damage", "Describe what is wrong.", "explanation: describe"),
     ],
 )
 def test_the_check_finds_contradictions(task, text, reason):
@@ -103,7 +124,7 @@ def test_the_check_finds_contradictions(task, text, reason):
 
 def test_inference_asks_the_first_template(tiny):
     stored = json.loads((Path(default_checkpoint()) / "processor_config.json").read_text())
-    for task, name in zip(TASKS, ("score_question", "level_question"), strict=True):
+    for task, name in zip(PAPER_TASKS, ("score_question", "level_question"), strict=True):
         first = question_templates(task)[0]
         assert first == question_templates(task, TEMPLATE_SIZES)[0]
         assert first.question == getattr(tiny[1], name) == stored[name]
@@ -124,8 +145,9 @@ def test_sizes_that_do_not_exist_are_refused(sizes):
 
 
 def test_the_recipe_of_the_default_still_makes_its_tokenizer():
+    if AutoProcessor.from_pretrained(default_checkpoint()).damage_question is None:
+        pytest.skip("the embedded default was made before the recipe knew the damage question")
     tokenizer = small_model(key_frame_size=64)[1].tokenizer
-    assert len(tokenizer) <= 640
     assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(default_checkpoint()).get_vocab()
 
 
@@ -217,3 +239,65 @@ def test_a_share_of_answers_is_learned_from_one_second():
     assert 70 < sum(drawn) < 130
     pairs.set_epoch(1)
     assert drawn != [pair["one_second"] for pair in pairs]
+
+
+# what is wrong
+
+
+def strengths(**seen) -> dict[str, float]:
+    return dict.fromkeys(DAMAGES, 0.0) | seen
+
+
+DAMAGED = [
+    {"video": "a.mp4", "mos": 50.0, "dataset": "tiny", "damage": strengths(blur=4.0, noise=2.0, freeze=0.49)},
+    {"video": "b.mp4", "mos": 98.0, "dataset": "tiny", "damage": strengths(low_resolution=0.4)},
+    {"video": "c.mp4", "mos": 70.0, "dataset": "tiny", "damage": strengths(low_resolution=0.5)},
+    {"video": "d.jpg", "mos": 70.0, "dataset": "photographs"},
+    {"video": "e.mp4", "mos": 70.0, "dataset": "tiny", "damage": None},
+]
+
+
+def test_damage_is_drawn_by_squared_strength():
+    rng = np.random.default_rng(0)
+    drawn = Counter(draw_damage(DAMAGED[0]["damage"], rng) for _ in range(2000))
+    assert set(drawn) == {"blur", "noise"} and drawn["blur"] / 2000 == pytest.approx(16 / 20, abs=0.03)
+    assert {draw_damage(DAMAGED[1]["damage"], rng) for _ in range(50)} == {"none"}
+    assert {draw_damage(DAMAGED[2]["damage"], rng) for _ in range(50)} == {"low resolution"}
+
+
+def test_rows_without_damage_are_asked_the_other_questions_alone():
+    thresholds = level_thresholds(DAMAGED)
+    of_paper = QaPairs(DAMAGED * 40, PAPER_TASKS, thresholds, score_noise=5.0, seed=3)
+    pairs = QaPairs(DAMAGED * 40, TASKS, thresholds, score_noise=5.0, seed=3)
+    assert len(of_paper) == 2 * 200 and len(pairs) == 2 * 200 + 3 * 40
+    pairs.set_epoch(2), of_paper.set_epoch(2)
+    for index in range(400):  # the paper's questions and answers stay as they were
+        same = zip(pairs[index].items(), of_paper[index].items(), strict=True)
+        assert all(ours == theirs or ours[0] == "score" for ours, theirs in same)
+    damages = [pairs[index] for index in range(400, 520)]
+    assert {pair["video"] for pair in damages} == {"a.mp4", "b.mp4", "c.mp4"}
+    asked = {(pair["system_prompt"], pair["question"]) for pair in damages}
+    assert asked <= set(question_templates("damage")) and len(asked) > 40
+    assert all(math.isnan(pair["score"]) for pair in damages)
+
+
+def test_damage_is_drawn_anew_each_epoch_and_the_same_in_a_resumed_run():
+    def answers(seed, epoch):
+        pairs = QaPairs(DAMAGED[:1] * 100, ("damage",), {}, seed=seed)
+        pairs.set_epoch(epoch)
+        return [pair["answer"] for pair in pairs]
+
+    assert answers(0, 1) == answers(0, 1)
+    assert answers(0, 1) != answers(0, 2) and answers(0, 1) != answers(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("damage", "got the task 'damage' and no row with the column damage, expected some of `lmmvqa prepare"),
+        ("damages", "got the task 'damages', expected some of score, level, damage"),
+    ],
+)
+def test_tasks_that_cannot_be_asked_are_refused(task, message):
+    with pytest.raises(ValueError, match=message):
+        QaPairs(DAMAGED[3:], ("score", task), {})

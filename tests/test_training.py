@@ -12,10 +12,14 @@ from conftest import TRAIN_PY, moved, run, tiny_pair, write_clip
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from lmmvqa.datasets_scripts.qa_pairs import QaPairs
+from lmmvqa.datasets_scripts.chained_clips import DAMAGE_COLUMN
+from lmmvqa.datasets_scripts.qa_pairs import QaPairs, question_templates
+from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
+from lmmvqa.processing.processing_lmmvqa import DAMAGES
+from lmmvqa.scoring.scorer import load_scorer
 
 
 # train.py
@@ -49,6 +53,27 @@ def test_what_is_trained_further_is_not_calibrated_any_more(train, monkeypatch, 
     run(train, monkeypatch, arguments, "--model", tmp_path / "calibrated")
     trained = AutoProcessor.from_pretrained(tmp_path / "mine")
     assert (trained.score_map, trained.score_std_scale) == (None, 1)
+
+
+def test_a_model_that_learned_what_is_wrong_says_it(train, monkeypatch, arguments, rows, tmp_path):
+    of_damage = [dict(row) for split in load_rows(rows).values() for row in split]
+    for index, row in enumerate(of_damage):
+        row["damage"] = dict.fromkeys(DAMAGES, 0.0) | {"blur": float(index % 5)}
+    save_rows(of_damage, [], "tiny", tmp_path / "damaged", DAMAGE_COLUMN)
+    data = ["--data", rows, tmp_path / "damaged"]
+    run(train, monkeypatch, arguments, *data, "--tasks", "score", "level", "damage")
+    processor = AutoProcessor.from_pretrained(tmp_path / "mine")
+    assert processor.damage_question == question_templates("damage")[0].question
+    assert "what is wrong" in (tmp_path / "mine" / "README.md").read_text()
+    result = load_scorer(str(tmp_path / "mine"), "cpu")(str(rows / "0.mp4"))
+    assert sum(result["damage"].values()) == pytest.approx(1)
+    # Rows of another damage are other rows
+    of_damage[0]["damage"]["blur"] = 5.0
+    save_rows(of_damage, [], "tiny", tmp_path / "damaged", DAMAGE_COLUMN)
+    with pytest.raises(SystemExit):
+        run(train, monkeypatch, arguments, *data, "--tasks", "score", "level", "damage")
+    run(train, monkeypatch, [*arguments, "--output_dir", tmp_path / "other", "--export_dir", tmp_path / "paper"])
+    assert AutoProcessor.from_pretrained(tmp_path / "paper").damage_question is None
 
 
 def test_push_to_hub_uploads_the_complete_export(train, monkeypatch, arguments, tmp_path):
