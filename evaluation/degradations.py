@@ -9,6 +9,9 @@ import numpy as np
 from ..datasets_scripts import chained_clips
 from ..datasets_scripts.chained_clips import UNTOUCHED
 from ..datasets_scripts.degraded_clips import COLUMNS, UNSEEN
+from ..datasets_scripts.qa_pairs import SEEN_STRENGTH
+from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, NO_DAMAGE
+from ..scoring.report import named_damages
 from .metrics import agreement, bootstrap_intervals, correlations, coverage
 
 
@@ -22,6 +25,8 @@ SHOWN = {
 }
 WELL_ORDERED = 0.8  # SRCC within a content
 DRAWN = ("ladder", "alone", "chain")  # first words of versions that a seed drew
+ALL = "all clips"
+STRONG = 2.0  # of a damage, 0-5: one that must be named
 RISE = 2.0  # points by which a stronger compression may score higher
 
 
@@ -84,7 +89,7 @@ def within(part_of: Callable[[dict], str], rows: list[dict]) -> dict[str, int | 
             values.append(correlations(*zip(*pairs, strict=True))["srcc"])
         except ValueError:  # fewer than three clips, or the same score or label for all
             continue
-    return {"n": len(values), "srcc": float(np.mean(values)) if values else None}
+    return {"n": len(values), "srcc": _mean(values)}
 
 
 def untouched_above(rows: list[dict]) -> dict[str, dict[str, int | float | None]]:
@@ -116,7 +121,8 @@ def content_figures(predictions: list[dict], samples: int = 1000, seed: int = 0)
 
     Returns:
         `contents`, {part: what `of_contents` returns} of real clips, pans, screens, renders and games, and of each kind
-        of real content; `untouched_above` of real clips, see `versions_below`; and `ladders`, see `ladder_rises`.
+        of real content; `untouched_above` of real clips, see `versions_below`; `ladders`, see `ladder_rises`; and, where the
+        model says what is wrong, `damage` of real clips and of all, see `damages_named`.
     """
     scored = [prediction for prediction in predictions if prediction["score"] is not None]
     parts = defaultdict(list)
@@ -124,11 +130,53 @@ def content_figures(predictions: list[dict], samples: int = 1000, seed: int = 0)
         parts[part_shown(row)].append(row)
     for row in parts[REAL]:
         parts[f"{REAL}: {row['kind']}"].append(row)
-    return {
+    of_damage = [row for row in scored if row.get("damage_answer") is not None]
+    figures = {
         "contents": {part: of_contents(rows, samples, seed) for part, rows in sorted(parts.items()) if rows},
         "untouched_above": versions_below(parts[REAL]),
         "ladders": ladder_rises(scored),
     }
+    if of_damage:
+        real = [row for row in of_damage if row["is_real"]]
+        figures["damage"] = {REAL: damages_named(real), ALL: damages_named(of_damage)}
+    return figures
+
+
+def damages_named(rows: list[dict]) -> dict:
+    """
+    How well a model says what is wrong, on clips whose strongest damage has a strength of 2 or more, or with no damage of
+    .5: mild ones are left out. True is each kind of 2 or more, else "none"; named is the most probable kind, and each
+    other of a probability of .25 or more.
+
+    Args:
+        rows: with `damage`, {kind: strength}, and `damage_answer`, {kind: probability}.
+
+    Returns:
+        `n` clips; `kinds`, {kind: {`n` clips that have it, `recall`, `named` clips, `precision`}}; and `macro_recall`, the mean
+        over the kinds that some clip has. None where there is no clip to say it of.
+    """
+    pairs = []
+    for row in rows:
+        strongest = max(row["damage"].values())
+        if strongest >= STRONG:
+            true = {kind for kind, strength in row["damage"].items() if strength >= STRONG}
+        elif strongest < SEEN_STRENGTH:
+            true = {NO_DAMAGE}
+        else:
+            continue
+        answer = row["damage_answer"]
+        pairs.append((true, {max(answer, key=answer.__getitem__), *named_damages(answer)}))
+    kinds = {}
+    for kind in DAMAGE_ANSWERS:
+        recalled = [kind in named for true, named in pairs if kind in true]
+        right = [kind in true for true, named in pairs if kind in named]
+        kinds[kind] = {"n": len(recalled), "recall": _mean(recalled), "named": len(right), "precision": _mean(right)}
+    recalls = [of_kind["recall"] for of_kind in kinds.values() if of_kind["n"]]
+    return {"n": len(pairs), "kinds": kinds, "macro_recall": _mean(recalls)}
+
+
+def _mean(values: list) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def part_shown(row: dict) -> str:
@@ -159,7 +207,7 @@ def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
         inside[group].append(value)
     of_all = [value for values in inside.values() for value in values]
     figures |= {
-        "within": float(np.mean(of_all)) if of_all else None,
+        "within": _mean(of_all),
         "share_well_ordered": float(np.mean(np.array(of_all) > WELL_ORDERED)) if of_all else None,
         "lowest": min(of_all, default=None),
     }
@@ -233,7 +281,7 @@ def _shares(orders: dict[str, list[bool]], unchanged: dict[str, int]) -> dict[st
     return {
         kind: {
             "n": len(orders[kind]),
-            "share": float(np.mean(orders[kind])) if orders[kind] else None,
+            "share": _mean(orders[kind]),
             "unchanged": unchanged[kind],
         }
         for kind in sorted({*orders, *unchanged})

@@ -22,7 +22,7 @@ from ..processing.video_reading_lmmvqa import VideoFacts
 from ..scoring.report import FACT_KEYS, failure_line, finite
 
 
-PREDICTION_KEYS = ("score", "score_std", "answer", "level_answer", *FACT_KEYS, "error")
+PREDICTION_KEYS = ("score", "score_std", "answer", "damage_answer", "level_answer", *FACT_KEYS, "error")
 
 
 @torch.no_grad()
@@ -101,7 +101,7 @@ def predict_batch(
 
     Returns:
         A dict of `PREDICTION_KEYS` for each video: `score` and `score_std`, None where the answer was generated;
-        `answer`, see `QualityResult`; `level_answer`; what was seen of the video, see `VideoFacts`; and `error`, one
+        `answer`, and `damage_answer`, the `damage` there, see `QualityResult`; `level_answer`; what was seen of the video, see `VideoFacts`; and `error`, one
         line, where the video, whatever it raised, has not all answers: then what is missing is None.
     """
     results = [dict.fromkeys(PREDICTION_KEYS) for _ in videos]
@@ -120,7 +120,7 @@ def predict_batch(
             readable,
             encoded,
             partial(scorer.forward, readout=readout),
-            lambda output: finite(scorer.postprocess([output])),
+            lambda output: _named_as_an_answer(finite(scorer.postprocess([output]))),
         )
     if "level" in tasks and readout == "score":
 
@@ -174,6 +174,11 @@ def _ask(
             _add_error(result, failure)
         else:
             result |= {name: value for name, value in answer.items() if name in result}
+
+
+def _named_as_an_answer(result: dict) -> dict:
+    """With `damage` under another name, since in rows that is what is true of a clip."""
+    return {"damage_answer": result["damage"], **result}
 
 
 def _level_of_windows(processor: LmmVqaProcessor, windows: list[VideoWindow], answers: list[str]) -> str:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from importlib.resources import files
 
-from ..processing.processing_lmmvqa import LEVELS
+from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS
 
 
 def published_results() -> dict:
@@ -147,6 +147,8 @@ def _content_tables(metrics: dict) -> list[str]:
                 "Medium: one step at strength 3 of 5. Unchanged, not counted in n: clips whose label lies less than a "
                 "point below that of the untouched clip.\n",
             ]
+        if "damage" in figures:
+            parts += _damage_table(figures["damage"])
         if figures["ladders"]["steps"]:
             ladders = figures["ladders"]
             parts.append(
@@ -154,6 +156,25 @@ def _content_tables(metrics: dict) -> list[str]:
                 f"points; the largest step is {ladders['largest']:+.1f}.\n"
             )
     return parts
+
+
+def _damage_table(of_parts: dict[str, dict]) -> list[str]:
+    columns = ("n", "recall", "named", "precision")
+    lines = [
+        [kind.replace("_", " "), *(cell for of in of_parts.values() for cell in _damage_cells(of["kinds"][kind]))]
+        for kind in DAMAGE_ANSWERS
+    ]
+    means = [cell for of in of_parts.values() for cell in (str(of["n"]), _percent(of["macro_recall"]), "", "")]
+    return [
+        _table(["damage", *(f"{part}: {name}" for part in of_parts for name in columns)], [*lines, ["mean", *means]]),
+        "Clips with a damage of strength 2 of 5 or more, or with none of .5; milder ones are left out. Named: the most "
+        "probable kind, and each other of a probability of .25 or more. Recall: of the n clips that have it. Precision: of "
+        "those where it was named. Mean: of all recalls.\n",
+    ]
+
+
+def _damage_cells(of_kind: dict) -> list[str]:
+    return [str(of_kind["n"]), _percent(of_kind["recall"]), str(of_kind["named"]), _percent(of_kind["precision"])]
 
 
 def _fold_cells(figures: dict) -> list[str]:

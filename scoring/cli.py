@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from .report import Table, csv_file, json_line, printable
+from .report import OUTSIDE_NOTE, Table, csv_file, json_line, printable
 from .video_files import find_videos, is_media_name, refuse_to_overwrite
 
 
@@ -441,16 +441,19 @@ def _score(arguments: argparse.Namespace) -> int:
     video_processor.limits = replace(video_processor.limits, **given)
     with contextlib.ExitStack() as stack:
         write_csv = stack.enter_context(csv_file(arguments.csv)) if arguments.csv else None
-        table = Table(found.videos)
+        table = Table(found.videos, scorer.processor.damage_question is not None and arguments.readout == "score")
         if not arguments.json:
             _print(table.header)
         rows = score_videos(scorer, found.videos, arguments.readout)
-        num_errors = 0
+        num_errors = num_outside = 0
         for row in tqdm(rows, total=len(found.videos), unit="video", delay=3, disable=not sys.stderr.isatty()):
             _print(json_line(row) if arguments.json else table.line(row))
             if write_csv:
                 write_csv(row)
             num_errors += row["error"] is not None
+            num_outside += bool(row["outside"])
+        if num_outside and not arguments.json:
+            _warn(OUTSIDE_NOTE)
     return 1 if num_errors else 0
 
 

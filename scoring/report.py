@@ -12,9 +12,16 @@ from collections.abc import Callable, Iterator
 # What was seen of a video, see `VideoFacts`
 FACT_KEYS = ("duration", "expected_duration", "frames", "damaged_frames", "width", "height", "fps", "hdr")
 ROW_KEYS = (
-    *("video", "score", "score_std", "level", "level_probabilities", "answer"),
+    *("video", "score", "score_std", "level", "level_probabilities", "answer", "damage"),
     *FACT_KEYS,
-    *("error", "seconds"),
+    *("outside", "error", "seconds"),
+)
+
+# Probability from which a kind of damage is named, and how many the table names
+NAMED_PROBABILITY, MAX_NAMED = 0.25, 2
+OUTSIDE_NOTE = (
+    "outside: no model here was trained on HDR (hdr), a shorter side above 1080 pixels (resolution) or more than 60 "
+    "frames a second (frame_rate); such a score is a guess"
 )
 
 # Seconds: what whole files lack of what they announce, as the last frame's, is less
@@ -61,13 +68,25 @@ def finite(result: dict) -> dict:
     return result
 
 
-class Table:
-    """Lines of equal columns: video, score ± standard deviation, level, how much was decoded where that is not all, and
-    the number of windows if there are several; or the error of a video without score."""
+def named_damages(probabilities: dict[str, float]) -> list[str]:
+    """The kinds that are probable enough to be named, "none" among them, the most probable first."""
+    ordered = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
+    return [kind for kind in ordered if probabilities[kind] >= NAMED_PROBABILITY]
 
-    def __init__(self, videos: list[str]):
+
+class Table:
+    """Lines of equal columns: video, score ± standard deviation, level, what is wrong where the model says it, how much was
+    decoded where that is not all, what no model was trained on, and the number of windows if there are several; or the
+    error of a video without score.
+
+    Args:
+        videos: whose lines there will be.
+        with_damage: whether the model says what is wrong.
+    """
+
+    def __init__(self, videos: list[str], with_damage: bool = False):
         self._width = max(len(printable(video)) for video in [*videos, "video"])
-        self.header = f"{'video':<{self._width}}  {'score':<12}  level"
+        self.header = f"{'video':<{self._width}}  {'score':<12}  level{'  damage' if with_damage else ''}"
 
     def line(self, row: dict) -> str:
         video = f"{printable(row['video']):<{self._width}}"
@@ -75,8 +94,15 @@ class Table:
             return f"{video}  error: {printable(row['error'])}"
         std = "" if row["score_std"] is None else f" ± {row['score_std']:.1f}"
         score = f"{row['score']:5.1f}{std}"
+        level = row["level"] if row["damage"] is None else f"{row['level']:<5}  {_damage_words(row['damage'])}"
+        outside = f"  (outside: {', '.join(row['outside'])})" if row["outside"] else ""
         windows = f"  ({len(row['windows'])} windows)" if "windows" in row else ""
-        return f"{video}  {score:<12}  {row['level']}{_decoded_in_part(row)}{windows}"
+        return f"{video}  {score:<12}  {level}{_decoded_in_part(row)}{outside}{windows}"
+
+
+def _damage_words(probabilities: dict[str, float]) -> str:
+    kinds = [kind for kind in named_damages(probabilities) if kind != "none"]
+    return ", ".join(kind.replace("_", " ") for kind in kinds[:MAX_NAMED]) or "-"
 
 
 def _decoded_in_part(row: dict) -> str:
@@ -106,7 +132,7 @@ def csv_file(path: str) -> Iterator[Callable[[dict], None]]:
     """
     Opens a new CSV file of `ROW_KEYS`, or a pipe or device, and gives the function that adds a row, on disk at once.
 
-    `level_probabilities` is JSON in its cell, and None is an empty cell. Texts are `printable`, so that a row is a line,
+    Dictionaries and lists, such as `level_probabilities`, are JSON in their cells, and None is an empty cell. Texts are `printable`, so that a row is a line,
     and one with which a spreadsheet would begin a formula has an apostrophe before it. A long video's windows stand in
     JSON rows only.
 
@@ -130,8 +156,8 @@ def csv_file(path: str) -> Iterator[Callable[[dict], None]]:
         raise OSError(f"got the output {path}, expected a file to write to: {error.strerror}") from error
 
 
-def _cell(value: str | float | dict | None) -> str | float | None:
-    if isinstance(value, dict):
+def _cell(value: str | float | dict | list | None) -> str | float | None:
+    if isinstance(value, (dict, list)):
         return json.dumps(value)
     if not isinstance(value, str):
         return value

@@ -4,6 +4,7 @@ import pytest
 
 from lmmvqa.evaluation.degradations import (
     content_figures,
+    damages_named,
     degradation_figures,
     is_content_set,
     is_degraded_set,
@@ -14,6 +15,7 @@ from lmmvqa.evaluation.degradations import (
 )
 from lmmvqa.evaluation.results import described, figures_of
 from lmmvqa.evaluation.tables import checkpoint_tables
+from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS, DAMAGES
 
 
 def row(reference: str, distortion: str, strength: int, mos: float, score: float | None) -> dict:
@@ -145,6 +147,55 @@ def test_ladders_count_steps_that_rise():
 
     rows = [*ladder("street", [90.0, 91.0, 80.0]), *ladder("street", [50.0, 57.5, 40.0], width=320, height=180)]
     assert content_figures(rows, samples=50)["ladders"] == {"ladders": 2, "steps": 4, "rises": 1, "largest": 7.5}
+
+
+def damaged(strengths: dict[str, float], probabilities: dict[str, float] | None, **facts) -> dict:
+    answer = probabilities and dict.fromkeys(DAMAGE_ANSWERS, 0.0) | probabilities
+    of_row = chained("street", "chain 0", 50.0, 60.0, damage=dict.fromkeys(DAMAGES, 0.0) | strengths, **facts)
+    return of_row | {"damage_answer": answer}
+
+
+DAMAGED_ROWS = [
+    damaged({"blur": 4.0, "noise": 1.9}, {"blur": 0.6, "noise": 0.4}),
+    damaged({"blur": 2.0, "noise": 3.0}, {"none": 0.6, "noise": 0.25, "blur": 0.15}),
+    damaged({"blur": 1.9, "noise": 0.5}, {"shake": 1.0}),  # mild
+    damaged({"blur": 0.49}, {"none": 0.2, "noise": 0.1}, is_real=False, kind="game"),  # named though improbable
+    damaged({"freeze": 5.0}, {"freeze": 1.0}, is_real=False, kind="game"),
+]
+
+
+def test_recall_and_precision_of_what_is_named():
+    figures = damages_named(DAMAGED_ROWS)
+    kinds = figures["kinds"]
+    assert list(kinds) == list(DAMAGE_ANSWERS) and figures["n"] == 4
+    assert kinds["blur"] == {"n": 2, "recall": 0.5, "named": 1, "precision": 1.0}
+    assert kinds["noise"] == {"n": 1, "recall": 1.0, "named": 2, "precision": 0.5}
+    assert kinds["none"] == {"n": 1, "recall": 1.0, "named": 2, "precision": 0.5}
+    assert kinds["freeze"] == {"n": 1, "recall": 1.0, "named": 1, "precision": 1.0}
+    assert kinds["shake"] == {"n": 0, "recall": None, "named": 0, "precision": None}
+    assert figures["macro_recall"] == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+    assert damages_named([])["macro_recall"] is None
+
+
+def test_damage_has_figures_where_the_model_was_asked():
+    figures = content_figures([*DAMAGED_ROWS, *CONTENT_ROWS], samples=50)["damage"]
+    assert {part: of_part["n"] for part, of_part in figures.items()} == {"real clips": 2, "all clips": 4}
+    assert "damage" not in content_figures(CONTENT_ROWS, samples=50)
+
+
+def test_the_table_tells_how_well_damage_is_named():
+    facts = {"split": "test", "id": "0"}
+    predictions = [
+        described(facts | of_row, (0, 100), (40, 60))
+        | {name: of_row[name] for name in ("score", "score_std", "damage_answer")}
+        for of_row in DAMAGED_ROWS
+    ]
+    of_set = {"dataset": "degraded_contents", "part": "test", "protocol": "in_sample", "left_out": 0}
+    head = {"model": "m", "readout": "score", "versions": {}, "notes": []}
+    table = checkpoint_tables(head | {"sets": [of_set | figures_of(predictions, ["score"])]})
+    assert "| blur | 2 | 50 % | 1 | 100 % | 2 | 50 % | 1 | 100 % |" in table
+    assert "| low resolution | 0 |  | 0 |  | 0 |  | 0 |  |" in table
+    assert "| mean | 2 | 75 % |  |  | 4 | 88 % |  |  |" in table
 
 
 def test_the_table_has_a_line_for_each_kind_of_content():

@@ -10,6 +10,7 @@ import torch
 from conftest import tiny_pair, write_clip
 from transformers import pipeline
 
+from lmmvqa.datasets_scripts import chained_clips
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import REPORT_FILE, load_rows, save_rows
 from lmmvqa.evaluation import cross_validation, prediction_file, protocols
@@ -21,6 +22,7 @@ from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
 from lmmvqa.evaluation.tables import checkpoint_tables
 from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 from lmmvqa.processing.feature_cache import video_digest
+from lmmvqa.processing.processing_lmmvqa import DAMAGES
 from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.scorer import load_scorer
 from lmmvqa.training.training_videos import TrainingVideo, TrainingVideos, load_training_videos, save_training_videos
@@ -116,6 +118,28 @@ def test_scores_are_those_of_scoring(checkpoint, konvid, evaluated):
     scorer = load_scorer(str(checkpoint), "cpu")
     for prediction in results(evaluated)[1][:2]:
         assert prediction["score"] == pytest.approx(scorer(str(konvid / f"{prediction['id']}.mp4"))["score"], abs=1e-3)
+
+
+def test_predictions_say_what_is_wrong_beside_what_is_true(tmp_path):
+    model, processor = tiny_pair()
+    processor.damage_question = "What is wrong?"
+    save_checkpoint(model, processor, tmp_path / "model", torch.float32)
+    rows = [dict(row) for row in load_rows(make_rows(tmp_path / "made", 4))["test"]]
+    for index, row in enumerate(rows):
+        row |= {"content": row["group"], "kind": "people", "is_real": True, "version": f"chain {index}", "chain": "[]"}
+        row |= {"damage": dict.fromkeys(DAMAGES, 0.0) | {"blur": 4.0}, "vmaf": 50.0}
+        row |= {"width": 96, "height": 64, "fps": 6.0}
+    save_rows(rows, [], "konvid_1k", tmp_path / "rows", chained_clips.COLUMNS)
+    assert evaluate(tmp_path / "model", tmp_path / "rows", tmp_path / "out") == 0
+    metrics, predictions = results(tmp_path / "out")
+    for prediction in predictions:
+        assert prediction["damage"]["blur"] == 4.0 and "none" not in prediction["damage"]
+        assert sum(prediction["damage_answer"].values()) == pytest.approx(1)
+        expected = load_scorer(str(tmp_path / "model"), "cpu")(prediction["video"])["damage"]
+        assert prediction["damage_answer"] == pytest.approx(expected, abs=1e-4)
+    figures = metrics["sets"][0]["contents"]["damage"]
+    assert figures["real clips"] == figures["all clips"] and figures["all clips"]["n"] == 4
+    assert "| mean | 4 |" in (tmp_path / "out" / "table.md").read_text()
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.7])
@@ -439,6 +463,20 @@ def test_cross_validation_trains_on_the_other_folds(checkpoint, tmp_path, traini
     assert evaluate(checkpoint, rows, out, *arguments) == 1
     assert len(trainings) == 3
     assert (out / "table.md").read_text() == table
+
+
+def test_damage_is_trained_on_in_folds_too(checkpoint, tmp_path, trainings):
+    rows = [dict(row) for row in load_rows(make_rows(tmp_path / "made", 4))["test"]]
+    for row in rows:
+        row["damage"] = dict.fromkeys(DAMAGES, 0.0) | {"noise": 3.0}
+    save_rows(rows, [], "konvid_1k", tmp_path / "rows", chained_clips.DAMAGE_COLUMN)
+    options = ["--protocol", "fine_tuning", "--folds", 2, "--keep_checkpoints"]
+    options += ["--train_options", "--max_steps", "1", "--tasks", "score", "damage"]
+    assert evaluate(checkpoint, tmp_path / "rows", tmp_path / "out", *options) == 0
+    assert len(trainings) == 2
+    for path in (tmp_path / "out" / "konvid_1k").glob("fold_*/predictions.jsonl"):
+        for prediction in map(json.loads, path.read_text().splitlines()):
+            assert sum(prediction["damage_answer"].values()) == pytest.approx(1)
 
 
 def test_equal_files_in_two_folds_are_refused(checkpoint, tmp_path, trainings, capsys):

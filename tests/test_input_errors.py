@@ -15,6 +15,7 @@ from conftest import write_clip
 from PIL import Image
 
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
+from lmmvqa.processing.processing_lmmvqa import outside_training
 from lmmvqa.processing.video_reading_lmmvqa import DEFAULT_LIMITS, ReadingLimits, VideoFacts
 from lmmvqa.scoring.report import failure_line, finite
 
@@ -37,7 +38,13 @@ ERRORS = [cells[0] for cells in table("| `Could not read FILE:` | means |")]
 
 def test_every_fact_is_named():
     named = [name for cells in table("| field | is |") for name in re.findall(r"`(\w+)`", cells[0])]
-    assert sorted(named) == sorted(field.name for field in fields(VideoFacts))
+    assert sorted(named) == sorted([*(field.name for field in fields(VideoFacts)), "outside"])
+
+
+def test_what_is_outside_is_what_the_table_lists():
+    (remark,) = (cells[1] for cells in table("| field | is |") if cells[0] == "`outside`")
+    everything = VideoFacts(width=3840, height=2160, fps=120.0, hdr="pq")
+    assert re.findall(r"`(\w+)`", remark) == outside_training(everything)
 
 
 def test_every_limit_has_the_default_that_it_says():

@@ -110,6 +110,37 @@ def test_the_table_says_where_a_part_was_decoded(facts, hint):
     assert Table(["a.mp4"]).line(row("a.mp4", **facts)).endswith(f"good{hint}")
 
 
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ({"blur": 0.2, "noise": 0.5, "none": 0.3}, "noise"),
+        ({"blur": 0.25, "low_resolution": 0.65, "none": 0.1}, "low resolution, blur"),
+        ({"blur": 0.3, "noise": 0.34, "freeze": 0.36}, "freeze, noise"),
+        ({"blur": 0.2, "noise": 0.1, "none": 0.7}, "-"),
+        ({"blur": 0.2, "noise": 0.2, "freeze": 0.2, "shake": 0.2, "none": 0.2}, "-"),
+    ],
+)
+def test_the_table_names_what_is_wrong(damage, words):
+    table = Table(["a.mp4"], with_damage=True)
+    line = table.line(row("a.mp4", level="fair", damage=damage, windows=[{}, {}]))
+    assert line[table.header.index("damage") :] == f"{words}  (2 windows)"
+    assert "damage" not in Table(["a.mp4"]).header
+
+
+def test_damage_and_what_is_outside_are_in_every_form_of_a_row(tmp_path):
+    seen = {"damage": {"blur": 0.75, "none": 0.25}, "outside": ["hdr", "frame_rate"]}
+    with csv_file(str(tmp_path / "rows.csv")) as write:
+        for values in (seen, {"outside": []}, {}):
+            write(row("a.mp4", **values))
+    first, second, third = read_csv(tmp_path / "rows.csv")
+    assert {name: json.loads(first[name]) for name in seen} == seen
+    assert (second["damage"], second["outside"], third["outside"]) == ("", "[]", "")
+    assert {name: json.loads(json_line(row("a.mp4", **seen)))[name] for name in seen} == seen
+    table = Table(["a.mp4"])
+    assert table.line(row("a.mp4", outside=["hdr", "frame_rate"])).endswith("good  (outside: hdr, frame_rate)")
+    assert table.line(row("a.mp4", outside=[])).endswith("good")
+
+
 def test_facts_are_columns(tmp_path):
     assert tuple(field.name for field in dataclasses.fields(VideoFacts)) == FACT_KEYS
     facts = dict(zip(FACT_KEYS, [1.0, 2.0, 25, 1, 96, 64, 25.0, "pq"], strict=True))

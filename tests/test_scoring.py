@@ -19,16 +19,18 @@ from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from lmmvqa.processing import FrameSettings, decode_video
+from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS
 from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits
 from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck
 from lmmvqa.scoring.cli import READING_LIMITS, main
-from lmmvqa.scoring.report import FACT_KEYS
+from lmmvqa.scoring.report import FACT_KEYS, OUTSIDE_NOTE
 from lmmvqa.scoring.scorer import load_scorer, quantization_config, score_videos
 
 
-RESULT_KEYS = ["score", "score_std", "level", "level_probabilities", "answer"]
-KEYS = ["video", *RESULT_KEYS, *FACT_KEYS, "error", "seconds"]
+RESULT_KEYS = ["score", "score_std", "level", "level_probabilities", "answer", "damage"]
+KEYS = ["video", *RESULT_KEYS, *FACT_KEYS, "outside", "error", "seconds"]
+UNSEEN_KEYS = [*RESULT_KEYS, *FACT_KEYS, "outside"]  # of a video that cannot be scored
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_a_failing_file_is_an_error_row_and_the_others_are_scored(capsys, model,
         assert list(row) == KEYS
         assert row["video"] in row["error"]
         assert "\n" not in row["error"]
-        assert [row[key] for key in (*RESULT_KEYS, *FACT_KEYS)] == [None] * 13
+        assert [row[key] for key in UNSEEN_KEYS] == [None] * len(UNSEEN_KEYS)
 
     with open(csv_path, newline="", encoding="utf-8") as file:
         csv_rows = list(csv.DictReader(file))
@@ -114,7 +116,8 @@ class StubScorer:
 
     def __init__(self, **failures):
         self.failures = failures
-        self.processor = SimpleNamespace(video_processor=SimpleNamespace(limits=ReadingLimits()))
+        video_processor = SimpleNamespace(limits=ReadingLimits())
+        self.processor = SimpleNamespace(video_processor=video_processor, damage_question=None)
 
     def __call__(self, video, readout):
         result = self.failures.get(Path(video).stem, RESULT | FACTS)
@@ -150,7 +153,7 @@ def test_whatever_a_video_raises_is_its_row_and_the_batch_goes_on(capsys, stub, 
     status, (before, failed, after) = score_json(capsys, "a.mp4", "b.mp4", "c.mp4")
     assert status == 1
     assert failed["error"].startswith(error) and "\n" not in failed["error"]
-    assert list(failed) == KEYS and [failed[key] for key in (*RESULT_KEYS, *FACT_KEYS)] == [None] * 13
+    assert list(failed) == KEYS and [failed[key] for key in UNSEEN_KEYS] == [None] * len(UNSEEN_KEYS)
     for row in (before, after):
         assert row["error"] is None and {**row, **RESULT, **FACTS} == row
 
@@ -181,6 +184,32 @@ def test_what_was_seen_is_in_every_form_of_a_row(capsys, stub, tmp_path):
     assert {name: csv_row[name] for name in FACTS} == {
         name: "" if value is None else str(value) for name, value in FACTS.items()
     }
+
+
+def test_what_no_model_was_trained_on_is_explained_once(capsys, stub):
+    stub.failures = {name: RESULT | FACTS | {"outside": ["hdr"]} for name in ("b", "c")}
+    assert main(["score", "a.mp4", "b.mp4", "c.mp4"]) == 0
+    captured = capsys.readouterr()
+    assert [line.endswith("(outside: hdr)") for line in captured.out.splitlines()] == [False, False, True, True]
+    assert captured.err == f"{OUTSIDE_NOTE}\n"
+    assert main(["score", "--json", "b.mp4"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["outside"] == ["hdr"] and captured.err == ""
+
+
+def test_what_is_wrong_is_scored_from_the_command_line(capsys, clips, tmp_path):
+    model, processor = tiny_pair()
+    processor.damage_question = "What is wrong?"
+    for part in (model, processor):
+        part.save_pretrained(tmp_path)
+    command = ["score", "--model", str(tmp_path), "--device", "cpu", clips[0]]
+    assert main([*command, "--json", "--csv", str(tmp_path / "rows.csv")]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert list(row["damage"]) == list(DAMAGE_ANSWERS) and sum(row["damage"].values()) == pytest.approx(1)
+    (csv_row,) = csv.DictReader((tmp_path / "rows.csv").open(newline="", encoding="utf-8"))
+    assert json.loads(csv_row["damage"]) == row["damage"]
+    assert main(command) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("level  damage")
 
 
 def test_a_second_run_keeps_the_results_of_the_first(capsys, stub, tmp_path):
