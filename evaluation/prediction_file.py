@@ -47,7 +47,8 @@ def predict_to_file(
     path: Path, rows: list[dict], predict: Callable[[list[str]], list[dict]], batch_size: int
 ) -> list[dict]:
     """
-    Appends a line {**row, **prediction} for each row that has none yet, and returns all of them.
+    Appends a line of a row and its prediction for each row that has none yet, and returns all of them. What is not known
+    of a video, None, leaves the row's own column, such as its width, as it is.
 
     Args:
         path: JSON lines; its lines are those of the first rows, the last one may be cut.
@@ -63,7 +64,8 @@ def predict_to_file(
                 continue
             predictions = predict([row["video"] for row in batch])
             for row, prediction in list(zip(batch, predictions, strict=True))[done:]:
-                lines.append({**row, **prediction})
+                unknown = {name for name, value in prediction.items() if value is None} & row.keys()
+                lines.append(row | {name: value for name, value in prediction.items() if name not in unknown})
                 file.write(json.dumps(lines[-1], allow_nan=False) + "\n")
                 file.flush()
     return lines
