@@ -27,7 +27,8 @@ WELL_ORDERED = 0.8  # SRCC within a content
 DRAWN = ("ladder", "alone", "chain")  # first words of versions that a seed drew
 ALL = "all clips"
 STRONG = 2.0  # of a damage, 0-5: one that must be named
-RISE = 2.0  # points by which a stronger compression may score higher
+RISE = 0.02  # of the scale, by which a stronger compression may score higher
+SCALE = 100.0  # points
 
 
 def is_degraded_set(rows: list[dict]) -> bool:
@@ -113,16 +114,17 @@ def untouched_above(rows: list[dict]) -> dict[str, dict[str, int | float | None]
     return _shares(orders, unchanged)
 
 
-def content_figures(predictions: list[dict], samples: int = 1000, seed: int = 0) -> dict:
+def content_figures(predictions: list[dict], own_scale: bool = False, samples: int = 1000, seed: int = 0) -> dict:
     """
     Args:
         predictions: rows of `lmmvqa prepare degraded_contents` or `ladders` with `score`, None where a clip has none.
+        own_scale: the scores' scale is their range here, not 0-100.
         samples: resamples of the intervals, drawn by `seed`.
 
     Returns:
-        `contents`, {part: what `of_contents` returns} of real clips, pans, screens, renders and games, and of each kind
-        of real content; `untouched_above` of real clips, see `versions_below`; `ladders`, see `ladder_rises`; and, where the
-        model says what is wrong, `damage` of real clips and of all, see `damages_named`.
+        `contents`, {part: what `of_contents` returns} of real clips, each kind of them, pans, renders and games, screens;
+        `untouched_above` of real clips, see `versions_below`; `ladders`, see `ladder_rises`; and, where the model says what
+        is wrong, `damage` of real clips and of all, see `damages_named`.
     """
     scored = [prediction for prediction in predictions if prediction["score"] is not None]
     parts = defaultdict(list)
@@ -130,11 +132,14 @@ def content_figures(predictions: list[dict], samples: int = 1000, seed: int = 0)
         parts[part_shown(row)].append(row)
     for row in parts[REAL]:
         parts[f"{REAL}: {row['kind']}"].append(row)
+    real_first = sorted(parts.items(), key=lambda item: (not item[0].startswith(REAL), item[0]))
+    scores = [row["score"] for row in scored]
+    scale = max(scores, default=0.0) - min(scores, default=0.0) if own_scale else SCALE
     of_damage = [row for row in scored if row.get("damage_answer") is not None]
     figures = {
-        "contents": {part: of_contents(rows, samples, seed) for part, rows in sorted(parts.items()) if rows},
+        "contents": {part: of_contents(rows, samples, seed) for part, rows in real_first if rows},
         "untouched_above": versions_below(parts[REAL]),
-        "ladders": ladder_rises(scored),
+        "ladders": ladder_rises(scored, RISE * scale),
     }
     if of_damage:
         real = [row for row in of_damage if row["is_real"]]
@@ -259,10 +264,10 @@ def versions_below(rows: list[dict]) -> dict[str, dict[str, int | float | None]]
     return _shares(orders, unchanged)
 
 
-def ladder_rises(rows: list[dict]) -> dict[str, int | float | None]:
+def ladder_rises(rows: list[dict], allowed: float) -> dict[str, int | float | None]:
     """
     Of the `steps` between neighbouring rate factors of H.264 ladders, the number of `rises`: the stronger compression
-    scores more than two points higher. `largest` is the largest rise, in points.
+    scores more than `allowed` points higher. `largest` is the largest rise, in points.
     """
     ladders = defaultdict(list)
     for row in rows:
@@ -272,7 +277,8 @@ def ladder_rises(rows: list[dict]) -> dict[str, int | float | None]:
     return {
         "ladders": len(ladders),
         "steps": len(rises),
-        "rises": int(np.sum(np.array(rises) > RISE)),
+        "allowed": allowed,
+        "rises": int(np.sum(np.array(rises) > allowed)),
         "largest": float(max(rises)) if rises else None,
     }
 

@@ -41,6 +41,7 @@ def figures_of(
     tasks: Sequence[str],
     thresholds: Sequence[float] | dict[str, Sequence[float]] | None = None,
     thresholds_of: str | None = None,
+    own_scale: bool = False,
 ) -> dict:
     """
     What can be said of predictions; in place of figures that cannot be, as of two videos, `error` says why.
@@ -50,6 +51,7 @@ def figures_of(
         tasks: "score" for `agreement`, `coverage` and for degraded clips `degradation_figures` or `content_figures`;
             "level" for `level_report`.
         thresholds, thresholds_of: the MOS that divide the levels, and the videos whose thirds they divide.
+        own_scale: scores are on a scale of their own, not on 0-100.
     """
     figures = {"videos": len(predictions)}
 
@@ -69,7 +71,7 @@ def figures_of(
         if is_degraded_set(predictions):
             figures["degradations"] = or_error("score", partial(degradation_figures, predictions))
         if is_content_set(predictions):
-            figures["contents"] = content_figures(predictions)
+            figures["contents"] = content_figures(predictions, own_scale)
     if "level" in tasks:
         report = or_error("level_answer", partial(level_report, column("level_answer"), column("level"), thresholds))
         figures["level"] = report | {"thresholds_of": thresholds_of}

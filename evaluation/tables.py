@@ -152,8 +152,9 @@ def _content_tables(metrics: dict) -> list[str]:
         if figures["ladders"]["steps"]:
             ladders = figures["ladders"]
             parts.append(
-                f"Ladders: {ladders['ladders']}, of which {ladders['rises']} of {ladders['steps']} steps rise by more than 2 "
-                f"points; the largest step is {ladders['largest']:+.1f}.\n"
+                f"Ladders: {ladders['ladders']}, of which {ladders['rises']} of {ladders['steps']} steps rise by more than "
+                f"{ladders['allowed']:.3g}, 2 % of the scale (of scores on a scale of their own, of their range here); the "
+                f"largest step is {ladders['largest']:+.3g}.\n"
             )
     return parts
 

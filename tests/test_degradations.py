@@ -119,7 +119,7 @@ CONTENT_ROWS = [
 def test_figures_of_contents_are_told_apart_by_what_they_show():
     figures = content_figures(CONTENT_ROWS, samples=50)
     parts = figures["contents"]
-    assert list(parts) == ["pans", "real clips", "real clips: people", "renders and games"]
+    assert list(parts) == ["real clips", "real clips: people", "pans", "renders and games"]
     real = parts["real clips"]
     assert (real["n"], real["groups"]) == (8, 2)
     # 1 in the street; labels 4 2 1 3 against scores 3 4 1 2 in the room
@@ -146,7 +146,14 @@ def test_ladders_count_steps_that_rise():
         ]
 
     rows = [*ladder("street", [90.0, 91.0, 80.0]), *ladder("street", [50.0, 57.5, 40.0], width=320, height=180)]
-    assert content_figures(rows, samples=50)["ladders"] == {"ladders": 2, "steps": 4, "rises": 1, "largest": 7.5}
+    counts = {"ladders": 2, "steps": 4, "largest": 7.5}
+    assert content_figures(rows, samples=50)["ladders"] == counts | {"allowed": 2.0, "rises": 1}
+    # 2 % of the range from 40 to 91
+    own = content_figures(rows, own_scale=True, samples=50)["ladders"]
+    assert own == counts | {"allowed": pytest.approx(1.02), "rises": 1}
+    for row in rows:
+        row["score"] /= 100
+    assert content_figures(rows, own_scale=True, samples=50)["ladders"]["rises"] == 1
 
 
 def damaged(strengths: dict[str, float], probabilities: dict[str, float] | None, **facts) -> dict:
