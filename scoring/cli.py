@@ -222,20 +222,25 @@ def _add_baseline(commands: argparse._SubParsersAction) -> None:
         "baseline",
         help="other models and classical measures under the same protocol",
         description="Scores data sets that `lmmvqa prepare` wrote with an image-text-to-text model of transformers, asked "
-        "zero-shot as LMM-VQA is, or with a classical measure. Run again, it goes on where it was. Exit status 1: a "
+        "zero-shot as LMM-VQA is, or with a classical measure or a small network. Run again, it goes on where it was. Exit status 1: a "
         "video has no answer.",
     )
     which = baseline.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="DIR_OR_REPO", help="image-text-to-text model with a chat template")
     which.add_argument(
         "--method",
-        choices=["niqe", "brisque", "piqe", "vmaf"],
-        help="classical measure; VMAF needs rows with a reference",
+        choices=["niqe", "brisque", "piqe", "nvs-sqa", "efficientnet-svr", "vmaf"],
+        help="classical measure or small network; VMAF needs rows with a reference",
     )
     baseline.add_argument("--data", nargs="+", required=True, metavar="ROWS_DIR", help="folders of rows")
     baseline.add_argument("--out", required=True, metavar="DIR", help="folder for predictions, metrics and table")
     baseline.add_argument(
         "--test_splits", action="store_true", help="test splits alone (default: whole sets, and those of LSVQ)"
+    )
+    baseline.add_argument(
+        "--fit_on",
+        metavar="ROWS_DIR",
+        help="rows whose train split efficientnet-svr is fitted on, such as photographs",
     )
     baseline.add_argument("--max_frames", type=int, default=8, help="most frames of a video (default: 8)")
     baseline.add_argument("--num_videos", type=int, help="a sample of each set (default: all)")

