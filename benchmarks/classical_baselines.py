@@ -1,19 +1,23 @@
-"""NIQE, BRISQUE, PIQE and VMAF on the test splits of photographs and degraded clips, as peers of the embedded model.
+"""NIQE, BRISQUE, PIQE, two small networks and VMAF on test splits, as peers of the embedded model.
 
-    pip install -e '.[classical,data]'
-    python benchmarks/classical_baselines.py --degraded_clips ROWS --rated_images ROWS --num_videos N --work DIR \
+    pip install -e '.[classical,peers,data]' && pip install --no-deps nvs-sqa==0.1.1
+    python benchmarks/classical_baselines.py --degraded_clips ROWS... --rated_images ROWS --num_videos N --work DIR \
         --ours DIR
 
 `--ours` is the folder of `lmmvqa evaluate` on the same rows: the embedded model's figures on the same videos. After new
 weights, `--methods` with nothing behind it makes ours anew and leaves the peers' stored figures.
+Photographs and every kind of clip (real clips, pans, screens, renders and games) have figures of their own, in which
+videos without a score are counted as failures. efficientnet-svr is fitted on the photographs' train split.
 VMAF sees the reference, and the clips' labels are made from it: it is no peer but says how far labels and VMAF agree.
 Every method's predictions and table lie under DIR; a stopped run goes on. Writes
-benchmarks/results/classical_baselines.json.
+benchmarks/results/classical_baselines.json, with the seconds that each method took, loading and fitting included; of
+a run that went on they are those of the rest.
 """
 
 import argparse
 import json
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -21,14 +25,20 @@ from datasets import disable_progress_bars
 
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.baselines import BaselineOptions, evaluate_baseline, sample_rows
+from lmmvqa.evaluation.classical_baselines import PACKAGES
 from lmmvqa.evaluation.results import METRICS_FILE, PREDICTIONS_FILE, figures_of
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--degraded_clips", required=True, help="rows of `lmmvqa prepare degraded_clips`")
+    parser.add_argument(
+        "--degraded_clips",
+        nargs="+",
+        required=True,
+        help="rows of `lmmvqa prepare degraded_contents`, ladders and degraded_clips",
+    )
     parser.add_argument("--rated_images", required=True, help="rows of `lmmvqa prepare rated_images`")
-    parser.add_argument("--methods", nargs="*", default=["niqe", "brisque", "piqe", "vmaf"])
+    parser.add_argument("--methods", nargs="*", default=list(PACKAGES))
     parser.add_argument("--num_videos", type=int, help="of each set, a sample by seed (default: all)")
     parser.add_argument("--ours", type=Path, required=True, help="folder of `lmmvqa evaluate` on the same rows")
     parser.add_argument("--work", type=Path, required=True, help="folder for predictions")
@@ -40,17 +50,29 @@ def main() -> None:
     if not arguments.methods:
         result = json.loads(arguments.out.read_text(encoding="utf-8"))
     for method in arguments.methods:
-        data = [arguments.degraded_clips] + ([] if method == "vmaf" else [arguments.rated_images])
-        out = str(arguments.work / method)
-        options = BaselineOptions(data=data, out=out, method=method, test_splits=True, num_videos=arguments.num_videos)
+        options = BaselineOptions(
+            data=arguments.degraded_clips + ([] if method == "vmaf" else [arguments.rated_images]),
+            out=str(arguments.work / method),
+            method=method,
+            fit_on=arguments.rated_images if method == "efficientnet-svr" else None,
+            test_splits=True,
+            num_videos=arguments.num_videos,
+        )
+        start, cpu_start = time.perf_counter(), time.process_time()
         metrics = evaluate_baseline(options)
-        result["methods"][method] = {"versions": metrics["versions"], "figures": by_title(metrics["sets"])}
+        seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start}
+        of_method = {"versions": metrics["versions"], "failures": metrics["failures"]} | seconds
+        result["methods"][method] = of_method | {"figures": by_title(metrics["sets"])}
         write(arguments.out, result, method)
 
-    tests = [list(load_rows(folder)["test"]) for folder in (arguments.degraded_clips, arguments.rated_images)]
+    tests = [list(load_rows(folder)["test"]) for folder in [*arguments.degraded_clips, arguments.rated_images]]
     seen = {row["video"] for rows in tests for row in sample_rows(rows, result["num_videos"])}
     predictions = (arguments.ours / PREDICTIONS_FILE).read_text(encoding="utf-8").splitlines()
     ours = [prediction for prediction in map(json.loads, predictions) if prediction["video"] in seen]
+    if len(ours) < len(seen):
+        parser.error(
+            f"got {len(ours)} of {len(seen)} videos in {arguments.ours}, expected all; evaluate the same rows"
+        )
     parts = defaultdict(list)
     for prediction in ours:
         parts[prediction["dataset"], prediction["split"]].append(prediction)
@@ -59,7 +81,9 @@ def main() -> None:
         for (dataset, split), of_part in parts.items()
     ]
     versions = json.loads((arguments.ours / METRICS_FILE).read_text(encoding="utf-8"))["versions"]
-    result["methods"]["embedded model"] = {"versions": versions, "figures": by_title(sets)}
+    failures = sum(prediction["error"] is not None for prediction in ours)
+    of_ours = {"versions": versions, "failures": failures, "figures": by_title(sets)}
+    result["methods"]["embedded model"] = of_ours
     write(arguments.out, result, "embedded model")
 
 
@@ -70,6 +94,11 @@ def by_title(sets: list[dict]) -> dict[str, dict]:
         figures[f"{title}, with MOS or label"] = part["score"]
         for name, of_part in part.get("degradations", {}).items():
             figures[f"{title}, {name}"] = of_part
+        contents = part.get("contents", {"contents": {}})
+        for name, of_part in contents["contents"].items():
+            figures[f"{title}, {name}"] = of_part
+        for name in sorted(contents.keys() - {"contents"}):
+            figures[f"{title}, {name}"] = contents[name]
     return figures
 
 

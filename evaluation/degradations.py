@@ -128,7 +128,7 @@ def content_figures(predictions: list[dict], own_scale: bool = False, samples: i
     """
     scored = [prediction for prediction in predictions if prediction["score"] is not None]
     parts = defaultdict(list)
-    for row in scored:
+    for row in predictions:
         parts[part_shown(row)].append(row)
     for row in parts[REAL]:
         parts[f"{REAL}: {row['kind']}"].append(row)
@@ -138,7 +138,7 @@ def content_figures(predictions: list[dict], own_scale: bool = False, samples: i
     of_damage = [row for row in scored if row.get("damage_answer") is not None]
     figures = {
         "contents": {part: of_contents(rows, samples, seed) for part, rows in real_first if rows},
-        "untouched_above": versions_below(parts[REAL]),
+        "untouched_above": versions_below([row for row in parts[REAL] if row["score"] is not None]),
         "ladders": ladder_rises(scored, RISE * scale),
     }
     if of_damage:
@@ -194,12 +194,21 @@ def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
     Figures of clips of some contents, with 95 % intervals over groups of contents, if several, drawn with replacement.
 
     Returns:
-        `n` clips of so many `groups`; `srcc` and `plcc` of score and label over all, None where too few clips differ;
+        `n` clips of so many `groups`, without the `failures`, clips that have no score; `srcc` and `plcc` of score and label over all, None where too few clips differ;
         `within`, the mean SRCC inside a content at one size, the `share_well_ordered` of those above .8 and the `lowest`;
         and `intervals`.
     """
+    failures = sum(row["score"] is None for row in rows)
+    rows = [row for row in rows if row["score"] is not None]
     groups = [row["group"] for row in rows]
-    figures = {"n": len(rows), "groups": len(set(groups)), "srcc": None, "plcc": None, "intervals": {}}
+    figures = {
+        "n": len(rows),
+        "failures": failures,
+        "groups": len(set(groups)),
+        "srcc": None,
+        "plcc": None,
+        "intervals": {},
+    }
     scores, mos = ([row[name] for row in rows] for name in ("score", "mos"))
     try:
         figures |= {name: value for name, value in correlations(scores, mos).items() if name in ("srcc", "plcc")}

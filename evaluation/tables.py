@@ -120,8 +120,7 @@ def _content_tables(metrics: dict) -> list[str]:
         lines = [
             [
                 part,
-                str(of["n"]),
-                str(of["groups"]),
+                *(str(of[name]) for name in ("n", "failures", "groups")),
                 _with_interval(of, "srcc"),
                 _with_interval(of, "plcc"),
                 _with_interval(of, "within"),
@@ -130,7 +129,17 @@ def _content_tables(metrics: dict) -> list[str]:
             ]
             for part, of in figures["contents"].items()
         ]
-        header = ["clips", "n", "contents", "SRCC (95 %)", "PLCC (95 %)", "SRCC within (95 %)", "above .8", "lowest"]
+        header = [
+            "clips",
+            "n",
+            "failed",
+            "contents",
+            "SRCC (95 %)",
+            "PLCC (95 %)",
+            "SRCC within (95 %)",
+            "above .8",
+            "lowest",
+        ]
         parts += [
             f"## {_title(of_set)}: contents\n",
             _table(header, lines),

@@ -128,7 +128,10 @@ def test_figures_of_contents_are_told_apart_by_what_they_show():
     # groups are drawn whole: the interval reaches from one content alone to the other
     assert real["intervals"]["within"] == pytest.approx((0.4, 1.0))
     assert real["intervals"]["srcc"][0] < real["srcc"] < real["intervals"]["srcc"][1]
-    assert parts["renders and games"]["n"] == 3
+    assert (parts["renders and games"]["n"], parts["renders and games"]["failures"]) == (3, 1)
+    rendered = [row | {"score": None} for row in CONTENT_ROWS if row["kind"] == "game"]
+    of_failed = content_figures(rendered, samples=50)["contents"]["renders and games"]
+    assert (of_failed["n"], of_failed["failures"], of_failed["srcc"], of_failed["lowest"]) == (0, 4, None, None)
 
 
 def test_untouched_clips_are_compared_with_each_version_of_real_ones():
@@ -217,5 +220,5 @@ def test_the_table_has_a_line_for_each_kind_of_content():
     head = {"model": "m", "readout": "score", "versions": {}, "notes": []}
     table = checkpoint_tables(head | {"sets": [of_set | figures_of(predictions, ["score"])]})
     assert "## degraded_contents test: contents" in table
-    assert "| real clips | 8 | 2 |" in table and "| pans | 4 | 1 |" in table
+    assert "| real clips | 8 | 0 | 2 |" in table and "| renders and games | 3 | 1 | 1 |" in table
     assert "| medium blur | 50 % | 2 | 0 |" in table and "Ladders" not in table
