@@ -19,13 +19,16 @@ import json
 import sys
 import time
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
+import torch
 from datasets import disable_progress_bars
 
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.baselines import BaselineOptions, evaluate_baseline, sample_rows
-from lmmvqa.evaluation.classical_baselines import PACKAGES
+from lmmvqa.evaluation.classical_baselines import PACKAGES, check_installed
 from lmmvqa.evaluation.results import METRICS_FILE, PREDICTIONS_FILE, figures_of
 
 
@@ -40,31 +43,18 @@ def main() -> None:
     parser.add_argument("--rated_images", required=True, help="rows of `lmmvqa prepare rated_images`")
     parser.add_argument("--methods", nargs="*", default=list(PACKAGES))
     parser.add_argument("--num_videos", type=int, help="of each set, a sample by seed (default: all)")
+    parser.add_argument("--max_frames", type=int, default=4, help="most frames of a video that peers see (default: 4)")
+    parser.add_argument("--processes", type=int, default=2, help="methods at a time, of one thread each (default: 2)")
     parser.add_argument("--ours", type=Path, required=True, help="folder of `lmmvqa evaluate` on the same rows")
     parser.add_argument("--work", type=Path, required=True, help="folder for predictions")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/classical_baselines.json"))
     arguments = parser.parse_args()
     disable_progress_bars()
 
-    result = {"command": " ".join(["python", *sys.argv]), "num_videos": arguments.num_videos, "methods": {}}
+    result = {"command": " ".join(["python", *sys.argv]), "num_videos": arguments.num_videos}
+    result |= {"max_frames": arguments.max_frames, "methods": {}}
     if not arguments.methods:
         result = json.loads(arguments.out.read_text(encoding="utf-8"))
-    for method in arguments.methods:
-        options = BaselineOptions(
-            data=arguments.degraded_clips + ([] if method == "vmaf" else [arguments.rated_images]),
-            out=str(arguments.work / method),
-            method=method,
-            fit_on=arguments.rated_images if method == "efficientnet-svr" else None,
-            test_splits=True,
-            num_videos=arguments.num_videos,
-        )
-        start, cpu_start = time.perf_counter(), time.process_time()
-        metrics = evaluate_baseline(options)
-        seconds = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu_start}
-        of_method = {"versions": metrics["versions"], "failures": metrics["failures"]} | seconds
-        result["methods"][method] = of_method | {"figures": by_title(metrics["sets"])}
-        write(arguments.out, result, method)
-
     tests = [list(load_rows(folder)["test"]) for folder in [*arguments.degraded_clips, arguments.rated_images]]
     seen = {row["video"] for rows in tests for row in sample_rows(rows, result["num_videos"])}
     predictions = (arguments.ours / PREDICTIONS_FILE).read_text(encoding="utf-8").splitlines()
@@ -73,6 +63,26 @@ def main() -> None:
         parser.error(
             f"got {len(ours)} of {len(seen)} videos in {arguments.ours}, expected all; evaluate the same rows"
         )
+    for method in arguments.methods:
+        check_installed(method)
+
+    every = [
+        BaselineOptions(
+            data=arguments.degraded_clips + ([] if method == "vmaf" else [arguments.rated_images]),
+            out=str(arguments.work / method),
+            method=method,
+            fit_on=arguments.rated_images if method == "efficientnet-svr" else None,
+            test_splits=True,
+            max_frames=arguments.max_frames,
+            num_videos=arguments.num_videos,
+        )
+        for method in arguments.methods
+    ]
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        for method, of_method in zip(arguments.methods, pool.map(measured, every), strict=True):
+            result["methods"][method] = of_method
+            write(arguments.out, result, method)
+
     parts = defaultdict(list)
     for prediction in ours:
         parts[prediction["dataset"], prediction["split"]].append(prediction)
@@ -85,6 +95,19 @@ def main() -> None:
     of_ours = {"versions": versions, "failures": failures, "figures": by_title(sets)}
     result["methods"]["embedded model"] = of_ours
     write(arguments.out, result, "embedded model")
+
+
+def measured(options: BaselineOptions) -> dict:
+    disable_progress_bars()
+    start, cpu_start = time.perf_counter(), time.process_time()
+    metrics = evaluate_baseline(options)
+    return {
+        "versions": metrics["versions"],
+        "failures": metrics["failures"],
+        "seconds": time.perf_counter() - start,
+        "cpu_seconds": time.process_time() - cpu_start,
+        "figures": by_title(metrics["sets"]),
+    }
 
 
 def by_title(sets: list[dict]) -> dict[str, dict]:
