@@ -30,14 +30,14 @@ from datasets import DatasetDict, disable_progress_bars
 from scipy.stats import spearmanr
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
+from lmmvqa.checkpoints.assemble import meta_model
+from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.datasets_scripts.folder_seal import SEAL_FILE, seal_folder, write_whole
 from lmmvqa.datasets_scripts.rows import load_rows, split_by_group
 from lmmvqa.evaluation.metrics import agreement
 from lmmvqa.evaluation.prediction_file import checkpoint_digest, rows_digest
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig, LmmVqaForConditionalGeneration
-from lmmvqa.modeling_lmmvqa.assemble import meta_model
-from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 from lmmvqa.processing.feature_cache import FeatureCache
 from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT, visual_token_counts
 

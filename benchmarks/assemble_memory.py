@@ -82,7 +82,7 @@ def main() -> None:
         write_parts(folder)
         options = ["--vision", "clip", "--temporal", "slowfast", "--decoder", "llama", "--out", "assembled"]
         paths = [option if option.startswith("--") else str(folder / option) for option in options]
-        baseline = watch([sys.executable, "-c", "import lmmvqa.modeling_lmmvqa.assemble"])
+        baseline = watch([sys.executable, "-c", "import lmmvqa.checkpoints.assemble"])
         measured = watch([sys.executable, "-m", "lmmvqa.scoring.cli", "assemble", *paths])
         decoder_bytes, total_bytes = size(folder / "llama"), size(folder / "assembled")
     result = {

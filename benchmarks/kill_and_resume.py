@@ -35,10 +35,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from conftest import tiny_pair, write_clip  # noqa: E402
 
 import train  # noqa: E402
+from lmmvqa.checkpoints.export import save_checkpoint  # noqa: E402
 from lmmvqa.datasets_scripts.prepare import prepare  # noqa: E402
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows  # noqa: E402
 from lmmvqa.evaluation.protocols import EvaluationOptions, evaluate_checkpoint  # noqa: E402
-from lmmvqa.modeling_lmmvqa.export import save_checkpoint  # noqa: E402
 from lmmvqa.processing.feature_cache import FeatureCache  # noqa: E402
 
 

@@ -7,8 +7,8 @@ another in test of LSVQ's split `paper`, and leaving them out would make other f
 
 from dataclasses import dataclass
 
+from ..checkpoints.training_videos import TrainingVideos
 from ..datasets_scripts.rows import video_id
-from ..training.training_videos import TrainingVideos
 
 
 NAMED = 5  # videos in a message; metrics.json has all

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..checkpoints.convert_weights import efficientnet_lite_state_dict
 from ..modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel
-from ..modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
 
 
 # Side of the frames that the embedded model's vision tower sees in pixels

@@ -8,8 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 from transformers.utils import cached_file
 
+from ..checkpoints.training_videos import TRAINING_VIDEOS_FILE
 from ..datasets_scripts.rows import video_id
-from ..training.training_videos import TRAINING_VIDEOS_FILE
 
 
 # What a checkpoint's answers hang on; not what is said about them

@@ -15,11 +15,11 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor
 
+from ..checkpoints.training_videos import content_digests, load_training_videos
 from ..datasets_scripts.folder_seal import seal_folder
 from ..datasets_scripts.qa_pairs import PAPER_TASKS, level_thresholds
 from ..processing.feature_cache import FeatureCache
 from ..scoring.scorer import default_checkpoint, load_scorer
-from ..training.training_videos import content_digests, load_training_videos
 from .cross_validation import (
     FOLDS_FILE,
     assign_folds,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
 
-from ..modeling_lmmvqa.export import save_checkpoint
-from ..training.training_videos import TrainingVideos, list_training_videos, save_training_videos
+from ..checkpoints.export import save_checkpoint
+from ..checkpoints.training_videos import TrainingVideos, list_training_videos, save_training_videos
 
 
 @dataclass

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
 
-from ..modeling_lmmvqa.export import save_checkpoint
-from ..training.training_videos import carry_training_videos
+from ..checkpoints.export import save_checkpoint
+from ..checkpoints.training_videos import carry_training_videos
 
 
 @dataclass

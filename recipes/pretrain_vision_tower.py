@@ -29,11 +29,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tqdm import tqdm
 from transformers import HfArgumentParser, set_seed
 
+from ..checkpoints.convert_weights import efficientnet_lite_state_dict
 from ..datasets_scripts.degradation_chains import DAMAGES
 from ..datasets_scripts.rows import load_rows
 from ..evaluation.degradations import ranks_inside
 from ..modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, LmmVqaVideoProcessor
-from ..modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
 from ..modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteConvLayer
 from .small_model import KEY_FRAME_FRAGMENTS, KEY_FRAME_SIZE, set_token_statistics
 

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
 
+from ..checkpoints.convert_weights import efficientnet_lite_state_dict
+from ..checkpoints.export import save_checkpoint
 from ..datasets_scripts.qa_pairs import TASKS, question_templates
 from ..datasets_scripts.rows import load_rows
 from ..modeling_lmmvqa import (
@@ -24,8 +26,6 @@ from ..modeling_lmmvqa import (
     LmmVqaSlowFastConfig,
     LmmVqaVideoProcessor,
 )
-from ..modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
-from ..modeling_lmmvqa.export import save_checkpoint
 from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
 from .small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 

@@ -482,8 +482,8 @@ def _assemble(arguments: argparse.Namespace) -> int:
     from huggingface_hub.errors import StrictDataclassError
     from transformers.utils import logging as transformers_logging
 
+    from ..checkpoints.assembly_plan import assembly_plan
     from ..modeling_lmmvqa import assemble as parts
-    from ..modeling_lmmvqa.assembly_plan import assembly_plan
 
     transformers_logging.set_verbosity_error()
     try:
@@ -505,8 +505,8 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     if os.path.exists(arguments.out):
         _wrong_use(arguments, f"got --out {arguments.out}, which exists already; expected a new folder")
     scorer, model = _load(arguments)
-    from ..modeling_lmmvqa.export import save_checkpoint
-    from ..training.training_videos import carry_training_videos
+    from ..checkpoints.export import save_checkpoint
+    from ..checkpoints.training_videos import carry_training_videos
     from .calibration import calibrate, read_ratings, report_lines, write_report
     from .selfcheck import write_reference
 
@@ -547,8 +547,8 @@ def _export(arguments: argparse.Namespace) -> int:
     import torch
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
-    from ..modeling_lmmvqa.export import export_checkpoint, push_checkpoint
-    from ..training.training_videos import carry_training_videos
+    from ..checkpoints.export import export_checkpoint, push_checkpoint
+    from ..checkpoints.training_videos import carry_training_videos
 
     try:
         model = AutoModelForImageTextToText.from_pretrained(arguments.model)

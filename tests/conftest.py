@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, LlamaConfig
 
+from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.modeling_lmmvqa import (
     LmmVqaConfig,
@@ -23,7 +24,6 @@ from lmmvqa.modeling_lmmvqa import (
     LmmVqaSlowFastConfig,
     LmmVqaVideoProcessor,
 )
-from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT
 from lmmvqa.recipes.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 

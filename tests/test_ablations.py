@@ -13,8 +13,8 @@ from conftest import TRAIN_PY, tiny_pair
 from safetensors.torch import load_file
 from transformers import AutoProcessor
 
+from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
-from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 
 
 @pytest.fixture

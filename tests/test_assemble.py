@@ -33,8 +33,8 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from lmmvqa.checkpoints.assemble import assemble, parse_option, preset_options
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
-from lmmvqa.modeling_lmmvqa.assemble import assemble, parse_option, preset_options
 from lmmvqa.scoring.cli import main
 
 
@@ -313,7 +313,7 @@ def test_options():
 
 
 def test_gguf_needs_its_reader(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr("lmmvqa.modeling_lmmvqa.assemble.find_spec", lambda name: None)
+    monkeypatch.setattr("lmmvqa.checkpoints.assemble.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'lmmvqa\[gguf\]'"):
         assemble(parts["vision"], parts["temporal"], "llama.gguf", tmp_path / "out", **OPTIONS)
 

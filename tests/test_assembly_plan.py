@@ -6,7 +6,7 @@ import pytest
 from conftest import tiny_pair, write_clip
 from test_decoder_tokenizer import llama_3, prepared
 
-from lmmvqa.modeling_lmmvqa.assembly_plan import assembly_plan, seconds_in_context, text_tokens
+from lmmvqa.checkpoints.assembly_plan import assembly_plan, seconds_in_context, text_tokens
 
 
 CLIP_L = {

@@ -6,14 +6,14 @@ import torch
 from conftest import tiny_pair
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from lmmvqa.modeling_lmmvqa.export import save_checkpoint
-from lmmvqa.recipes import average_weights
-from lmmvqa.training.training_videos import (
+from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.checkpoints.training_videos import (
     TrainingVideo,
     TrainingVideos,
     load_training_videos,
     save_training_videos,
 )
+from lmmvqa.recipes import average_weights
 
 
 def test_an_average_is_the_mean_of_each_parameter_and_knows_all_training_videos(monkeypatch, tmp_path):

@@ -10,17 +10,17 @@ import torch
 from conftest import tiny_pair, write_clip
 from transformers import pipeline
 
-from lmmvqa.modeling_lmmvqa import LmmVqaProcessor
-from lmmvqa.processing.processing_lmmvqa import LEVELS, VideoWindow
-from lmmvqa.scoring import calibration
-from lmmvqa.scoring.calibration import fit_line, fit_logistic, fit_std_scale, read_ratings, unseen
-from lmmvqa.scoring.cli import main
-from lmmvqa.training.training_videos import (
+from lmmvqa.checkpoints.training_videos import (
     TrainingVideo,
     TrainingVideos,
     load_training_videos,
     save_training_videos,
 )
+from lmmvqa.modeling_lmmvqa import LmmVqaProcessor
+from lmmvqa.processing.processing_lmmvqa import LEVELS, VideoWindow
+from lmmvqa.scoring import calibration
+from lmmvqa.scoring.calibration import fit_line, fit_logistic, fit_std_scale, read_ratings, unseen
+from lmmvqa.scoring.cli import main
 
 
 # Opinions of 1 to 5, more of them used up at the upper end

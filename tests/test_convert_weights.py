@@ -19,8 +19,8 @@ import pytest
 import torch
 from deterministic import fill
 
+from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict, slowfast_state_dict
 from lmmvqa.modeling_lmmvqa.configuration_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaSlowFastConfig
-from lmmvqa.modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict, slowfast_state_dict
 from lmmvqa.modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
 from lmmvqa.modeling_lmmvqa.modeling_slowfast import LmmVqaSlowFastModel
 

@@ -4,9 +4,9 @@ import pytest
 from tokenizers import SentencePieceBPETokenizer, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoProcessor, PreTrainedTokenizerFast
 
+from lmmvqa.checkpoints.decoder_tokenizer import fix_chat, reserve_tokens
 from lmmvqa.modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
-from lmmvqa.processing.decoder_tokenizer import fix_chat, reserve_tokens
 from lmmvqa.processing.processing_lmmvqa import SYSTEM_PROMPT, LmmVqaProcessor
 from lmmvqa.processing.video_processing_lmmvqa import LmmVqaVideoProcessor
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lmmvqa.training.training_videos import load_training_videos
+from lmmvqa.checkpoints.training_videos import load_training_videos
 
 
 ROOT = Path(__file__).parents[1]

@@ -10,6 +10,13 @@ import torch
 from conftest import tiny_pair, write_clip
 from transformers import pipeline
 
+from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.checkpoints.training_videos import (
+    TrainingVideo,
+    TrainingVideos,
+    load_training_videos,
+    save_training_videos,
+)
 from lmmvqa.datasets_scripts import chained_clips
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import REPORT_FILE, load_rows, save_rows
@@ -20,12 +27,10 @@ from lmmvqa.evaluation.metrics import coverage
 from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
 from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
 from lmmvqa.evaluation.tables import checkpoint_tables
-from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 from lmmvqa.processing.feature_cache import video_digest
 from lmmvqa.processing.processing_lmmvqa import DAMAGES
 from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.scorer import load_scorer
-from lmmvqa.training.training_videos import TrainingVideo, TrainingVideos, load_training_videos, save_training_videos
 
 
 LEVELS_1_5 = (1, 5)

@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
-from lmmvqa.modeling_lmmvqa import export
-from lmmvqa.modeling_lmmvqa.export import export_checkpoint
-from lmmvqa.modeling_lmmvqa.model_card import PIPELINE_TAG
+from lmmvqa.checkpoints import export
+from lmmvqa.checkpoints.export import export_checkpoint
+from lmmvqa.checkpoints.model_card import PIPELINE_TAG
 from lmmvqa.scoring.cli import main
 
 

@@ -16,9 +16,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionConfig, CLIPVisionModel
 
+from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
-from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 
 
 HALVES = ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2]

@@ -7,7 +7,7 @@ import yaml
 from conftest import tiny_pair
 from huggingface_hub import ModelCard
 
-from lmmvqa.modeling_lmmvqa.model_card import (
+from lmmvqa.checkpoints.model_card import (
     DATA_OPTIONS,
     PIPELINE_TAG,
     RECIPE,

@@ -18,8 +18,8 @@ import torch
 from deterministic import fill, wave
 from torch.nn import functional as F
 
+from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
 from lmmvqa.modeling_lmmvqa.configuration_lmmvqa import LmmVqaEfficientNetLiteConfig
-from lmmvqa.modeling_lmmvqa.convert_weights import efficientnet_lite_state_dict
 from lmmvqa.modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
 
 

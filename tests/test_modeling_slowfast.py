@@ -20,8 +20,8 @@ import torch
 from deterministic import fill, wave
 from torch import nn
 
+from lmmvqa.checkpoints.convert_weights import SLOWFAST_HEAD, SLOWFAST_RENAMES, _renamed
 from lmmvqa.modeling_lmmvqa.configuration_lmmvqa import LmmVqaSlowFastConfig
-from lmmvqa.modeling_lmmvqa.convert_weights import SLOWFAST_HEAD, SLOWFAST_RENAMES, _renamed
 from lmmvqa.modeling_lmmvqa.modeling_slowfast import LmmVqaSlowFastModel
 
 

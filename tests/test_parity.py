@@ -12,8 +12,8 @@ from test_assemble import OPTIONS, load, parts  # noqa: F401
 from test_convert_weights import pytorchvideo_key
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from lmmvqa.checkpoints.assemble import assemble
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
-from lmmvqa.modeling_lmmvqa.assemble import assemble
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
-from .configuration_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaSlowFastConfig
-from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
-from .modeling_slowfast import LmmVqaSlowFastModel
+from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaSlowFastConfig
+from ..modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
+from ..modeling_lmmvqa.modeling_slowfast import LmmVqaSlowFastModel
 
 
 Rename = tuple[str, str | Callable[[re.Match], str]]

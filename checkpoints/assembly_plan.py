@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaConfig
 from ..processing.processing_lmmvqa import LmmVqaProcessor, visual_token_counts
 from .assemble import (
     build_processor,
@@ -15,7 +16,6 @@ from .assemble import (
     read_tokenizer,
     read_vision_config,
 )
-from .configuration_lmmvqa import LmmVqaConfig
 
 
 def part_parameters(model: nn.Module) -> dict[str, int]:

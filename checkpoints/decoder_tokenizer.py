@@ -5,7 +5,7 @@ import re
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from .processing_lmmvqa import SYSTEM_PROMPT
+from ..processing.processing_lmmvqa import SYSTEM_PROMPT
 
 
 # Trained with the model but without a meaning: Llama-3's and SmolLM3's, Gemma's, Phi-3's

@@ -1,7 +1,7 @@
 """The videos that a checkpoint was trained on, by name and by content: a file that travels with it.
 
 `train.py` writes it. To a checkpoint that has none, trained on the train split of these rows, it is added by
-`python -m lmmvqa.training.training_videos --checkpoint DIR --data ROWS_DIR [ROWS_DIR ...]`.
+`python -m lmmvqa.checkpoints.training_videos --checkpoint DIR --data ROWS_DIR [ROWS_DIR ...]`.
 """
 
 import json

@@ -24,16 +24,16 @@ from transformers import (
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import cached_file
 
-from ..processing.decoder_tokenizer import fix_chat, reserve_tokens
+from ..modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
+from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaConfig, LmmVqaSlowFastConfig
+from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
+from ..modeling_lmmvqa.modeling_slowfast import LmmVqaSlowFastModel
 from ..processing.processing_lmmvqa import TOKEN_LAYOUT, LmmVqaProcessor
 from ..processing.video_processing_lmmvqa import SETTINGS, LmmVqaVideoProcessor
-from .answer_tree_lmmvqa import AnswerTree
-from .configuration_lmmvqa import LmmVqaConfig, LmmVqaSlowFastConfig
 from .convert_weights import slowfast_state_dict
+from .decoder_tokenizer import fix_chat, reserve_tokens
 from .export import save_checkpoint
 from .model_card import model_card
-from .modeling_lmmvqa import LmmVqaForConditionalGeneration
-from .modeling_slowfast import LmmVqaSlowFastModel
 
 
 # The paper's model, its fast setting (64 tokens a key frame, section IV-D) and its ablations (Tables VI and VII)

@@ -8,10 +8,10 @@ from huggingface_hub import create_repo, upload_folder
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 
+from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
+from ..modeling_lmmvqa.pipeline_lmmvqa import VideoQualityAssessmentPipeline
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .model_card import complete_model_card
-from .modeling_lmmvqa import LmmVqaForConditionalGeneration
-from .pipeline_lmmvqa import VideoQualityAssessmentPipeline
 
 
 # What `pipeline(model=...)` reads of config.json; the class's file travels with the model's code

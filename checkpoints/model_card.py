@@ -5,7 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .modeling_lmmvqa import LmmVqaForConditionalGeneration
+from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
