@@ -35,11 +35,11 @@ from lmmvqa.checkpoints.export import export_checkpoint, push_checkpoint
 from lmmvqa.checkpoints.model_card import training_model_card
 from lmmvqa.checkpoints.training_videos import carry_training_videos, list_training_videos, save_training_videos
 from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
-from lmmvqa.datasets_scripts.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_thresholds, question_templates
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
-from lmmvqa.processing.data_collator import LmmVqaDataCollator
-from lmmvqa.processing.feature_cache import FeatureCache
+from lmmvqa.training.data_collator import LmmVqaDataCollator
+from lmmvqa.training.feature_cache import FeatureCache
+from lmmvqa.training.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_thresholds, question_templates
 from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
 from lmmvqa.training.trained_parts import PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer

@@ -38,8 +38,8 @@ from lmmvqa.evaluation.metrics import agreement
 from lmmvqa.evaluation.prediction_file import checkpoint_digest, rows_digest
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig, LmmVqaForConditionalGeneration
-from lmmvqa.processing.feature_cache import FeatureCache
 from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT, visual_token_counts
+from lmmvqa.training.feature_cache import FeatureCache
 
 
 TRAIN_PY = Path(__file__).resolve().parents[1] / "train.py"

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from xxhash import xxh3_64_hexdigest
 
-from lmmvqa.processing.feature_shards import FeatureShards
+from lmmvqa.training.feature_shards import FeatureShards
 
 
 # (key-frame tokens, their width, temporal width) of one-second chunks

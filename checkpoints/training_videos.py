@@ -15,7 +15,7 @@ from transformers import AutoProcessor, HfArgumentParser
 from transformers.utils import cached_file
 
 from ..datasets_scripts.rows import load_rows, video_id
-from ..processing.feature_cache import FeatureCache, video_digest
+from ..training.feature_cache import FeatureCache, video_digest
 
 
 TRAINING_VIDEOS_FILE = "training_videos.json"

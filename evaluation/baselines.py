@@ -10,8 +10,8 @@ import numpy as np
 
 from ..datasets_scripts.chained_clips import UNTOUCHED
 from ..datasets_scripts.folder_seal import seal_folder
-from ..datasets_scripts.qa_pairs import PAPER_TASKS, level_thresholds
 from ..scoring.report import failure_line, finite
+from ..training.qa_pairs import PAPER_TASKS, level_thresholds
 from .classical_baselines import PACKAGES, check_installed, score_function
 from .degradations import is_content_set, place
 from .prediction_file import checkpoint_digest, predict_to_file, rows_digest

@@ -9,9 +9,9 @@ import numpy as np
 from ..datasets_scripts import chained_clips
 from ..datasets_scripts.chained_clips import UNTOUCHED
 from ..datasets_scripts.degraded_clips import COLUMNS, UNSEEN
-from ..datasets_scripts.qa_pairs import SEEN_STRENGTH
 from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, NO_DAMAGE
 from ..scoring.report import named_damages
+from ..training.qa_pairs import SEEN_STRENGTH
 from .metrics import agreement, bootstrap_intervals, correlations, coverage
 
 

@@ -9,7 +9,6 @@ import torch
 from tqdm import tqdm
 
 from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION, VideoQualityAssessmentPipeline, choose_answers, map_windows
-from ..processing.feature_cache import FeatureCache
 from ..processing.processing_lmmvqa import (
     LEVELS,
     LmmVqaProcessor,
@@ -20,6 +19,7 @@ from ..processing.processing_lmmvqa import (
 from ..processing.video_decoding_lmmvqa import EncodedVideo
 from ..processing.video_reading_lmmvqa import VideoFacts
 from ..scoring.report import FACT_KEYS, failure_line, finite
+from ..training.feature_cache import FeatureCache
 
 
 PREDICTION_KEYS = ("score", "score_std", "answer", "damage_answer", "level_answer", *FACT_KEYS, "error")

@@ -17,9 +17,9 @@ from transformers import AutoProcessor
 
 from ..checkpoints.training_videos import content_digests, load_training_videos
 from ..datasets_scripts.folder_seal import seal_folder
-from ..datasets_scripts.qa_pairs import PAPER_TASKS, level_thresholds
-from ..processing.feature_cache import FeatureCache
 from ..scoring.scorer import default_checkpoint, load_scorer
+from ..training.feature_cache import FeatureCache
+from ..training.qa_pairs import PAPER_TASKS, level_thresholds
 from .cross_validation import (
     FOLDS_FILE,
     assign_folds,

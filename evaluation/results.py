@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets_scripts import chained_clips, degraded_clips
-from ..datasets_scripts.qa_pairs import mos_level
 from ..datasets_scripts.rows import label_mos, video_id
 from ..scoring.report import printable
+from ..training.qa_pairs import mos_level
 from .degradations import content_figures, degradation_figures, is_content_set, is_degraded_set
 from .leak_check import full_name
 from .metrics import agreement, coverage, level_report

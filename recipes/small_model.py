@@ -15,7 +15,6 @@ from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase,
 
 from ..checkpoints.convert_weights import efficientnet_lite_state_dict
 from ..checkpoints.export import save_checkpoint
-from ..datasets_scripts.qa_pairs import TASKS, question_templates
 from ..datasets_scripts.rows import load_rows
 from ..modeling_lmmvqa import (
     LmmVqaConfig,
@@ -27,6 +26,7 @@ from ..modeling_lmmvqa import (
     LmmVqaVideoProcessor,
 )
 from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
+from ..training.qa_pairs import TASKS, question_templates
 from .small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 

@@ -24,7 +24,6 @@ from transformers import (
 
 from lmmvqa.datasets_scripts import chained_clips
 from lmmvqa.datasets_scripts.chained_clips import UNTOUCHED
-from lmmvqa.datasets_scripts.qa_pairs import question_templates
 from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.evaluation import baselines, classical_baselines
 from lmmvqa.evaluation.classical_baselines import score_function
@@ -33,6 +32,7 @@ from lmmvqa.evaluation.lmm_baseline import LmmBaseline
 from lmmvqa.processing.video_reading_lmmvqa import VideoDecodingError
 from lmmvqa.recipes.small_tokenizer import small_tokenizer
 from lmmvqa.scoring.cli import main
+from lmmvqa.training.qa_pairs import question_templates
 
 
 CHAT_TEMPLATE = (

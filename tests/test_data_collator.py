@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny_config, tiny_processor, tiny_tokenizer
 
-from lmmvqa.processing.data_collator import LmmVqaDataCollator
+from lmmvqa.training.data_collator import LmmVqaDataCollator
 
 
 # Token ids of the tiny tokenizer: "63" 316, "poo" 373, "r" 88, " good" 362, "<|end|>" 1

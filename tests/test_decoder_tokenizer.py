@@ -6,9 +6,9 @@ from transformers import AutoProcessor, PreTrainedTokenizerFast
 
 from lmmvqa.checkpoints.decoder_tokenizer import fix_chat, reserve_tokens
 from lmmvqa.modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
-from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.processing_lmmvqa import SYSTEM_PROMPT, LmmVqaProcessor
 from lmmvqa.processing.video_processing_lmmvqa import LmmVqaVideoProcessor
+from lmmvqa.training.data_collator import LmmVqaDataCollator
 
 
 LLAMA_2 = (

@@ -27,10 +27,10 @@ from lmmvqa.evaluation.metrics import coverage
 from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
 from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
 from lmmvqa.evaluation.tables import checkpoint_tables
-from lmmvqa.processing.feature_cache import video_digest
 from lmmvqa.processing.processing_lmmvqa import DAMAGES
 from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.scorer import load_scorer
+from lmmvqa.training.feature_cache import video_digest
 
 
 LEVELS_1_5 = (1, 5)

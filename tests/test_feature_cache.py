@@ -13,9 +13,9 @@ import pytest
 import torch
 from conftest import tiny_pair, write_clip
 
-from lmmvqa.processing import feature_cache, feature_shards
-from lmmvqa.processing.feature_cache import FeatureCache
-from lmmvqa.processing.feature_shards import FeatureShards
+from lmmvqa.training import feature_cache, feature_shards
+from lmmvqa.training.feature_cache import FeatureCache
+from lmmvqa.training.feature_shards import FeatureShards
 
 
 FORK = multiprocessing.get_context("fork")

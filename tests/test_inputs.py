@@ -21,8 +21,8 @@ from transformers.video_utils import VideoMetadata, load_video
 
 from lmmvqa.modeling_lmmvqa import LmmVqaVideoProcessor
 from lmmvqa.processing import VideoDecodingError
-from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.scoring.cli import main
+from lmmvqa.training.data_collator import LmmVqaDataCollator
 
 
 DOCUMENT = (Path(__file__).resolve().parents[1] / "docs/inputs.md").read_text(encoding="utf-8")

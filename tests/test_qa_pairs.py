@@ -11,7 +11,10 @@ import pytest
 import torch
 from transformers import AutoProcessor, AutoTokenizer
 
-from lmmvqa.datasets_scripts.qa_pairs import (
+from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS, DAMAGES, LEVELS, SYSTEM_PROMPT
+from lmmvqa.recipes.small_model import TEMPLATE_SIZES, small_model
+from lmmvqa.scoring.scorer import default_checkpoint
+from lmmvqa.training.qa_pairs import (
     PAPER_TASKS,
     TASKS,
     QaPairs,
@@ -19,9 +22,6 @@ from lmmvqa.datasets_scripts.qa_pairs import (
     level_thresholds,
     question_templates,
 )
-from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS, DAMAGES, LEVELS, SYSTEM_PROMPT
-from lmmvqa.recipes.small_model import TEMPLATE_SIZES, small_model
-from lmmvqa.scoring.scorer import default_checkpoint
 
 
 # templates

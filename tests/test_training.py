@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lmmvqa.datasets_scripts.chained_clips import DAMAGE_COLUMN
-from lmmvqa.datasets_scripts.qa_pairs import QaPairs, question_templates
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
-from lmmvqa.processing.data_collator import LmmVqaDataCollator
-from lmmvqa.processing.feature_cache import FeatureCache
 from lmmvqa.processing.processing_lmmvqa import DAMAGES
 from lmmvqa.scoring.scorer import load_scorer
+from lmmvqa.training.data_collator import LmmVqaDataCollator
+from lmmvqa.training.feature_cache import FeatureCache
+from lmmvqa.training.qa_pairs import QaPairs, question_templates
 
 
 # train.py

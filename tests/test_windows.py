@@ -14,11 +14,11 @@ from transformers import pipeline
 from lmmvqa.evaluation.predictions import predict_levels, predict_scores
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing import video_reading_lmmvqa
-from lmmvqa.processing.data_collator import LmmVqaDataCollator
-from lmmvqa.processing.feature_cache import FeatureCache
 from lmmvqa.processing.processing_lmmvqa import ANSWER_FIELDS, DAMAGE_ANSWERS, LmmVqaProcessor
 from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.report import ROW_KEYS
+from lmmvqa.training.data_collator import LmmVqaDataCollator
+from lmmvqa.training.feature_cache import FeatureCache
 
 
 @pytest.fixture(scope="module")

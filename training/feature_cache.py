@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..processing.processing_lmmvqa import LmmVqaProcessor
+from ..processing.video_decoding_lmmvqa import CHUNK_RULE, DecodedVideo, EncodedVideo
+from ..processing.video_reading_lmmvqa import VideoFacts
 from .feature_shards import CHECKSUM, FeatureShards, SharedLog
-from .processing_lmmvqa import LmmVqaProcessor
-from .video_decoding_lmmvqa import CHUNK_RULE, DecodedVideo, EncodedVideo
-from .video_reading_lmmvqa import VideoFacts
 
 
 # What `encode_key_frames` reads of the configuration

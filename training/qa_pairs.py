@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..processing.feature_cache import FeatureCache
 from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS, NO_DAMAGE
+from .feature_cache import FeatureCache
 
 
 PAPER_TASKS = ("score", "level")

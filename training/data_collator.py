@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .processing_lmmvqa import LmmVqaProcessor
-from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo
+from ..processing.processing_lmmvqa import LmmVqaProcessor
+from ..processing.video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 
 
 @dataclass
