@@ -20,12 +20,12 @@ import openpyxl
 import scipy.io
 from tqdm import tqdm
 
-from lmmvqa.datasets_scripts.degraded_clips import CLIP_GROUPS, plan_segments
-from lmmvqa.datasets_scripts.distortions import degrade
-from lmmvqa.datasets_scripts.ffmpeg_process import run_ffmpeg
+from lmmvqa.datasets_scripts.degraded.degraded_clips import CLIP_GROUPS, plan_segments
+from lmmvqa.datasets_scripts.degraded.distortions import degrade
+from lmmvqa.datasets_scripts.degraded.ffmpeg_process import run_ffmpeg
+from lmmvqa.datasets_scripts.degraded.reference_clips import cut_segment, probe, render_pan
 from lmmvqa.datasets_scripts.label_files import read_csv
 from lmmvqa.datasets_scripts.rated_images import read_image_mos
-from lmmvqa.datasets_scripts.reference_clips import cut_segment, probe, render_pan
 
 
 SETS = ("lsvq", "konvid_1k", "youtube_ugc", "live_vqc", "live_yt_gaming")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets_scripts.chained_clips import UNTOUCHED
+from ..datasets_scripts.degraded.chained_clips import UNTOUCHED
 from ..datasets_scripts.folder_seal import seal_folder
 from ..scoring.report import failure_line, finite
 from ..training.qa_pairs import PAPER_TASKS, level_thresholds

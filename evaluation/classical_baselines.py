@@ -143,7 +143,7 @@ def _vmaf(row: dict) -> float:
         return row["vmaf"]
     if row.get("reference") is None:
         raise ValueError("got a video without the column vmaf or reference, expected one of them for VMAF")
-    from ..datasets_scripts.ffmpeg_process import measure_vmaf
+    from ..datasets_scripts.degraded.ffmpeg_process import measure_vmaf
 
     video = Path(row["video"])
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets import disable_progress_bars
 
-from ..datasets_scripts.chained_clips import DAMAGE_COLUMN
+from ..datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
 from ..datasets_scripts.rated_videos import COLUMNS
 from ..datasets_scripts.rows import save_rows, split_by_group, video_id
 from ..processing.processing_lmmvqa import LmmVqaProcessor

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets_scripts import chained_clips
-from ..datasets_scripts.chained_clips import UNTOUCHED
-from ..datasets_scripts.degraded_clips import COLUMNS, UNSEEN
+from ..datasets_scripts.degraded import chained_clips
+from ..datasets_scripts.degraded.chained_clips import UNTOUCHED
+from ..datasets_scripts.degraded.degraded_clips import COLUMNS, UNSEEN
 from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, NO_DAMAGE
 from ..scoring.report import named_damages
 from ..training.qa_pairs import SEEN_STRENGTH

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets_scripts import chained_clips, degraded_clips
+from ..datasets_scripts.degraded import chained_clips, degraded_clips
 from ..datasets_scripts.rows import label_mos, video_id
 from ..scoring.report import printable
 from ..training.qa_pairs import mos_level

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from transformers import HfArgumentParser, set_seed
 
 from ..checkpoints.convert_weights import efficientnet_lite_state_dict
-from ..datasets_scripts.degradation_chains import DAMAGES
+from ..datasets_scripts.degraded.degradation_chains import DAMAGES
 from ..datasets_scripts.rows import load_rows
 from ..evaluation.degradations import ranks_inside
 from ..modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, LmmVqaVideoProcessor

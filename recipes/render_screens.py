@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from ..datasets_scripts.ffmpeg_process import encode_frames
+from ..datasets_scripts.degraded.ffmpeg_process import encode_frames
 
 
 SECONDS = 2.2  # a little more than the two that a reference clip has

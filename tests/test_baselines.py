@@ -22,8 +22,8 @@ from transformers import (
     LlavaProcessor,
 )
 
-from lmmvqa.datasets_scripts import chained_clips
-from lmmvqa.datasets_scripts.chained_clips import UNTOUCHED
+from lmmvqa.datasets_scripts.degraded import chained_clips
+from lmmvqa.datasets_scripts.degraded.chained_clips import UNTOUCHED
 from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.evaluation import baselines, classical_baselines
 from lmmvqa.evaluation.classical_baselines import score_function

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmmvqa.datasets_scripts import degraded_clips, rated_images
-from lmmvqa.datasets_scripts.distortions import KINDS, degrade
-from lmmvqa.datasets_scripts.ffmpeg_process import count_frames, encode_frames, measure_vmaf
-from lmmvqa.datasets_scripts.reference_clips import render_pan, segment_starts
+from lmmvqa.datasets_scripts import rated_images
+from lmmvqa.datasets_scripts.degraded import degraded_clips
+from lmmvqa.datasets_scripts.degraded.distortions import KINDS, degrade
+from lmmvqa.datasets_scripts.degraded.ffmpeg_process import count_frames, encode_frames, measure_vmaf
+from lmmvqa.datasets_scripts.degraded.reference_clips import render_pan, segment_starts
 from lmmvqa.datasets_scripts.rows import load_rows, percent_mos, save_rows, split_by_group
 
 
@@ -271,7 +272,7 @@ def test_a_full_disk_ends_a_build_and_leaves_no_reference_out(tmp_path, clip, mo
 
 def test_a_reference_with_too_few_frames_never_appears(tmp_path, clip, monkeypatch):
     """A build that is stopped there must not take it for a whole one."""
-    monkeypatch.setattr("lmmvqa.datasets_scripts.reference_clips.count_frames", lambda path: 3)
+    monkeypatch.setattr("lmmvqa.datasets_scripts.degraded.reference_clips.count_frames", lambda path: 3)
     reference = degraded_clips.Reference("clip-0", clip, "room", "train", 0.0, 2)
     (tmp_path / "clips").mkdir()
     assert degraded_clips.make_reference(reference, tmp_path, seed=0).startswith("gives 3 of ")

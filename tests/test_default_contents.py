@@ -14,7 +14,7 @@ import pytest
 from conftest import write_clip
 from PIL import Image
 
-from lmmvqa.datasets_scripts.reference_clips import probe
+from lmmvqa.datasets_scripts.degraded.reference_clips import probe
 from lmmvqa.recipes import default_contents
 from lmmvqa.recipes.contents import real_clips, stepped_games, still_pans
 from lmmvqa.recipes.contents.checks import measure

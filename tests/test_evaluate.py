@@ -17,7 +17,7 @@ from lmmvqa.checkpoints.training_videos import (
     load_training_videos,
     save_training_videos,
 )
-from lmmvqa.datasets_scripts import chained_clips
+from lmmvqa.datasets_scripts.degraded import chained_clips
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import REPORT_FILE, load_rows, save_rows
 from lmmvqa.evaluation import cross_validation, prediction_file, protocols

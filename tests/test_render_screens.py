@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lmmvqa.datasets_scripts.reference_clips import SECONDS, probe, reference_size, segment_starts
+from lmmvqa.datasets_scripts.degraded.reference_clips import SECONDS, probe, reference_size, segment_starts
 from lmmvqa.recipes import render_screens
 from lmmvqa.recipes.render_screens import SCREENS, Layer, paste_layers
 

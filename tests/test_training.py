@@ -12,7 +12,7 @@ from conftest import TRAIN_PY, moved, run, tiny_pair, write_clip
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from lmmvqa.datasets_scripts.chained_clips import DAMAGE_COLUMN
+from lmmvqa.datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.processing.processing_lmmvqa import DAMAGES

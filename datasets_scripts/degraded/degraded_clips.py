@@ -22,13 +22,13 @@ import av
 from datasets import Value
 from tqdm import tqdm
 
+from ..folder_seal import seal_folder, write_whole
+from ..label_files import read_csv
+from ..rated_images import read_image_mos, split_images
+from ..rows import split_by_group
 from .distortions import KINDS, TEMPORAL_KINDS, degrade
 from .ffmpeg_process import DISK_ERRORS, measure_vmaf
-from .folder_seal import seal_folder, write_whole
-from .label_files import read_csv
-from .rated_images import read_image_mos, split_images
 from .reference_clips import cut_segment, probe, reference_size, render_pan, segment_starts
-from .rows import split_by_group
 
 
 DATASET = "degraded_clips"

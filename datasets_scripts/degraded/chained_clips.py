@@ -16,13 +16,13 @@ from pathlib import Path
 
 from datasets import Value
 
-from ..processing.processing_lmmvqa import DAMAGES
+from ...processing.processing_lmmvqa import DAMAGES
+from ..folder_seal import write_whole
+from ..label_files import read_csv
 from .chain_labels import label, measure, seen_damage
 from .degradation_chains import PRISTINE, Source, draw_versions, ladder, measured_versions, render
 from .degraded_clips import run_all
 from .ffmpeg_process import count_frames, encode
-from .folder_seal import write_whole
-from .label_files import read_csv
 from .reference_clips import probe
 
 
