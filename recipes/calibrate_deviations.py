@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import HfArgumentParser
 
 from ..datasets_scripts.rows import load_rows
-from ..scoring.calibration import calibrate, report_lines
+from ..evaluation.calibration import calibrate, report_lines
 from ..scoring.scorer import load_scorer
 
 

@@ -507,7 +507,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     scorer, model = _load(arguments)
     from ..checkpoints.export import save_checkpoint
     from ..checkpoints.training_videos import carry_training_videos
-    from .calibration import calibrate, read_ratings, report_lines, write_report
+    from ..evaluation.calibration import calibrate, read_ratings, report_lines, write_report
     from .selfcheck import write_reference
 
     report = calibrate(scorer, read_ratings(arguments.csv), arguments.std_only)

@@ -16,10 +16,10 @@ from lmmvqa.checkpoints.training_videos import (
     load_training_videos,
     save_training_videos,
 )
+from lmmvqa.evaluation import calibration
+from lmmvqa.evaluation.calibration import fit_line, fit_logistic, fit_std_scale, read_ratings, unseen
 from lmmvqa.modeling_lmmvqa import LmmVqaProcessor
 from lmmvqa.processing.processing_lmmvqa import LEVELS, VideoWindow
-from lmmvqa.scoring import calibration
-from lmmvqa.scoring.calibration import fit_line, fit_logistic, fit_std_scale, read_ratings, unseen
 from lmmvqa.scoring.cli import main
 
 

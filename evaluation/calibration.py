@@ -11,9 +11,9 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from ..datasets_scripts.label_files import read_labels
-from ..evaluation.metrics import INTERVAL, coverage
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
-from .scorer import score_videos
+from ..scoring.scorer import score_videos
+from .metrics import INTERVAL, coverage
 
 
 MIN_RATINGS = 8
