@@ -35,6 +35,7 @@ from lmmvqa.checkpoints.export import export_checkpoint, push_checkpoint
 from lmmvqa.checkpoints.model_card import training_model_card
 from lmmvqa.checkpoints.training_videos import carry_training_videos, list_training_videos, save_training_videos
 from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
+from lmmvqa.datasets_scripts.rows import video_digest
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.training.data_collator import LmmVqaDataCollator
@@ -221,7 +222,8 @@ def train(
     if rows["validation"]:
         metrics["validation"] = validation.metrics()
     if trainer.is_world_process_zero():
-        save_training_videos(list_training_videos(rows["train"], model_args.model, cache), output)
+        digest_of = video_digest if cache is None else cache.digest
+        save_training_videos(list_training_videos(rows["train"], model_args.model, digest_of), output)
         write_whole(output / RESULTS_FILE, json.dumps(metrics, indent=1) + "\n")
     trainer.end()  # or a process may abort at its exit, while threads of its group still run
 

@@ -31,11 +31,11 @@ from scipy.stats import spearmanr
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from lmmvqa.checkpoints.assemble import meta_model
+from lmmvqa.checkpoints.checkpoint_digest import checkpoint_digest
 from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.datasets_scripts.folder_seal import SEAL_FILE, seal_folder, write_whole
-from lmmvqa.datasets_scripts.rows import load_rows, split_by_group
+from lmmvqa.datasets_scripts.rows import load_rows, rows_digest, split_by_group
 from lmmvqa.evaluation.metrics import agreement
-from lmmvqa.evaluation.prediction_file import checkpoint_digest, rows_digest
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig, LmmVqaForConditionalGeneration
 from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT, visual_token_counts

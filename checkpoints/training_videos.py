@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,7 @@ from typing import NamedTuple
 from transformers import AutoProcessor, HfArgumentParser
 from transformers.utils import cached_file
 
-from ..datasets_scripts.rows import load_rows, video_id
-from ..training.feature_cache import FeatureCache, video_digest
+from ..datasets_scripts.rows import load_rows, video_digest, video_id
 
 
 TRAINING_VIDEOS_FILE = "training_videos.json"
@@ -48,12 +47,12 @@ class TrainingVideos:
     unlisted: list[str]
 
 
-def content_digests(videos: Iterable[str], cache: FeatureCache | None = None) -> list[str | None]:
+def content_digests(videos: Iterable[str], digest_of: Callable[[str], str] = video_digest) -> list[str | None]:
     """The first digits of each video's digest, None for a file that cannot be read."""
 
     def digest(video: str) -> str | None:
         try:
-            return (video_digest(video) if cache is None else cache.digest(video))[:DIGEST_DIGITS]
+            return digest_of(video)[:DIGEST_DIGITS]
         except OSError:
             return None
 
@@ -61,22 +60,24 @@ def content_digests(videos: Iterable[str], cache: FeatureCache | None = None) ->
         return list(pool.map(digest, videos))
 
 
-def list_training_videos(rows: list[dict], start: str, cache: FeatureCache | None = None) -> TrainingVideos:
+def list_training_videos(
+    rows: list[dict], start: str, digest_of: Callable[[str], str] = video_digest
+) -> TrainingVideos:
     """
     Args:
         rows: rated videos that were trained on.
         start: checkpoint folder or repository that training started from, whose own list is taken over.
-        cache: what remembers digests, so that files are not read again.
+        digest_of: `FeatureCache.digest` remembers them, so that files are not read again.
     """
     earlier = load_training_videos(start)
     if earlier is None:
         was_trained = AutoProcessor.from_pretrained(start).level_answer_thresholds is not None
         earlier = TrainingVideos([], [Path(start).name] if was_trained else [])
-    return TrainingVideos(list(dict.fromkeys(earlier.videos + _listed(rows, cache))), earlier.unlisted)
+    return TrainingVideos(list(dict.fromkeys(earlier.videos + _listed(rows, digest_of))), earlier.unlisted)
 
 
-def _listed(rows: list[dict], cache: FeatureCache | None = None) -> list[TrainingVideo]:
-    digests = content_digests([row["video"] for row in rows], cache)
+def _listed(rows: list[dict], digest_of: Callable[[str], str] = video_digest) -> list[TrainingVideo]:
+    digests = content_digests([row["video"] for row in rows], digest_of)
     return [
         TrainingVideo(row["dataset"], video_id(row), row["group"], digest)
         for row, digest in zip(rows, digests, strict=True)

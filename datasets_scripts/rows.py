@@ -91,6 +91,22 @@ def label_mos(percent: float, mos_range: tuple[float, float]) -> float:
     return round(low + percent * (high - low) / 100, 6)
 
 
+def video_digest(video: str) -> str:
+    """SHA-256 of a file's content, as `sha256sum` prints it: what a video is known by, wherever it lies."""
+    with open(video, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rows_digest(rows: Iterable[dict]) -> str:
+    """Of which videos there are, in which order, with which MOS and damage; not of where they lie."""
+    digest = hashlib.sha256()
+    for row in rows:
+        identity = [row["dataset"], row["split"], row["group"], video_id(row), row["mos"]]
+        identity += [row["damage"]] if row.get("damage") else []
+        digest.update(json.dumps(identity).encode() + b"\n")
+    return digest.hexdigest()
+
+
 def save_rows(
     rows: list[dict],
     left_out: list[dict],

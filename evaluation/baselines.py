@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoints.checkpoint_digest import checkpoint_digest
 from ..datasets_scripts.degraded.chained_clips import UNTOUCHED
 from ..datasets_scripts.folder_seal import seal_folder
+from ..datasets_scripts.rows import rows_digest
 from ..scoring.report import failure_line, finite
 from ..training.qa_pairs import PAPER_TASKS, level_thresholds
 from .classical_baselines import PACKAGES, check_installed, score_function
 from .degradations import is_content_set, place
-from .prediction_file import checkpoint_digest, predict_to_file, rows_digest
+from .prediction_file import predict_to_file
 from .predictions import PREDICTION_KEYS
 from .rated_sets import evaluated_parts, load_rated_sets
 from .results import PREDICTIONS_FILE, described, figures_of, write_results

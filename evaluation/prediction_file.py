@@ -1,46 +1,10 @@
 """Predictions on disk, a line a video as they are made, so that a stopped run goes on where it was."""
 
-import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
-from transformers.utils import cached_file
-
-from ..checkpoints.training_videos import TRAINING_VIDEOS_FILE
-from ..datasets_scripts.rows import video_id
-
-
-# What a checkpoint's answers hang on; not what is said about them
-CHECKPOINT_SUFFIXES = (".safetensors", ".bin", ".json", ".jinja")
-UNREAD_FILES = (TRAINING_VIDEOS_FILE, "selfcheck.json")
-
-
-def checkpoint_digest(model: str) -> str:
-    """
-    Of all that a checkpoint's answers hang on: weights, configuration, processor and tokenizer.
-
-    Args:
-        model: folder, or repository that has been loaded.
-    """
-    folder = Path(cached_file(model, "config.json")).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in CHECKPOINT_SUFFIXES and path.name not in UNREAD_FILES:
-            with open(path, "rb") as file:
-                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def rows_digest(rows: Iterable[dict]) -> str:
-    """Of which videos there are, in which order, with which MOS and damage; not of where they lie."""
-    digest = hashlib.sha256()
-    for row in rows:
-        identity = [row["dataset"], row["split"], row["group"], video_id(row), row["mos"]]
-        identity += [row["damage"]] if row.get("damage") else []
-        digest.update(json.dumps(identity).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def predict_to_file(

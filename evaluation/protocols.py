@@ -15,8 +15,10 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor
 
+from ..checkpoints.checkpoint_digest import checkpoint_digest
 from ..checkpoints.training_videos import content_digests, load_training_videos
 from ..datasets_scripts.folder_seal import seal_folder
+from ..datasets_scripts.rows import rows_digest
 from ..scoring.scorer import default_checkpoint, load_scorer
 from ..training.feature_cache import FeatureCache
 from ..training.qa_pairs import PAPER_TASKS, level_thresholds
@@ -30,7 +32,7 @@ from .cross_validation import (
     write_folds,
 )
 from .leak_check import check_leaks, leak_notes, refuse_leaks
-from .prediction_file import checkpoint_digest, predict_to_file, rows_digest
+from .prediction_file import predict_to_file
 from .predictions import predict_batch
 from .rated_sets import RatedSet, evaluated_parts, load_rated_sets
 from .results import PREDICTIONS_FILE, described, figures_of, figures_of_folds, write_results

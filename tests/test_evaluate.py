@@ -19,7 +19,7 @@ from lmmvqa.checkpoints.training_videos import (
 )
 from lmmvqa.datasets_scripts.degraded import chained_clips
 from lmmvqa.datasets_scripts.prepare import prepare
-from lmmvqa.datasets_scripts.rows import REPORT_FILE, load_rows, save_rows
+from lmmvqa.datasets_scripts.rows import REPORT_FILE, load_rows, save_rows, video_digest
 from lmmvqa.evaluation import cross_validation, prediction_file, protocols
 from lmmvqa.evaluation.cross_validation import assign_folds
 from lmmvqa.evaluation.leak_check import check_leaks, leak_notes
@@ -30,7 +30,6 @@ from lmmvqa.evaluation.tables import checkpoint_tables
 from lmmvqa.processing.processing_lmmvqa import DAMAGES
 from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.scorer import load_scorer
-from lmmvqa.training.feature_cache import video_digest
 
 
 LEVELS_1_5 = (1, 5)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..datasets_scripts.rows import video_digest
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from ..processing.video_decoding_lmmvqa import CHUNK_RULE, DecodedVideo, EncodedVideo
 from ..processing.video_reading_lmmvqa import VideoFacts
@@ -28,12 +29,6 @@ KEY_FRAME_OPTIONS = (
 NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize")
 KEY_FRAME_SETTINGS = ("key_frame_size", "key_frame_fragments", "image_mean", "image_std", *NORMALISATION)
 CHUNK_SETTINGS = ("chunk_size", "chunk_frames", "chunk_fragments", "chunk_sampling")
-
-
-def video_digest(video: str) -> str:
-    """SHA-256 of a file's content, as `sha256sum` prints it: what a video is known by, wherever it lies."""
-    with open(video, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class FeatureCache:

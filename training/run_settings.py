@@ -6,8 +6,8 @@ from transformers import AutoConfig, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
-from ..datasets_scripts.rows import load_rows
-from ..evaluation.prediction_file import checkpoint_digest, rows_digest
+from ..checkpoints.checkpoint_digest import checkpoint_digest
+from ..datasets_scripts.rows import load_rows, rows_digest
 from ..modeling_lmmvqa import LmmVqaConfig
 
 
