@@ -5,41 +5,57 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Every test runs in one thread; a file's tests share what they make first
 PARALLEL := --numprocesses auto --dist loadfile
+# What scoring needs; and with it what tests, benchmarks and data need
+SCORING := $(VENV)/.scoring
 INSTALLED := $(VENV)/.installed
+# The development install is a tree of links, which editors can follow: a file that was added needs it again
+LINKED := $(VENV)/.linked
+INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+EDITABLE := --config-settings editable_mode=strict --editable
+FOLDERS := modeling_lmmvqa processing checkpoints training scoring evaluation commands \
+	datasets_scripts datasets_scripts/degraded recipes recipes/contents
 
 .PHONY: install score test test-all style default-contents default-checkpoint
 
-install: $(INSTALLED)
+install: $(LINKED)
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+$(SCORING): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[data,dev]'
+	$(INSTALL) torch
+	$(INSTALL) $(EDITABLE) .
 	touch $@
 
-score: $(INSTALLED)
+$(INSTALLED): $(SCORING)
+	$(INSTALL) $(EDITABLE) '.[data,dev]'
+	touch $@
+
+$(LINKED): $(INSTALLED) $(FOLDERS)
+	$(INSTALL) --no-deps $(EDITABLE) .
+	touch $@
+
+score: $(SCORING)
 	@test -n "$(VIDEO)" || { echo 'usage: make score VIDEO=clip.mp4' >&2; exit 2; }
 	@$(BIN)/lmmvqa score "$(VIDEO)"
 
-test: $(INSTALLED)
+test: $(LINKED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest $(PARALLEL)
 
-test-all: $(INSTALLED)
+test-all: $(LINKED)
 	$(BIN)/pytest $(PARALLEL) -m 'slow or not slow'
 
-style: $(INSTALLED)
+style: $(LINKED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Clean clips for the default checkpoint, hours on two cores; resumes. The Debian packages that it draws on:
 # cut -d, -f1,3 recipes/contents/packages.csv | sed -n 's/,Debian//p' | xargs apt-get install --no-install-recommends
-default-contents: $(INSTALLED)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[data,contents]'
+default-contents: $(LINKED)
+	$(INSTALL) $(EDITABLE) '.[data,contents]'
 	nice $(BIN)/python -m lmmvqa.recipes.default_contents --out data/contents --shared $(SHARED)
 
 # Hours on two cores; every longer step resumes but the temporal tower's, a quarter of an hour. SHARED holds clips/ and images/, see model_card.md.
-default-checkpoint: $(INSTALLED)
+default-checkpoint: $(LINKED)
 	recipes/default_data.sh $(SHARED)
 	recipes/default_weights.sh

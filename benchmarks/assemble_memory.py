@@ -83,7 +83,7 @@ def main() -> None:
         options = ["--vision", "clip", "--temporal", "slowfast", "--decoder", "llama", "--out", "assembled"]
         paths = [option if option.startswith("--") else str(folder / option) for option in options]
         baseline = watch([sys.executable, "-c", "import lmmvqa.checkpoints.assemble"])
-        measured = watch([sys.executable, "-m", "lmmvqa.scoring.cli", "assemble", *paths])
+        measured = watch([sys.executable, "-m", "lmmvqa.commands", "assemble", *paths])
         decoder_bytes, total_bytes = size(folder / "llama"), size(folder / "assembled")
     result = {
         "command": f"lmmvqa assemble {' '.join(options)}",

@@ -27,8 +27,9 @@ import torch
 from datasets import disable_progress_bars
 
 from lmmvqa.datasets_scripts.rows import load_rows
-from lmmvqa.evaluation.baselines import BaselineOptions, evaluate_baseline, sample_rows
+from lmmvqa.evaluation.baselines import evaluate_baseline, sample_rows
 from lmmvqa.evaluation.classical_baselines import PACKAGES, check_installed
+from lmmvqa.evaluation.options import BaselineOptions
 from lmmvqa.evaluation.results import METRICS_FILE, PREDICTIONS_FILE, figures_of
 
 

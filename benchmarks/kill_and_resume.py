@@ -38,7 +38,8 @@ import train  # noqa: E402
 from lmmvqa.checkpoints.export import save_checkpoint  # noqa: E402
 from lmmvqa.datasets_scripts.prepare import prepare  # noqa: E402
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows  # noqa: E402
-from lmmvqa.evaluation.protocols import EvaluationOptions, evaluate_checkpoint  # noqa: E402
+from lmmvqa.evaluation.options import EvaluationOptions  # noqa: E402
+from lmmvqa.evaluation.protocols import evaluate_checkpoint  # noqa: E402
 from lmmvqa.training.feature_cache import FeatureCache  # noqa: E402
 
 

@@ -49,7 +49,7 @@ COMMANDS = [
 def run(command: str, model: str, work: Path) -> tuple[int, str, str]:
     """Exit status, stdout and stderr, without this machine's folders."""
     words = command.replace("MODEL", model).split()
-    programs = {"python": [sys.executable], "lmmvqa": [sys.executable, "-m", "lmmvqa.scoring.cli"]}
+    programs = {"python": [sys.executable], "lmmvqa": [sys.executable, "-m", "lmmvqa.commands"]}
     words = [*programs[words[0]], *(str(TRAIN_PY) if word == "train.py" else word for word in words[1:])]
     done = subprocess.run(words, cwd=work, capture_output=True, text=True)
     return done.returncode, *(text.replace(f"{work}/", "") for text in (done.stdout, done.stderr))

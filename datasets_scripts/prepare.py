@@ -8,8 +8,6 @@ from pathlib import Path
 from datasets import load_from_disk
 
 from . import (
-    chained_clips,
-    degraded_clips,
     instruction_json,
     konvid_1k,
     listed_videos,
@@ -20,6 +18,7 @@ from . import (
     rated_images,
     youtube_ugc,
 )
+from .degraded import chained_clips, degraded_clips
 from .rated_videos import COLUMNS, Found, RatedVideo, build_rows, find_files
 from .rows import label_mos, percent_mos, save_rows
 

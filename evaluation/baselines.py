@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from ..datasets_scripts.degraded.chained_clips import UNTOUCHED
 from ..datasets_scripts.folder_seal import seal_folder
 from ..datasets_scripts.rows import rows_digest
 from ..scoring.report import failure_line, finite
-from ..training.qa_pairs import PAPER_TASKS, level_thresholds
+from ..training.qa_pairs import level_thresholds
 from .classical_baselines import PACKAGES, check_installed, score_function
 from .degradations import is_content_set, place
+from .options import BaselineOptions
 from .prediction_file import predict_to_file
 from .predictions import PREDICTION_KEYS
 from .rated_sets import evaluated_parts, load_rated_sets
@@ -25,37 +26,6 @@ from .tables import checkpoint_tables
 
 # Of a content in a sample; a whole ladder
 VERSIONS = 12
-
-
-@dataclass
-class BaselineOptions:
-    """
-    Attributes:
-        data: folders of rows that `lmmvqa prepare` wrote.
-        out: folder for the results.
-        model: image-text-to-text model, a folder or repository; or
-        method: one of `classical_baselines.PACKAGES`.
-        fit_on: folder of rows whose train split the method efficientnet-svr is fitted on.
-        test_splits: of every set only those; otherwise whole sets, but of LSVQ the test splits, as published tables do.
-        tasks: questions that a model is asked.
-        max_frames: most frames of a video that are looked at.
-        num_videos: of each set, a sample by `seed`, see `sample_rows`; None for all.
-        frames_as, device, dtype: as in `LmmBaseline`.
-    """
-
-    data: list[str]
-    out: str
-    model: str | None = None
-    method: str | None = None
-    fit_on: str | None = None
-    test_splits: bool = False
-    tasks: tuple[str, ...] = PAPER_TASKS
-    max_frames: int = 8
-    num_videos: int | None = None
-    seed: int = 0
-    frames_as: str = "images"
-    device: str | None = None
-    dtype: str = "auto"
 
 
 def evaluate_baseline(options: BaselineOptions) -> dict:

@@ -7,7 +7,7 @@ both. Videos go through the one preprocessing path, and what was stopped goes on
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..datasets_scripts.folder_seal import seal_folder
 from ..datasets_scripts.rows import rows_digest
 from ..scoring.scorer import default_checkpoint, load_scorer
 from ..training.feature_cache import FeatureCache
-from ..training.qa_pairs import PAPER_TASKS, level_thresholds
+from ..training.qa_pairs import level_thresholds
 from .cross_validation import (
     FOLDS_FILE,
     assign_folds,
@@ -32,6 +32,7 @@ from .cross_validation import (
     write_folds,
 )
 from .leak_check import check_leaks, leak_notes, refuse_leaks
+from .options import EvaluationOptions
 from .prediction_file import predict_to_file
 from .predictions import predict_batch
 from .rated_sets import RatedSet, evaluated_parts, load_rated_sets
@@ -43,37 +44,6 @@ from .tables import checkpoint_tables, cross_validation_tables
 RESULTS = (PREDICTIONS_FILE, f"*/{FOLDS_FILE}")
 # Which videos' thirds are the levels
 OF_TRAINING, OF_EVALUATED, OF_OTHER_FOLDS = "its training set", "the evaluated videos", "the other folds"
-
-
-@dataclass
-class EvaluationOptions:
-    """
-    Attributes:
-        data: folders of rows that `lmmvqa prepare` wrote.
-        out: folder for the results.
-        model: checkpoint folder or repository; the embedded one by default.
-        tasks: questions that are asked, "score", "level" or both.
-        readout: "score" or "generate", see `predict_batch`.
-        batch_size: videos that go through the decoder together.
-        device, dtype: as in `load_scorer`.
-        feature_cache: folder for the towers' features.
-        allow_training_videos: evaluate on videos that the checkpoint was trained on, too.
-    """
-
-    data: list[str]
-    out: str
-    model: str | None = None
-    tasks: Sequence[str] = PAPER_TASKS
-    readout: str = "score"
-    batch_size: int = 16
-    device: str | None = None
-    dtype: str = "auto"
-    feature_cache: str | None = None
-    allow_training_videos: bool = False
-
-    @property
-    def checkpoint(self) -> str:
-        return self.model or default_checkpoint()
 
 
 def evaluate_checkpoint(options: EvaluationOptions, protocol: str | None = None) -> dict:
@@ -91,9 +61,9 @@ def evaluate_checkpoint(options: EvaluationOptions, protocol: str | None = None)
             begun under other settings.
     """
     rated_sets = load_rated_sets(options.data)
-    predict, processor = _predictor(options, options.checkpoint)
+    predict, processor = _predictor(options, (options.model or default_checkpoint()))
     trained_thresholds = processor.level_answer_thresholds or {}
-    listed = load_training_videos(options.checkpoint)
+    listed = load_training_videos(options.model or default_checkpoint())
     trained_on = {*trained_thresholds, *(video.dataset for video in (listed.videos if listed else ()))}
     parts = [part for rated in rated_sets for part in evaluated_parts(rated, trained_on, protocol)]
     rows = [row for part in parts for row in part.rows]
@@ -148,7 +118,7 @@ def cross_validate(
     rated_sets = load_rated_sets(options.data)
     rows = [row for rated in rated_sets for row in rated.rows]
     digests = content_digests(row["video"] for row in rows)
-    leaks = check_leaks(rows, digests, load_training_videos(options.checkpoint))
+    leaks = check_leaks(rows, digests, load_training_videos(options.model or default_checkpoint()))
     digest_of = {row["video"]: digest for row, digest in zip(rows, digests, strict=True)}
     folds_of, shared = {}, []
     for rated in rated_sets:
@@ -192,7 +162,7 @@ def _cross_validate_set(
     train_options: list[str],
 ) -> tuple[list[list[dict]], dict]:
     """The predictions of each fold, and the set's figures."""
-    processor = AutoProcessor.from_pretrained(options.checkpoint)
+    processor = AutoProcessor.from_pretrained(options.model or default_checkpoint())
     can_train = readable(rated.rows, processor)
     of_folds, num_train, thresholds = [], [], {}
     for fold in sorted(set(folds)):
@@ -234,7 +204,7 @@ def _predict_fold(
 
     @cache
     def predictor() -> Callable[[list[str]], list[dict]]:
-        checkpoint = train_without_fold(rated, others, options.checkpoint, folder, train_options)
+        checkpoint = train_without_fold(rated, others, (options.model or default_checkpoint()), folder, train_options)
         return _predictor(options, str(checkpoint))[0]
 
     # Where all predictions are there, nothing is trained
@@ -260,7 +230,7 @@ def _versions() -> dict[str, str]:
 def _settings(options: EvaluationOptions, rows: list[dict]) -> dict:
     """All that predictions hang on."""
     return {
-        "model": checkpoint_digest(options.checkpoint),
+        "model": checkpoint_digest(options.model or default_checkpoint()),
         "data": rows_digest(rows),
         "tasks": list(options.tasks),
         "readout": options.readout,

@@ -6,12 +6,12 @@ shared=$1
 python=${PYTHON:-.venv/bin/python}
 rated_images=(--labels "$shared/images/mos.csv" --mos_range 0 1)
 
-$python -m lmmvqa.scoring.cli prepare rated_images "${rated_images[@]}" --out data/rated_images
+$python -m lmmvqa.commands prepare rated_images "${rated_images[@]}" --out data/rated_images
 $python -m lmmvqa.recipes.mirror_photographs --photographs data/rated_images --out data/mirrored_photographs
-$python -m lmmvqa.scoring.cli prepare degraded_clips "${rated_images[@]}" --videos "$shared/clips" \
+$python -m lmmvqa.commands prepare degraded_clips "${rated_images[@]}" --videos "$shared/clips" \
     --photographs 480 --training_photographs 400 --out data/degraded_clips
 
 # Screens are clips of their own folder: towers learn without them, and the figures of clips stay those of real contents
 $python -m lmmvqa.recipes.render_screens --out data/screens
-$python -m lmmvqa.scoring.cli prepare degraded_clips "${rated_images[@]}" --videos data/screens \
+$python -m lmmvqa.commands prepare degraded_clips "${rated_images[@]}" --videos data/screens \
     --photographs 0 --variants 6 --out data/degraded_screens

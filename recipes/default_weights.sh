@@ -40,11 +40,11 @@ $python -m lmmvqa.recipes.average_weights --models runs/default/both-0 runs/defa
 $python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained --data $clips $screens $photographs \
     --report benchmarks/results/default_calibration.json
 $python -m lmmvqa.recipes.embed_checkpoint --model runs/default/trained --out default_checkpoint
-$python -m lmmvqa.scoring.cli selfcheck --update
+$python -m lmmvqa.commands selfcheck --update
 # The table of README and model card, on the test splits
-$python -m lmmvqa.scoring.cli evaluate --data $clips $photographs --out runs/default/evaluation
+$python -m lmmvqa.commands evaluate --data $clips $photographs --out runs/default/evaluation
 cp runs/default/evaluation/metrics.json benchmarks/results/default_evaluation.json
 cp runs/default/evaluation/table.md benchmarks/results/default_evaluation.md
-$python -m lmmvqa.scoring.cli evaluate --data $screens --out runs/default/evaluation_screens
+$python -m lmmvqa.commands evaluate --data $screens --out runs/default/evaluation_screens
 cp runs/default/evaluation_screens/metrics.json benchmarks/results/default_screens.json
 cp runs/default/evaluation_screens/table.md benchmarks/results/default_screens.md

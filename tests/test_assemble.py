@@ -34,8 +34,8 @@ from transformers import (
 )
 
 from lmmvqa.checkpoints.assemble import assemble, parse_option, preset_options
+from lmmvqa.commands.command_line import main
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
-from lmmvqa.scoring.cli import main
 
 
 VISION = {

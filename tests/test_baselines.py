@@ -22,6 +22,7 @@ from transformers import (
     LlavaProcessor,
 )
 
+from lmmvqa.commands.command_line import main
 from lmmvqa.datasets_scripts.degraded import chained_clips
 from lmmvqa.datasets_scripts.degraded.chained_clips import UNTOUCHED
 from lmmvqa.datasets_scripts.rows import save_rows
@@ -29,9 +30,9 @@ from lmmvqa.evaluation import baselines, classical_baselines
 from lmmvqa.evaluation.classical_baselines import score_function
 from lmmvqa.evaluation.key_frames import key_frames
 from lmmvqa.evaluation.lmm_baseline import LmmBaseline
+from lmmvqa.evaluation.options import BaselineOptions
 from lmmvqa.processing.video_reading_lmmvqa import VideoDecodingError
 from lmmvqa.recipes.small_tokenizer import small_tokenizer
-from lmmvqa.scoring.cli import main
 from lmmvqa.training.qa_pairs import question_templates
 
 
@@ -412,5 +413,5 @@ def test_columns_of_rows_reach_the_method(tmp_path):
     assert baseline("--method", "vmaf", "--data", tmp_path / "rows", "--out", tmp_path / "out") == 0
     metrics = results(tmp_path / "out")[0]
     assert metrics["sets"][0]["score"]["srcc"] == -1
-    options = baselines.BaselineOptions(data=[str(tmp_path / "rows")], out=str(tmp_path / "out"), method="vmaf")
+    options = BaselineOptions(data=[str(tmp_path / "rows")], out=str(tmp_path / "out"), method="vmaf")
     assert baselines.evaluate_baseline(options)["sets"][0]["score"]["srcc"] == -1  # resumed, with the class's defaults

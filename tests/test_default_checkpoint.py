@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lmmvqa.scoring.cli import main
+from lmmvqa.commands.command_line import main
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
 from lmmvqa.scoring.selfcheck import CLIP
 

@@ -11,11 +11,11 @@ import av
 import numpy as np
 import pytest
 
-from lmmvqa.datasets_scripts import degradation_chains as chains
+from lmmvqa.commands.command_line import main
 from lmmvqa.datasets_scripts.degraded import chain_labels, chained_clips
+from lmmvqa.datasets_scripts.degraded import degradation_chains as chains
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode_frames, luma_change, luma_difference, measure_vmaf
 from lmmvqa.datasets_scripts.rows import load_rows
-from lmmvqa.scoring.cli import main
 
 
 SIZE, FRAMES = (256, 192), 15

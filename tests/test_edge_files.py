@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lmmvqa.commands.command_line import main
 from lmmvqa.processing import VideoDecodingError
 from lmmvqa.processing.video_reading_lmmvqa import read_frames
-from lmmvqa.scoring.cli import main
 
 
 FAULTS = Path(__file__).parents[2] / "shared/faults"

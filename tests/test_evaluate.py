@@ -17,6 +17,7 @@ from lmmvqa.checkpoints.training_videos import (
     load_training_videos,
     save_training_videos,
 )
+from lmmvqa.commands.command_line import main
 from lmmvqa.datasets_scripts.degraded import chained_clips
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import REPORT_FILE, load_rows, save_rows, video_digest
@@ -28,7 +29,6 @@ from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
 from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
 from lmmvqa.evaluation.tables import checkpoint_tables
 from lmmvqa.processing.processing_lmmvqa import DAMAGES
-from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.scorer import load_scorer
 
 

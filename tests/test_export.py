@@ -19,7 +19,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from lmmvqa.checkpoints import export
 from lmmvqa.checkpoints.export import export_checkpoint
 from lmmvqa.checkpoints.model_card import PIPELINE_TAG
-from lmmvqa.scoring.cli import main
+from lmmvqa.commands.command_line import main
 
 
 # Runs in a process of its own; prints one line of JSON

@@ -19,9 +19,9 @@ from transformers import BatchFeature, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 from transformers.video_utils import VideoMetadata, load_video
 
+from lmmvqa.commands.command_line import main
 from lmmvqa.modeling_lmmvqa import LmmVqaVideoProcessor
 from lmmvqa.processing import VideoDecodingError
-from lmmvqa.scoring.cli import main
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny_pair, write_clip
 from transformers import pipeline
 
-from lmmvqa.scoring.cli import main
+from lmmvqa.commands.command_line import main
 
 
 pytest.importorskip("matplotlib")

@@ -13,12 +13,12 @@ import scipy.io
 from conftest import full_disk, write_clip
 from PIL import Image
 
+from lmmvqa.commands.command_line import main
 from lmmvqa.datasets_scripts import lsvq, rated_images
 from lmmvqa.datasets_scripts.instruction_json import CAPTION_QUESTION
 from lmmvqa.datasets_scripts.label_files import read_labels
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import LEFT_OUT_FILE, load_rows
-from lmmvqa.scoring.cli import main
 
 
 LABELS = Path(__file__).resolve().parents[2] / "shared" / "labels"

@@ -18,12 +18,13 @@ from conftest import tiny_pair, write_clip
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
+from lmmvqa.commands import score
+from lmmvqa.commands.command_line import main
 from lmmvqa.processing import FrameSettings, decode_video
 from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS
 from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits
 from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck
-from lmmvqa.scoring.cli import READING_LIMITS, main
 from lmmvqa.scoring.report import FACT_KEYS, OUTSIDE_NOTE
 from lmmvqa.scoring.scorer import load_scorer, quantization_config, score_videos
 
@@ -275,11 +276,13 @@ def test_a_full_disk_leaves_no_traceback(arguments, model, clips):
 
 def test_limits_of_reading_are_options(capsys, model, clips):
     defaults = {field.name: field.default for field in dataclasses.fields(ReadingLimits)}
-    assert defaults.keys() == READING_LIMITS.keys()
+    options = dataclasses.fields(score.Options)
+    helps = {option.name: option.metadata["help"] for option in options if option.metadata.get("group") == "limits"}
+    assert defaults.keys() == helps.keys() == set(score.READING_LIMITS)
     said = {"max_pixels": "200 million", "max_wall_seconds": "no limit"}
     assert (defaults["max_pixels"], defaults["max_wall_seconds"]) == (200e6, math.inf)
     for name, default in defaults.items():
-        assert f"default: {said.get(name, f'{default:g}')}" in READING_LIMITS[name]
+        assert f"default: {said.get(name, f'{default:g}')}" in helps[name]
 
     status, rows = score_json(capsys, "--model", model, "--max_seconds", "1.5", *clips)
     assert status == 1

@@ -7,8 +7,8 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
+from lmmvqa.commands.command_line import main
 from lmmvqa.scoring import selfcheck
-from lmmvqa.scoring.cli import main
 
 
 @pytest.fixture

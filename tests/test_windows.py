@@ -11,11 +11,11 @@ import torch
 from conftest import tiny_pair, write_clip
 from transformers import pipeline
 
+from lmmvqa.commands.command_line import main
 from lmmvqa.evaluation.predictions import predict_levels, predict_scores
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing import video_reading_lmmvqa
 from lmmvqa.processing.processing_lmmvqa import ANSWER_FIELDS, DAMAGE_ANSWERS, LmmVqaProcessor
-from lmmvqa.scoring.cli import main
 from lmmvqa.scoring.report import ROW_KEYS
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache

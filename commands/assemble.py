@@ -1,0 +1,64 @@
+"""`lmmvqa assemble`: a checkpoint from public parts."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+HELP = "make a checkpoint from public parts, to be trained"
+DESCRIPTION = "Joins a vision tower, a temporal tower and a decoder with new random projectors, for train.py."
+
+
+@dataclass(kw_only=True)
+class Options:
+    vision: str | None = field(
+        default=None,
+        metadata={"help": "vision or image-text model (default: CLIP ViT-L/14)", "metavar": "DIR_OR_REPO"},
+    )
+    temporal: str | None = field(
+        default=None, metadata={"help": "SlowFast: public .pyth, our folder or .safetensors", "metavar": "FILE"}
+    )
+    decoder: str | None = field(
+        default=None,
+        metadata={"help": "chat model, or .gguf file (default: the preset's)", "metavar": "DIR_OR_REPO"},
+    )
+    out: str | None = field(default=None, metadata={"help": "new folder for the checkpoint", "metavar": "DIR"})
+    preset: str = field(default="paper", metadata={"help": "paper (default), paper-64, wo-temporal or llama-2"})
+    set: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "an option of the model or the video processor over the preset's, such as spatial_grid_size=4",
+            "metavar": "NAME=VALUE",
+            "action": "append",
+            "nargs": None,
+        },
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = field(
+        default=None, metadata={"help": "of all weights (default: what the decoder is stored in)"}
+    )
+    dry_run: bool = field(default=False, metadata={"help": "print sizes and token counts; read no weights"})
+
+
+def run(options: Options) -> int:
+    if options.out is None and not options.dry_run:
+        raise ValueError("got no --out, expected a new folder; or --dry-run")
+    import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers.utils import logging as transformers_logging
+
+    from ..checkpoints import assemble as parts
+    from ..checkpoints.assembly_plan import assembly_plan
+
+    transformers_logging.set_verbosity_error()
+    try:
+        choices = parts.preset_options(options.preset) | dict(map(parts.parse_option, options.set))
+        vision = options.vision or parts.DEFAULT_VISION
+        decoder = options.decoder or parts.DEFAULT_DECODERS[options.preset]
+        if options.dry_run:
+            print(assembly_plan(vision, options.temporal, decoder, **choices))
+            return 0
+        dtype = options.dtype and getattr(torch, options.dtype)
+        parts.assemble(vision, options.temporal, decoder, options.out, dtype, **choices)
+    except StrictDataclassError as error:
+        raise ValueError(str(error)) from error
+    print(f"wrote {options.out}; its projectors are random, train them with train.py --model {options.out}")
+    return 0

@@ -1,0 +1,47 @@
+"""`lmmvqa calibrate`: a model's scores on the scale of your own ratings."""
+
+import json
+import os
+from dataclasses import dataclass, field
+
+from .model_options import ModelOptions, load
+from .output import warn
+
+
+HELP = "fit a model's scores to your own scale of opinions"
+DESCRIPTION = (
+    "Fits a rising map from the model's scores to your ratings, on any scale, and the deviation. What is written gives "
+    "scores on your scale everywhere. The last line is JSON: errors before and after."
+)
+
+
+@dataclass(kw_only=True)
+class Options(ModelOptions):
+    csv: str = field(metadata={"help": "your ratings: columns video, mos", "metavar": "FILE"})
+    out: str = field(metadata={"help": "new folder for the calibrated checkpoint", "metavar": "DIR"})
+    std_only: bool = field(
+        default=False,
+        metadata={"help": "leave scores as they are: ratings on their scale fit the deviation alone"},
+    )
+
+
+def run(options: Options) -> int:
+    if os.path.exists(options.out):
+        raise ValueError(f"got --out {options.out}, which exists already; expected a new folder")
+    scorer, model = load(options)
+    from ..checkpoints.export import save_checkpoint
+    from ..checkpoints.training_videos import carry_training_videos
+    from ..evaluation.calibration import calibrate, read_ratings, report_lines, write_report
+    from ..scoring.selfcheck import write_reference
+
+    report = calibrate(scorer, read_ratings(options.csv), options.std_only)
+    for failure in report["failures"]:
+        warn(f"warning: no score, left out: {failure['error']}")
+    save_checkpoint(scorer.model, scorer.processor, options.out)
+    carry_training_videos(model, options.out)
+    write_reference(scorer, options.out)
+    write_report(report, options.out)
+    print("\n".join(report_lines(report)))
+    print(f"wrote {options.out}")
+    print(json.dumps(report))
+    return 0

@@ -1,0 +1,24 @@
+"""The options of commands that load a model, and the loading."""
+
+from dataclasses import dataclass, field
+
+from .output import quiet_libraries
+
+
+@dataclass(kw_only=True)
+class ModelOptions:
+    model: str | None = field(
+        default=None, metadata={"help": "checkpoint folder or Hub repository (default: the embedded model)"}
+    )
+    device: str | None = field(
+        default=None, metadata={"help": "as PyTorch names it (default: the accelerator where there is one)"}
+    )
+
+
+def load(options: ModelOptions, **settings):
+    """The pipeline, and the folder or repository it comes from; `settings` as in `load_scorer`."""
+    quiet_libraries()
+    from ..scoring.scorer import default_checkpoint, load_scorer
+
+    model = options.model or default_checkpoint()
+    return load_scorer(model, options.device, **settings), model

@@ -1,0 +1,60 @@
+"""A dataclass of options as a command line: each option is declared once, and programs can give it too."""
+
+import argparse
+import types
+from dataclasses import MISSING, Field, fields
+from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+
+T = TypeVar("T")
+
+
+def add_options(parser: argparse.ArgumentParser, options: type) -> None:
+    """
+    Adds an argument for each field of a dataclass, named `--field_name` and `--field-name`.
+
+    A `bool` is a switch, a list takes one value or more, a `Literal` is a choice. A field's metadata are of
+    `add_argument`, such as `help`; `positional` and `group`, the title of a group of arguments, are ours.
+    """
+    hints = get_type_hints(options)
+    groups = {}
+    for field in fields(options):
+        settings = dict(field.metadata)
+        title = settings.pop("group", None)
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title) if title else parser
+        is_positional = settings.pop("positional", False)
+        names = (
+            [field.name] if is_positional else dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}"))
+        )
+        if not is_positional:
+            settings["required"] = _is_required(field)
+        groups[title].add_argument(*names, **(_of_type(hints[field.name]) | _default(field) | settings))
+
+
+def read_options(options: type[T], arguments: argparse.Namespace) -> T:
+    """The dataclass of what was given."""
+    return options(**{field.name: getattr(arguments, field.name) for field in fields(options)})
+
+
+def _is_required(field: Field) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _default(field: Field) -> dict:
+    if _is_required(field):
+        return {}
+    return {"default": field.default_factory() if field.default is MISSING else field.default}
+
+
+def _of_type(hint: object) -> dict:
+    """What `add_argument` takes for a type."""
+    if get_origin(hint) in (types.UnionType, Union):  # X | None
+        (hint,) = [part for part in get_args(hint) if part is not type(None)]
+    if hint is bool:
+        return {"action": "store_true"}
+    if get_origin(hint) is list:
+        return {"nargs": "+"} | _of_type(get_args(hint)[0])
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    return {} if hint is str else {"type": hint}

@@ -1,0 +1,51 @@
+"""Lines to standard output and to standard error, and the quiet of libraries."""
+
+import logging
+import os
+import sys
+
+from tqdm import tqdm
+
+from ..scoring.report import printable
+
+
+def print_line(line: str) -> None:
+    # Names of files may hold what the terminal, or UTF-8, cannot show
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=sys.stdout)
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = "standard output"
+        raise
+
+
+def drop_unwritten_output() -> None:
+    """The interpreter ends with another status where it cannot write what is left."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def warn(line: str) -> None:
+    tqdm.write(printable(line), file=sys.stderr)
+
+
+def quiet_libraries() -> None:
+    # Importing transformers imports the libraries of quantisation that are installed, and they warn of GPU kernels
+    for library in ("bitsandbytes", "torch.utils._pytree", "torchao"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def print_table(out: str, metrics: dict) -> int:
+    """Prints the table that evaluation wrote and returns the exit status: 1 where a video has no answer."""
+    from ..evaluation.results import TABLE_FILE
+
+    with open(os.path.join(out, TABLE_FILE), encoding="utf-8") as file:
+        print(file.read(), end="")
+    return 1 if metrics["failures"] else 0
