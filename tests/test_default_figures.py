@@ -24,6 +24,12 @@ def screens():
     return figures
 
 
+@pytest.fixture(scope="module")
+def camera_clips():
+    (figures,) = json.loads((RESULTS / "default_real_clips.json").read_text(encoding="utf-8"))["sets"]
+    return figures
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
@@ -77,3 +83,17 @@ def test_the_model_card_has_the_rest(sets):
     pieces.append(f"multiplied by {calibration['score_std_scale']:.3f}")
     pieces.append(f"All {len(load_training_videos(ROOT / 'default_checkpoint').videos):,} training videos")
     assert not missing("model_card.md", pieces)
+
+
+@pytest.mark.parametrize(
+    ("document", "coverage"), [("README.md", "but for {} of the camera"), ("model_card.md", "{} of their labels")]
+)
+def test_both_lead_with_camera_clips(camera_clips, document, coverage):
+    figures = camera_clips["contents"]["contents"]["real clips"]
+    low, high = figures["intervals"]["within"]
+    pieces = [
+        correlations("camera clips, 27 contents in 41 versions, with the label", figures),
+        f"order inside one | 27 | {figures['within']:.3f} ({low:.3f}-{high:.3f}) | |",
+        coverage.format(percent(camera_clips["coverage"]["share"])),
+    ]
+    assert not missing(document, pieces)

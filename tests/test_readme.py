@@ -1,4 +1,4 @@
-"""Every code block of README.md runs as it stands, in a folder with clip.mp4 and ratings.csv beside the checkout's."""
+"""Every code block of README.md and docs/ runs as it stands, in a folder with clip.mp4 and ratings.csv beside the checkout's."""
 
 import os
 import re
@@ -11,9 +11,12 @@ from conftest import write_clip
 
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(
-    r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-)
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = [
+    block
+    for document in DOCUMENTS
+    for block in re.findall(r"^```(\w+)\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+]
 COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
 
 
