@@ -13,7 +13,7 @@ LINKED := $(VENV)/.linked
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 EDITABLE := --config-settings editable_mode=strict --editable
 FOLDERS := modeling_lmmvqa processing checkpoints training scoring evaluation commands \
-	datasets_scripts datasets_scripts/degraded recipes recipes/contents
+	datasets_scripts datasets_scripts/degraded recipes recipes/default/contents
 
 .PHONY: install score test test-all style default-contents default-checkpoint
 
@@ -50,12 +50,12 @@ style: $(LINKED)
 	$(BIN)/ruff format .
 
 # Clean clips for the default checkpoint, hours on two cores; resumes. The Debian packages that it draws on:
-# cut -d, -f1,3 recipes/contents/packages.csv | sed -n 's/,Debian//p' | xargs apt-get install --no-install-recommends
+# cut -d, -f1,3 recipes/default/contents/packages.csv | sed -n 's/,Debian//p' | xargs apt-get install --no-install-recommends
 default-contents: $(LINKED)
 	$(INSTALL) $(EDITABLE) '.[data,contents]'
-	nice $(BIN)/python -m lmmvqa.recipes.default_contents --out data/contents --shared $(SHARED)
+	nice $(BIN)/python -m recipes.default.default_contents --out data/contents --shared $(SHARED)
 
 # Hours on two cores; every longer step resumes but the temporal tower's, a quarter of an hour. SHARED holds clips/ and images/, see model_card.md.
 default-checkpoint: $(LINKED)
-	recipes/default_data.sh $(SHARED)
-	recipes/default_weights.sh
+	recipes/default/data.sh $(SHARED)
+	recipes/default/weights.sh

@@ -20,7 +20,7 @@ import torch
 from transformers import CLIPVisionConfig, CLIPVisionModel, HfArgumentParser, LlamaConfig, LlamaForCausalLM
 
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
-from lmmvqa.recipes.small_tokenizer import small_tokenizer
+from recipes.default.small_tokenizer import small_tokenizer
 
 
 @dataclass

@@ -25,7 +25,7 @@ from lmmvqa.modeling_lmmvqa import (
     LmmVqaVideoProcessor,
 )
 from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT
-from lmmvqa.recipes.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
+from recipes.default.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 
 # Tiny models gain nothing from a second thread, and where other processes share the cores its waits cost minutes

@@ -13,7 +13,7 @@ from lmmvqa.checkpoints.training_videos import (
     load_training_videos,
     save_training_videos,
 )
-from lmmvqa.recipes import average_weights
+from recipes.default import average_weights
 
 
 def test_an_average_is_the_mean_of_each_parameter_and_knows_all_training_videos(monkeypatch, tmp_path):

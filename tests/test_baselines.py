@@ -32,8 +32,8 @@ from lmmvqa.evaluation.key_frames import key_frames
 from lmmvqa.evaluation.lmm_baseline import LmmBaseline
 from lmmvqa.evaluation.options import BaselineOptions
 from lmmvqa.processing.video_reading_lmmvqa import VideoDecodingError
-from lmmvqa.recipes.small_tokenizer import small_tokenizer
 from lmmvqa.training.qa_pairs import question_templates
+from recipes.default.small_tokenizer import small_tokenizer
 
 
 CHAT_TEMPLATE = (

@@ -15,11 +15,11 @@ from conftest import write_clip
 from PIL import Image
 
 from lmmvqa.datasets_scripts.degraded.reference_clips import probe
-from lmmvqa.recipes import default_contents
-from lmmvqa.recipes.contents import real_clips, stepped_games, still_pans
-from lmmvqa.recipes.contents.checks import measure
-from lmmvqa.recipes.contents.content import COLUMNS, REAL_CLIPS, Content, MissingSource, split_of
-from lmmvqa.recipes.contents.storing import store
+from recipes.default import default_contents
+from recipes.default.contents import real_clips, stepped_games, still_pans
+from recipes.default.contents.checks import measure
+from recipes.default.contents.content import COLUMNS, REAL_CLIPS, Content, MissingSource, split_of
+from recipes.default.contents.storing import store
 
 
 def noise_pan(seed, output, level=128, contrast=60, speed=2):

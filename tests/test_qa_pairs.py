@@ -12,7 +12,6 @@ import torch
 from transformers import AutoProcessor, AutoTokenizer
 
 from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS, DAMAGES, LEVELS, SYSTEM_PROMPT
-from lmmvqa.recipes.small_model import TEMPLATE_SIZES, small_model
 from lmmvqa.scoring.scorer import default_checkpoint
 from lmmvqa.training.qa_pairs import (
     PAPER_TASKS,
@@ -22,6 +21,7 @@ from lmmvqa.training.qa_pairs import (
     level_thresholds,
     question_templates,
 )
+from recipes.default.small_model import TEMPLATE_SIZES, small_model
 
 
 # templates

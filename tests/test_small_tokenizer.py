@@ -4,7 +4,7 @@ import pytest
 from conftest import tiny_tokenizer
 from transformers import AutoTokenizer
 
-from lmmvqa.recipes.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
+from recipes.default.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 
 @pytest.fixture(scope="module")

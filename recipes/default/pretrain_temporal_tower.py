@@ -1,6 +1,6 @@
 """Pretrains the default's temporal tower on what is known without people: which frames were frozen, dropped or shaken.
 
-`python -m lmmvqa.recipes.pretrain_temporal_tower --clips ROWS [ROWS ...] --photographs ROWS --out FILE`
+`python -m recipes.default.pretrain_temporal_tower --clips ROWS [ROWS ...] --photographs ROWS --out FILE`
 
 Moving windows are cut from training clips (those without damage in time) and from photographs that drift under the window.
 Each step freezes, drops or shakes the frames of a batch of them anew, as `degradation_chains` does to whole clips; the
@@ -26,8 +26,9 @@ from torch import nn
 from tqdm import tqdm
 from transformers import HfArgumentParser, set_seed
 
-from ..datasets_scripts.rows import load_rows
-from ..modeling_lmmvqa import LmmVqaSlowFastModel
+from lmmvqa.datasets_scripts.rows import load_rows
+from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastModel
+
 from .pretrain_vision_tower import shows_its_damage
 from .small_model import CHUNK_FRAGMENTS, CHUNK_FRAMES, CHUNK_SIZE, small_temporal_config
 

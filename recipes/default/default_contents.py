@@ -1,6 +1,6 @@
 """Gathers the clean clips, the contents, that the clips for the embedded default are made from.
 
-`python -m lmmvqa.recipes.default_contents --out DIR --shared ../shared` writes OUT/contents.csv, one line a content (see
+`python -m recipes.default.default_contents --out DIR --shared ../shared` writes OUT/contents.csv, one line a content (see
 `contents.content.Content`), its clip in OUT/clips, and OUT/left_out.csv with what was made and thrown away, and why.
 
 A content is made in a process of its own: one that crashes or never ends takes no other with it. Its clip and then its

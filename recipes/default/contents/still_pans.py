@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ...datasets_scripts.rated_images import read_image_mos, split_images
+from lmmvqa.datasets_scripts.rated_images import read_image_mos, split_images
+
 from .content import SECONDS, Content, MissingSource, chosen
 from .hidden_screen import require_programs
 from .storing import store

@@ -8,13 +8,13 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 clips=data/degraded_clips/dataset screens=data/degraded_screens/dataset photographs=data/rated_images
 
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
-[ -f runs/default/temporal_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_temporal_tower \
+[ -f runs/default/temporal_tower.safetensors ] || $python -m recipes.default.pretrain_temporal_tower \
     --clips $clips --photographs $photographs --windows 4500 --stop_step 1400 \
     --out runs/default/temporal_tower.safetensors
 # The vision tower starts from ImageNet and learns from single pictures; frozen from here on too
-[ -f runs/default/vision_tower.safetensors ] || $python -m lmmvqa.recipes.pretrain_vision_tower \
+[ -f runs/default/vision_tower.safetensors ] || $python -m recipes.default.pretrain_vision_tower \
     --clips $clips --photographs $photographs --work runs/default/vision --out runs/default/vision_tower.safetensors
-[ -f runs/default/init/model.safetensors ] || $python -m lmmvqa.recipes.small_model --pictures $photographs \
+[ -f runs/default/init/model.safetensors ] || $python -m recipes.default.small_model --pictures $photographs \
     --clips $clips --vision_tower runs/default/vision_tower.safetensors \
     --temporal_tower runs/default/temporal_tower.safetensors --out runs/default/init
 
@@ -35,11 +35,11 @@ for seed in 0 1; do
     train --model runs/default/scores --data "${real[@]}" $screens --tasks score level --num_train_epochs 2 \
         --learning_rate 3e-4 --seed $seed --output_dir runs/default/both-$seed
 done
-$python -m lmmvqa.recipes.average_weights --models runs/default/both-0 runs/default/both-1 --out runs/default/trained
+$python -m recipes.default.average_weights --models runs/default/both-0 runs/default/both-1 --out runs/default/trained
 
-$python -m lmmvqa.recipes.calibrate_deviations --model runs/default/trained --data $clips $screens $photographs \
+$python -m recipes.default.calibrate_deviations --model runs/default/trained --data $clips $screens $photographs \
     --report benchmarks/results/default_calibration.json
-$python -m lmmvqa.recipes.embed_checkpoint --model runs/default/trained --out default_checkpoint
+$python -m recipes.default.embed_checkpoint --model runs/default/trained --out default_checkpoint
 $python -m lmmvqa.commands selfcheck --update
 # The table of README and model card, on the test splits
 $python -m lmmvqa.commands evaluate --data $clips $photographs --out runs/default/evaluation

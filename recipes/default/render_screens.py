@@ -1,6 +1,6 @@
 """Renders screen recordings: code, articles, slides and desktops, contents that real clips and photographs hardly have.
 
-`python -m lmmvqa.recipes.render_screens --out DIR` writes clean clips for `lmmvqa prepare degraded_clips --videos DIR`.
+`python -m recipes.default.render_screens --out DIR` writes clean clips for `lmmvqa prepare degraded_clips --videos DIR`.
 Words, colours and layouts are drawn at random; clips that are there are not made again.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from ..datasets_scripts.degraded.ffmpeg_process import encode_frames
+from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode_frames
 
 
 SECONDS = 2.2  # a little more than the two that a reference clip has

@@ -1,6 +1,6 @@
 """A trained checkpoint to the embedded default: weights as float16, no code files, since the package holds the code.
 
-`python -m lmmvqa.recipes.embed_checkpoint --model DIR --out default_checkpoint`
+`python -m recipes.default.embed_checkpoint --model DIR --out default_checkpoint`
 """
 
 import json
@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
 
-from ..checkpoints.export import save_checkpoint
-from ..checkpoints.training_videos import carry_training_videos
+from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.checkpoints.training_videos import carry_training_videos
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Fits how wide the trained default's deviations must be, on the validation splits of what it was trained on.
 
-`python -m lmmvqa.recipes.calibrate_deviations --model DIR --data ROWS_DIR [ROWS_DIR ...] --report FILE`
+`python -m recipes.default.calibrate_deviations --model DIR --data ROWS_DIR [ROWS_DIR ...] --report FILE`
 writes `score_std_scale` to the checkpoint folder; its scores stay.
 """
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from ..datasets_scripts.rows import load_rows
-from ..evaluation.calibration import calibrate, report_lines
-from ..scoring.scorer import load_scorer
+from lmmvqa.datasets_scripts.rows import load_rows
+from lmmvqa.evaluation.calibration import calibrate, report_lines
+from lmmvqa.scoring.scorer import load_scorer
 
 
 @dataclass

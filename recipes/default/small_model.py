@@ -1,6 +1,6 @@
 """The untrained default model: ImageNet key-frame tower, narrow SlowFast, both projectors, small Llama decoder.
 
-`python -m lmmvqa.recipes.small_model --out DIR` writes a checkpoint folder that `train.py` starts from.
+`python -m recipes.default.small_model --out DIR` writes a checkpoint folder that `train.py` starts from.
 """
 
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
 
-from ..checkpoints.convert_weights import efficientnet_lite_state_dict
-from ..checkpoints.export import save_checkpoint
-from ..datasets_scripts.rows import load_rows
-from ..modeling_lmmvqa import (
+from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
+from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.datasets_scripts.rows import load_rows
+from lmmvqa.modeling_lmmvqa import (
     LmmVqaConfig,
     LmmVqaEfficientNetLiteConfig,
     LmmVqaEfficientNetLiteModel,
@@ -25,8 +25,9 @@ from ..modeling_lmmvqa import (
     LmmVqaSlowFastConfig,
     LmmVqaVideoProcessor,
 )
-from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
-from ..training.qa_pairs import TASKS, question_templates
+from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS, SYSTEM_PROMPT, TOKEN_LAYOUT
+from lmmvqa.training.qa_pairs import TASKS, question_templates
+
 from .small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 

@@ -1,6 +1,6 @@
 """Averages the weights of checkpoints that were trained from one start (model soups, arXiv 2203.05482).
 
-`python -m lmmvqa.recipes.average_weights --models DIR DIR --out DIR`
+`python -m recipes.default.average_weights --models DIR DIR --out DIR`
 """
 
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
 
-from ..checkpoints.export import save_checkpoint
-from ..checkpoints.training_videos import TrainingVideos, list_training_videos, save_training_videos
+from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.checkpoints.training_videos import TrainingVideos, list_training_videos, save_training_videos
 
 
 @dataclass

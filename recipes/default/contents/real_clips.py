@@ -9,8 +9,9 @@ import csv
 from functools import partial
 from pathlib import Path
 
-from ...datasets_scripts.degraded.ffmpeg_process import encode
-from ...datasets_scripts.degraded.reference_clips import probe
+from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode
+from lmmvqa.datasets_scripts.degraded.reference_clips import probe
+
 from .content import REAL_CLIPS, Content, MissingSource
 
 

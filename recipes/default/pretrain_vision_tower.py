@@ -1,6 +1,6 @@
 """Fine-tunes the default's ImageNet vision tower on single pictures: key frames of degraded clips, beside photographs.
 
-`python -m lmmvqa.recipes.pretrain_vision_tower --clips ROWS [ROWS ...] --photographs ROWS --work DIR --out FILE`
+`python -m recipes.default.pretrain_vision_tower --clips ROWS [ROWS ...] --photographs ROWS --work DIR --out FILE`
 
 A small head on the tower's tokens, of both views of a key frame, learns the label of a degraded clip and how strong each
 kind of damage is. A batch has some versions of each of some contents: how they differ counts more than how contents do.
@@ -29,12 +29,13 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tqdm import tqdm
 from transformers import HfArgumentParser, set_seed
 
-from ..checkpoints.convert_weights import efficientnet_lite_state_dict
-from ..datasets_scripts.degraded.degradation_chains import DAMAGES
-from ..datasets_scripts.rows import load_rows
-from ..evaluation.degradations import ranks_inside
-from ..modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, LmmVqaVideoProcessor
-from ..modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteConvLayer
+from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
+from lmmvqa.datasets_scripts.degraded.degradation_chains import DAMAGES
+from lmmvqa.datasets_scripts.rows import load_rows
+from lmmvqa.evaluation.degradations import ranks_inside
+from lmmvqa.modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, LmmVqaVideoProcessor
+from lmmvqa.modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteConvLayer
+
 from .small_model import KEY_FRAME_FRAGMENTS, KEY_FRAME_SIZE, set_token_statistics
 
 

@@ -1,6 +1,6 @@
 """Mirrors the training photographs: the same opinions about twice as many pictures.
 
-`python -m lmmvqa.recipes.mirror_photographs --photographs ROWS --out DIR` writes lossless copies to DIR/pictures and
+`python -m recipes.default.mirror_photographs --photographs ROWS --out DIR` writes lossless copies to DIR/pictures and
 their rows, all of the training split, to DIR/rows; copies that are there are not made again.
 """
 
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from ..datasets_scripts.rows import ROW_FEATURES, load_rows, save_rows
+from lmmvqa.datasets_scripts.rows import ROW_FEATURES, load_rows, save_rows
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from ...datasets_scripts.degraded.ffmpeg_process import COLOUR, TAG_COLOUR, TO_YUV420
+from lmmvqa.datasets_scripts.degraded.ffmpeg_process import COLOUR, TAG_COLOUR, TO_YUV420
 
 
 # VMAF against the frames in 4:2:0 falls by less than half a point
