@@ -103,7 +103,7 @@ def train_result(inputs: Path, own: Path) -> dict:
     return {
         "exported weights": digest(own / "export" / "model.safetensors"),
         "model card": digest(own / "export" / "README.md"),
-        "training videos": digest(own / "export" / "training_videos.json"),
+        "training videos": digest(own / "export" / "training_videos.parquet"),
         "exported files": sorted(path.name for path in (own / "export").iterdir()),
         "files of the run": sorted(path.name for path in (own / "run").iterdir()),
         "loss, gradient and rate of each step": [

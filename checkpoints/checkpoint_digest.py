@@ -5,12 +5,12 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
-from .training_videos import TRAINING_VIDEOS_FILE
+from .training_videos import EARLIER_FILE
 
 
 # What a checkpoint's answers hang on; not what is said about them
 CHECKPOINT_SUFFIXES = (".safetensors", ".bin", ".json", ".jinja")
-UNREAD_FILES = (TRAINING_VIDEOS_FILE, "selfcheck.json")
+UNREAD_FILES = (EARLIER_FILE, "selfcheck.json")
 
 
 def checkpoint_digest(model: str) -> str:

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from transformers import AutoProcessor, HfArgumentParser
 from transformers.utils import cached_file
 
 from ..datasets_scripts.rows import load_rows, video_digest, video_id
 
 
-TRAINING_VIDEOS_FILE = "training_videos.json"
+TRAINING_VIDEOS_FILE = "training_videos.parquet"
+EARLIER_FILE = "training_videos.json"  # of checkpoints that were made before there was a table
 # Of the SHA-256: that two of a hundred thousand videos share them by chance has odds of one to four billion
 DIGEST_DIGITS = 16
 
@@ -85,22 +88,34 @@ def _listed(rows: list[dict], digest_of: Callable[[str], str] = video_digest) ->
 
 
 def save_training_videos(listed: TrainingVideos, folder: str | Path) -> None:
-    """Writes the list to a checkpoint folder, a video a line."""
-    lines = ",\n".join(json.dumps(video) for video in listed.videos)
-    text = (
-        f'{{"columns": {json.dumps(TrainingVideo._fields)},\n"digest": "sha256, first {DIGEST_DIGITS} digits",\n'
-        f'"unlisted": {json.dumps(listed.unlisted)},\n"videos": [\n{lines}\n]}}\n'
-    )
-    (Path(folder) / TRAINING_VIDEOS_FILE).write_text(text, encoding="utf-8")
+    """Writes the list to a checkpoint folder as one table, `unlisted` in its metadata."""
+    columns = dict(zip(TrainingVideo._fields, zip(*listed.videos, strict=True), strict=True)) if listed.videos else {}
+    # Half the bytes of its text
+    columns["digest"] = [digest and bytes.fromhex(digest) for digest in columns.get("digest", [])]
+    types = {name: pa.string() for name in TrainingVideo._fields} | {"digest": pa.binary(DIGEST_DIGITS // 2)}
+    schema = pa.schema(types.items(), metadata={"unlisted": json.dumps(listed.unlisted)})
+    table = pa.table({name: list(columns.get(name, [])) for name in types}, schema=schema)
+    pq.write_table(table, Path(folder) / TRAINING_VIDEOS_FILE, compression="zstd", compression_level=19)
 
 
 def load_training_videos(model: str | Path) -> TrainingVideos | None:
     """The list of a checkpoint folder or repository; None where it has none."""
-    path = cached_file(str(model), TRAINING_VIDEOS_FILE, _raise_exceptions_for_missing_entries=False)
-    if path is None:
+    path, earlier = (
+        cached_file(str(model), name, _raise_exceptions_for_missing_entries=False)
+        for name in (TRAINING_VIDEOS_FILE, EARLIER_FILE)
+    )
+    if path is not None:
+        table = pq.read_table(path)
+        unlisted = json.loads(table.schema.metadata[b"unlisted"])
+        return TrainingVideos([_training_video(**row) for row in table.to_pylist()], unlisted)
+    if earlier is None:
         return None
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = json.loads(Path(earlier).read_text(encoding="utf-8"))
     return TrainingVideos([TrainingVideo(*video) for video in content["videos"]], content["unlisted"])
+
+
+def _training_video(digest: bytes | None, **columns: str) -> TrainingVideo:
+    return TrainingVideo(digest=digest and digest.hex(), **columns)
 
 
 def carry_training_videos(model: str | Path, folder: str | Path) -> None:

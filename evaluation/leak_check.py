@@ -74,7 +74,9 @@ def leak_notes(report: LeakReport) -> list[str]:
     """What the reader of a table must know, a sentence each."""
     notes = []
     if report.listed is None:
-        notes.append("The checkpoint has no training_videos.json: whether it saw these videos could not be checked.")
+        notes.append(
+            "The checkpoint has no training_videos.parquet: whether it saw these videos could not be checked."
+        )
     if report.unlisted:
         notes.append(
             f"No training videos are listed for {', '.join(report.unlisted)}, which the checkpoint was trained from: the "

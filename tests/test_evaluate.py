@@ -378,11 +378,11 @@ def test_training_lists_its_videos_and_those_of_its_start(train, monkeypatch, ar
     ]
     assert listed.videos == [earlier, *expected] and listed.unlisted == ["older"]
     assert load_training_videos(tmp_path / "run") == listed
-    assert "training_videos.json" in (tmp_path / "mine" / "README.md").read_text()
+    assert "training_videos.parquet" in (tmp_path / "mine" / "README.md").read_text()
     # It travels on, and a start that was trained and lists nothing is named
     assert main(["export", "--model", str(tmp_path / "mine"), "--out", str(tmp_path / "again")]) == 0
     assert load_training_videos(tmp_path / "again") == listed
-    (tmp_path / "again" / "training_videos.json").unlink()
+    (tmp_path / "again" / "training_videos.parquet").unlink()
     arguments[1], arguments[5], arguments[7] = tmp_path / "again", tmp_path / "run2", tmp_path / "mine2"
     monkeypatch.setattr(sys, "argv", ["train.py", *map(str, arguments)])
     train.main()

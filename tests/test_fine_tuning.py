@@ -182,7 +182,7 @@ def test_a_finished_run_trains_nothing_and_exports_the_same(train, monkeypatch, 
     run(train, monkeypatch, arguments, *more, "--model", tmp_path / "moved")
     assert again.keys() == exported.keys()
     names = {path.name for path in (tmp_path / "mine").iterdir()}
-    assert "training_videos.json" in names
+    assert "training_videos.parquet" in names
     for name in names - {"README.md"}:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "mine" / name).read_bytes(), name
 
