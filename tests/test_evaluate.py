@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,7 @@ from lmmvqa.evaluation.leak_check import check_leaks, leak_notes
 from lmmvqa.evaluation.metrics import coverage
 from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
 from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
-from lmmvqa.evaluation.tables import checkpoint_tables
+from lmmvqa.evaluation.tables import checkpoint_tables, published_results
 from lmmvqa.modeling_lmmvqa.export import save_checkpoint
 from lmmvqa.processing.feature_cache import video_digest
 from lmmvqa.processing.processing_lmmvqa import DAMAGES
@@ -29,6 +30,7 @@ from lmmvqa.training.training_videos import TrainingVideo, TrainingVideos, load_
 
 
 LEVELS_1_5 = (1, 5)
+NOTES = Path(__file__).parents[2] / "shared" / "notes" / "paper.md"
 
 
 def make_rows(folder, num_videos, dataset="konvid_1k", splits=("test",), broken=(), mos_range=LEVELS_1_5):
@@ -538,10 +540,32 @@ def test_the_table_is_the_papers_with_published_rows_beside_ours():
         "LMM-VQA, wo/multi-task (published)",
         "LMM-VQA, w/multi-task (published)",
         "LMM-VQA, fine-tuned (5-fold) (published)",
-        "other methods, zero-shot, the best of each column (published)",
+        "DOVER (published)",
+        "Q-Align (published)",
+        "FAST-VQA (published)",
+        "TLVQM (published)",
     ]
+    assert cells["TLVQM (published)"] == ["", "", "", "", "", ".740 / .775", ""]
     assert cells["LSVQ 1080p"][:4] == ["in sample", "10", "2", "3"]
     assert "- LIVE-VQC, score: too few." in lines
+
+
+def test_a_published_row_names_one_method_and_its_source():
+    published = published_results()
+    for row in published["rows"]:
+        assert row["source"] and len(row["srcc_plcc"]) == len(published["columns"])
+        assert all(pair is None or 0 < min(pair) <= max(pair) < 1 for pair in row["srcc_plcc"])
+    assert len({row["model"] for row in published["rows"]}) == len(published["rows"])
+
+
+@pytest.mark.skipif(not NOTES.is_file(), reason="../shared/notes is not here")
+def test_published_figures_are_those_of_the_paper():
+    text = NOTES.read_text(encoding="utf-8").partition("## Published figures")[2]
+    for row in published_results()["rows"]:
+        own_row = text.partition(f"| paper, {row['model'].removeprefix('LMM-VQA, ')} |")[2].partition("\n")[0]
+        for srcc, plcc in filter(None, row["srcc_plcc"]):
+            pair = f"{srcc:.3f}/{plcc:.3f}".replace("0.", ".")
+            assert pair in own_row or f"{row['model']} {pair}" in text
 
 
 def test_a_line_that_was_cut_is_written_again(tmp_path):
