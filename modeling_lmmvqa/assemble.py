@@ -325,7 +325,8 @@ def assemble(
         temporal: public SlowFast R50 (`.pyth`), or our own SlowFast (folder or `.safetensors`); None without.
         decoder: folder, repository or `.gguf` file of a model of AutoModelForCausalLM that was trained to chat.
         out: new folder.
-        dtype: of all weights; by default what the decoder is stored in, bfloat16 for GGUF.
+        dtype: of the decoder and the projectors; by default what the decoder is stored in, bfloat16 for GGUF. Towers
+            are stored in float32 in any case.
         max_shard_size: of one file of weights.
         options: some of `OPTIONS`.
 
@@ -352,11 +353,10 @@ def assemble(
     model = meta_model(config, processor.video_processor.key_frame_size)
 
     language_model = _load_decoder(decoder, config.text_config.vocab_size, dtype)
-    dtype = language_model.dtype
     parts = {"language_model": language_model.base_model}
-    parts["vision_tower"] = _loaded(AutoModel, vision, BESIDE_THE_TOWER, config=vision_config, dtype=dtype)
+    parts["vision_tower"] = _loaded(AutoModel, vision, BESIDE_THE_TOWER, config=vision_config, dtype=torch.float32)
     if temporal is not None:
-        parts["temporal_tower"] = _load_temporal_tower(temporal, temporal_config).to(dtype)
+        parts["temporal_tower"] = _load_temporal_tower(temporal, temporal_config).float()
     for name, part in parts.items():
         expected = type(model.model.get_submodule(name))
         if type(part) is not expected:
@@ -368,7 +368,7 @@ def assemble(
         torch.manual_seed(0)
         for name, module in model.model.named_children():
             if name.endswith("_projector"):
-                module.to_empty(device="cpu").apply(model._init_weights).to(dtype)
+                module.to_empty(device="cpu").apply(model._init_weights).to(language_model.dtype)
     _check_decoder(model.eval(), language_model, question)
 
     model.generation_config = _generation_config(language_model, tokenizer)

@@ -41,8 +41,9 @@ def save_checkpoint(
     pipeline for machines without LMM-VQA.
 
     Args:
-        dtype: of the stored weights, the model's own by default. Loading gives the model's own dtype back in any case,
-            so that scores are computed as before. Another dtype needs memory for a second copy.
+        dtype: of the stored weights, the model's own by default. Towers are stored in float32 beside bfloat16, to which
+            their features are not robust (`benchmarks/tower_precision.py`). Loading gives the model's own dtype back in
+            any case, so that scores are computed as before. Another dtype needs memory for a second copy.
         max_shard_size: of one weights file.
 
     Raises:
@@ -54,7 +55,9 @@ def save_checkpoint(
     state_dict = None
     if dtype not in (None, model.dtype):
         state_dict = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            name: tensor
+            if not tensor.is_floating_point() or (dtype == torch.bfloat16 and "_tower." in name)
+            else tensor.to(dtype)
             for name, tensor in model.state_dict().items()
         }
     try:

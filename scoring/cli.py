@@ -278,7 +278,7 @@ def _add_assemble(commands: argparse._SubParsersAction) -> None:
     assemble.add_argument(
         "--dtype",
         choices=["float32", "bfloat16", "float16"],
-        help="of all weights (default: what the decoder is stored in)",
+        help="of decoder and projectors (default: what the decoder is stored in); towers are stored in float32",
     )
     assemble.add_argument("--dry-run", action="store_true", help="print sizes and token counts; read no weights")
     assemble.set_defaults(run=_assemble, command=assemble)

@@ -115,6 +115,23 @@ def test_motion_features_are_slowfasts(assembled, parts):
     assert torch.equal(assembled[0].model.encode_chunks(chunks), slowfast(chunks).pooler_output)
 
 
+@torch.no_grad()
+def test_features_beside_a_bfloat16_decoder_are_those_in_float32(assembled, parts, tmp_path):
+    assemble(**parts, out=tmp_path / "out", **OPTIONS)
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    for name in ("vision_tower", "temporal_tower"):
+        assert {tensor.dtype for key, tensor in stored.items() if name in key and tensor.is_floating_point()} == {
+            torch.float32
+        }
+    expected = assembled[0].model
+    key_frames, chunks = torch.randn(2, 3, 32, 32), torch.randn(2, 8, 3, 32, 32)
+    for dtype in ("auto", torch.bfloat16, torch.float16):
+        model = load(tmp_path / "out", dtype=dtype)[0].model
+        assert model.dtype != torch.float32
+        assert torch.equal(model.encode_key_frames(key_frames), expected.encode_key_frames(key_frames))
+        assert torch.equal(model.encode_chunks(chunks), expected.encode_chunks(chunks))
+
+
 @pytest.mark.parametrize(
     "decoder",
     [
@@ -131,7 +148,9 @@ def test_logits_on_text_are_the_decoders(decoder, parts, tmp_path):
     assemble(parts["vision"], parts["temporal"], decoder, tmp_path / "out", **OPTIONS)
     model, processor = load(tmp_path / "out")
     plain = AutoModelForCausalLM.from_pretrained(decoder)
-    assert {parameter.dtype for parameter in model.parameters()} == {plain.dtype} == {torch.bfloat16}
+    types = {name: {tensor.dtype for tensor in part.parameters()} for name, part in model.model.named_children()}
+    assert types.pop("vision_tower") == types.pop("temporal_tower") == {torch.float32}
+    assert set().union(*types.values()) == {plain.dtype, model.lm_head.weight.dtype} == {torch.bfloat16}
     inputs = processor.tokenizer(["How good is it?", "Is it 63?"], padding=True, return_tensors="pt")
     logits, expected = model(**inputs).logits, plain(**inputs).logits
     assert torch.equal(logits[..., : expected.shape[-1]], expected)

@@ -278,7 +278,8 @@ def test_bfloat16_trains_float32_weights_beside_frozen_bfloat16(train, monkeypat
     stored = load_file(tmp_path / "mixed" / "checkpoint-2" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
     types = {name.split(".")[1]: tensor.dtype for name, tensor in exported.items() if tensor.is_floating_point()}
-    assert types.pop("vision_tower") == torch.float32 and set(types.values()) == {torch.bfloat16}
+    assert types.pop("vision_tower") == types.pop("temporal_tower") == torch.float32
+    assert set(types.values()) == {torch.bfloat16}
 
 
 # LoRA
