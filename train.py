@@ -177,7 +177,12 @@ def train(
         dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
         model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
         processor = AutoProcessor.from_pretrained(model_args.model)
+        was_trained = processor.level_answer_thresholds is not None
         processor.level_answer_thresholds = level_thresholds(rows["train"])
+        if "level" in data_args.tasks:
+            processor.level_question = processor.level_question or question_templates("level")[0].question
+        elif not was_trained:  # evaluation says that it never learned the question
+            processor.level_question = None
         if "damage" in data_args.tasks:  # results name damage from here on
             processor.damage_question = question_templates("damage")[0].question
         # Weights that change are to be calibrated anew, and MOS are on 0-100 here

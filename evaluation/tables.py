@@ -205,6 +205,8 @@ def _level_table(metrics: dict) -> list[str]:
                 f"{_thresholds(report['thresholds'], of_set['mos_range'])}, thirds of {report['thresholds_of']}",
             ]
         )
+    if "level" in metrics.get("not_learned", []):
+        return ["## Levels\n", "The model never learned the level question, so it was not asked.\n"]
     if not lines:
         return []
     header = [

@@ -298,6 +298,7 @@ def build_processor(
         video_processor or LmmVqaVideoProcessor(),
         tokenizer,
         system_role=fix_chat(tokenizer),
+        level_question=None,  # until it is trained on
         key_frame_token=key_frame_token,
         video_token=video_token,
         **{name: getattr(config, name) for name in TOKEN_LAYOUT},

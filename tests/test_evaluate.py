@@ -144,6 +144,21 @@ def test_predictions_say_what_is_wrong_beside_what_is_true(tmp_path):
     assert "| mean | 4 |" in (tmp_path / "out" / "table.md").read_text()
 
 
+def test_a_model_that_never_learned_levels_is_not_asked(konvid, tmp_path, capsys):
+    model, processor = tiny_pair()
+    processor.level_question = None
+    save_checkpoint(model, processor, tmp_path / "model", torch.float32)
+    assert evaluate(tmp_path / "model", konvid, tmp_path / "out") == 1
+    metrics, predictions = results(tmp_path / "out")
+    assert metrics["not_learned"] == ["level"] and "level" not in metrics["sets"][0]
+    assert metrics["sets"][0]["score"]["n"] == 8
+    assert {prediction["level_answer"] for prediction in predictions} == {None}
+    table = capsys.readouterr().out
+    assert "## Levels\n\nThe model never learned the level question, so it was not asked.\n" in table
+    message = refused(capsys, tmp_path / "model", konvid, tmp_path / "other", "--tasks", "level")
+    assert "never learned the level question" in message and not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("kept", [0.2, 0.7])
 def test_a_stopped_run_resumes_to_the_same_files(checkpoint, konvid, evaluated, tmp_path, monkeypatch, kept):
     out = tmp_path / "out"
@@ -437,7 +452,7 @@ def test_cross_validation_trains_on_the_other_folds(checkpoint, tmp_path, traini
     folds = json.loads((out / "konvid_1k" / "folds.json").read_text())
     held_out = [fold["ids"] for fold in folds["folds"]]
     assert folds["seed"] == 0 and sorted(sum(held_out, []), key=int) == [str(index) for index in range(11)]
-    assert [command[-5:] for command in trainings] == [["--use_cpu", *train_options]] * 2
+    assert [command[-8:] for command in trainings] == [["--use_cpu", "--tasks", "score", "level", *train_options]] * 2
     scores = {}
     for fold, ids in enumerate(held_out):
         folder = out / "konvid_1k" / f"fold_{fold}"
@@ -472,7 +487,7 @@ def test_damage_is_trained_on_in_folds_too(checkpoint, tmp_path, trainings):
     for row in rows:
         row["damage"] = dict.fromkeys(DAMAGES, 0.0) | {"noise": 3.0}
     save_rows(rows, [], "konvid_1k", tmp_path / "rows", chained_clips.DAMAGE_COLUMN)
-    options = ["--protocol", "fine_tuning", "--folds", 2, "--keep_checkpoints"]
+    options = ["--tasks", "score", "--protocol", "fine_tuning", "--folds", 2, "--keep_checkpoints"]
     options += ["--train_options", "--max_steps", "1", "--tasks", "score", "damage"]
     assert evaluate(checkpoint, tmp_path / "rows", tmp_path / "out", *options) == 0
     assert len(trainings) == 2
