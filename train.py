@@ -8,10 +8,11 @@ with `--lora_rank` the adapter; the export folder is complete, code included, wi
 `--push_to_hub` uploads. The same command goes on with a run that was stopped, and exports a finished one again; an
 output folder of other data or options is refused. Every option of transformers' TrainingArguments works too. The
 defaults are the paper's: a score and a level question for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6
-epochs. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
+epochs. `--dry_run` says what a run will take. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from lmmvqa.processing.feature_cache import FeatureCache
 from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
 from lmmvqa.training.trained_parts import PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer
+from lmmvqa.training.training_plan import default_batch, training_plan
 from lmmvqa.training.training_videos import carry_training_videos, list_training_videos, save_training_videos
 
 
@@ -91,12 +93,16 @@ class DataArguments:
     feature_cache: str | None = field(
         default=None, metadata={"help": "Folder for the frozen towers' features, computed once a video."}
     )
+    dry_run: bool = field(default=False, metadata={"help": "Say what the run will take, and train nothing."})
 
 
 @dataclass
 class LmmVqaTrainingArguments(TrainingArguments):
     learning_rate: float = 1e-3
-    per_device_train_batch_size: int = 32
+    per_device_train_batch_size: int = field(
+        default=0,
+        metadata={"help": "0: as many as fit 80 GB, accumulated to a batch of 32 over all processes."},
+    )
     num_train_epochs: float = 6.0
     remove_unused_columns: bool = False
     logging_nan_inf_filter: bool = False  # it hides what LmmVqaTrainer stops at
@@ -235,12 +241,19 @@ def main(argv: list[str] | None = None) -> None:
     usage = "%(prog)s --model DIR --data ROWS_DIR [ROWS_DIR ...] --output_dir DIR [--export_dir DIR] [OPTIONS]"
     parser = HfArgumentParser((ModelArguments, DataArguments, LmmVqaTrainingArguments), usage=usage)
     with wrong_use_in_one_line(parser):
+        argv = sys.argv[1:] if argv is None else [*map(str, argv)]
+        options = parser.parse_args(argv)
+        check_model(options.model)
+        rows = read_rows(options.data)
+        if not options.per_device_train_batch_size:
+            argv = [*argv, *default_batch(options, rows["train"])]
         model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)
         # Trainer would upload its output folder, without pipeline and with a card of its own; here the export goes up
         push, training_args.push_to_hub = training_args.push_to_hub, False
         check_options(data_args, training_args)
-        check_model(model_args.model)
-        rows = read_rows(data_args.data)
+        if data_args.dry_run:
+            print(training_plan(model_args, data_args, training_args, rows))
+            return
         settings = run_settings(model_args, data_args, training_args, rows)
         output = Path(training_args.output_dir)
         check_seal(output, settings, RESULTS)

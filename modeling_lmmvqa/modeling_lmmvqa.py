@@ -216,8 +216,13 @@ def _portions(pixels: torch.Tensor, tower: nn.Module) -> tuple[torch.Tensor, ...
 
 
 def _run_tower(tower: nn.Module, pixels: torch.Tensor, **inputs) -> ModelOutput:
-    """In the precision of the tower's weights, in mixed precision too."""
-    with maybe_autocast(pixels.device.type, enabled=False):
+    """In the precision of the tower's weights, in mixed precision too; of a frozen one nothing is kept for gradients."""
+    # Activation checkpointing makes embeddings require gradients, those of a frozen tower as well
+    is_trained = pixels.requires_grad or any(parameter.requires_grad for parameter in tower.parameters())
+    with (
+        maybe_autocast(pixels.device.type, enabled=False),
+        torch.set_grad_enabled(torch.is_grad_enabled() and is_trained),
+    ):
         return tower(pixels, **inputs)
 
 
