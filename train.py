@@ -22,10 +22,10 @@ import torch
 from accelerate.utils import gather_object
 from torch.distributed.fsdp import register_fsdp_forward_method
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     HfArgumentParser,
-    PreTrainedModel,
     TrainerCallback,
     TrainingArguments,
     set_seed,
@@ -36,7 +36,7 @@ from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_w
 from lmmvqa.datasets_scripts.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_thresholds, question_templates
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
-from lmmvqa.modeling_lmmvqa.export import export_checkpoint, push_checkpoint
+from lmmvqa.modeling_lmmvqa.export import export_checkpoint, load_checkpoint, push_checkpoint
 from lmmvqa.modeling_lmmvqa.model_card import training_model_card
 from lmmvqa.processing.data_collator import LmmVqaDataCollator
 from lmmvqa.processing.feature_cache import FeatureCache
@@ -156,17 +156,6 @@ def wrong_use_in_one_line(parser: HfArgumentParser) -> Iterator[None]:
         parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
 
 
-def load_trained(model_args: ModelArguments, folder: Path) -> PreTrainedModel:
-    """What `save_model` wrote, adapters merged. Of a sharded model, no process holds more than its share in memory."""
-    unset_hf_deepspeed_config()  # or it would be sharded again
-    if not model_args.lora_rank:
-        return AutoModelForImageTextToText.from_pretrained(folder)
-    from peft import PeftModel
-
-    base = AutoModelForImageTextToText.from_pretrained(model_args.model)
-    return PeftModel.from_pretrained(base, folder).merge_and_unload()
-
-
 def train(
     model_args: ModelArguments,
     data_args: DataArguments,
@@ -263,13 +252,23 @@ def main(argv: list[str] | None = None) -> None:
         training_args.distributed_state.destroy_process_group()
     else:
         train(model_args, data_args, training_args, rows, settings, parser)
+    if training_args.process_index != 0:
+        return
+    metrics = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
+    unset_hf_deepspeed_config()  # or what is made and loaded here would be sharded again
+    with torch.device("meta"):
+        shape = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(model_args.model))
+
+    def card(name: str) -> str:
+        return training_model_card(shape, name, model_args, data_args, training_args, rows["train"], metrics)
+
+    write_whole(output / "README.md", card(output.name))  # so that the folder can be exported later
     export_dir = model_args.export_dir or (output / "export" if push else None)
-    if export_dir and training_args.process_index == 0:
-        model, processor = load_trained(model_args, output), AutoProcessor.from_pretrained(output)
+    if export_dir:
+        # Of a sharded model, no process held more than its share in memory
+        model, processor = load_checkpoint(output, model_args.model), AutoProcessor.from_pretrained(output)
         name = training_args.hub_model_id or Path(export_dir).name
-        metrics = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
-        card = training_model_card(model, name, model_args, data_args, training_args, rows["train"], metrics)
-        export_checkpoint(model, processor, export_dir, card)
+        export_checkpoint(model, processor, export_dir, card(name))
         carry_training_videos(output, export_dir)
         if push:
             print(push_checkpoint(export_dir, name, bool(training_args.hub_private_repo), training_args.hub_token))

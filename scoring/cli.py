@@ -264,7 +264,12 @@ def _add_assemble(commands: argparse._SubParsersAction) -> None:
     assemble.add_argument(
         "--vision", metavar="DIR_OR_REPO", help="vision or image-text model (default: CLIP ViT-L/14)"
     )
-    assemble.add_argument("--temporal", metavar="FILE", help="SlowFast: public .pyth, our folder or .safetensors")
+    assemble.add_argument(
+        "--temporal",
+        metavar="FILE",
+        help="SlowFast: our folder or .safetensors, or a public .pyth such as "
+        "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOWFAST_8x8_R50.pyth",
+    )
     assemble.add_argument("--decoder", metavar="DIR_OR_REPO", help="chat model, or .gguf file (default: the preset's)")
     assemble.add_argument("--out", metavar="DIR", help="new folder for the checkpoint")
     assemble.add_argument("--preset", default="paper", help="paper (default), paper-64, wo-temporal or llama-2")
@@ -536,19 +541,20 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    card = arguments.card or os.path.join(arguments.model, "README.md")
-    if not os.path.isfile(card):
-        _wrong_use(arguments, f"got no model card at {card}; write one and name it with --card")
     import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoProcessor
 
-    from ..modeling_lmmvqa.export import export_checkpoint, push_checkpoint
+    from ..modeling_lmmvqa.export import check_whole, export_checkpoint, load_checkpoint, push_checkpoint
     from ..training.training_videos import carry_training_videos
 
     try:
-        model = AutoModelForImageTextToText.from_pretrained(arguments.model)
+        check_whole(arguments.model)
+        card = arguments.card or os.path.join(arguments.model, "README.md")
+        if not os.path.isfile(card):
+            _wrong_use(arguments, f"got no model card at {card}; write one and name it with --card")
+        model = load_checkpoint(arguments.model)
         processor = AutoProcessor.from_pretrained(arguments.model)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         _wrong_use(arguments, error)
     with open(card, encoding="utf-8") as file:
         text = file.read()

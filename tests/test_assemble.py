@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -329,6 +330,32 @@ def test_options():
         ValueError, match="got the preset 'big', expected one of paper, paper-64, wo-temporal, llama-2"
     ):
         preset_options("big")
+
+
+def test_without_a_connection_it_is_said_at_once(parts, tmp_path, monkeypatch, capsys):
+    tried = []
+
+    def head(address):
+        tried.append(address)
+        raise OSError("no route")
+
+    monkeypatch.setattr("lmmvqa.modeling_lmmvqa.assemble.get_session", lambda: SimpleNamespace(head=head))
+    monkeypatch.setattr("lmmvqa.modeling_lmmvqa.assemble.AutoConfig", None)  # which would try for a minute
+    with pytest.raises(SystemExit) as stop:
+        main(["assemble", "--dry-run", "--vision", "nobody/nothing", "--decoder", parts["decoder"]])
+    assert stop.value.code == 2 and len(tried) == 1
+    error = capsys.readouterr().err
+    assert "got nobody/nothing, which is no folder here" in error and error.endswith("no route\n")
+
+
+def test_a_dry_run_of_folders_needs_no_connection(parts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lmmvqa.modeling_lmmvqa.assemble.get_session", None)
+    for name in ("vision", "decoder"):
+        (tmp_path / name).mkdir()
+        shutil.copy(os.path.join(parts[name], "config.json"), tmp_path / name)
+    folders = ["--vision", str(tmp_path / "vision"), "--decoder", str(tmp_path / "decoder")]
+    assert main(["assemble", "--dry-run", *folders, "--set", "spatial_grid_size=2"]) == 0
+    assert "vision tower" in capsys.readouterr().out
 
 
 def test_gguf_needs_its_reader(parts, tmp_path, monkeypatch):

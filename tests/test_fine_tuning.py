@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionC
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa.export import save_checkpoint
+from lmmvqa.scoring.cli import main
 
 
 HALVES = ["--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 2]
@@ -326,6 +327,34 @@ def test_an_adapter_scores_as_the_merged_model(adapter, rows):
     assert adapted != pytest.approx(scores(load("start")), abs=0.1)
     for same in (load("run"), model.merge_and_unload(), load("mine")):
         assert scores(same) == pytest.approx(adapted, abs=1e-3)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_every_folder_of_a_run_is_exported_or_says_why_not(train, monkeypatch, arguments, tmp_path, capsys, lora):
+    more = ["--save_strategy", "steps", "--save_steps", 1] + (["--lora_rank", 2] if lora else [])
+    expected = run(train, monkeypatch, [*arguments, *more])
+
+    def export(folder):
+        return main(["export", "--model", str(tmp_path / folder), "--out", str(tmp_path / "out" / folder)])
+
+    assert export("run") == export("mine") == 0
+    for folder in ("run", "mine"):
+        exported = load_file(tmp_path / "out" / folder / "model.safetensors")
+        assert exported.keys() == expected.keys()
+        assert all(torch.equal(exported[name], expected[name]) for name in expected)
+        assert "| tiny | 6 |" in (tmp_path / "out" / folder / "README.md").read_text()
+        assert (tmp_path / "out" / folder / "training_videos.json").is_file()
+        for model in (tmp_path / folder, tmp_path / "out" / folder):
+            assert main(["selfcheck", "--model", str(model), "--update", "--device", "cpu"]) == 0
+            assert main(["selfcheck", "--model", str(model), "--device", "cpu"]) == 0
+    if lora:  # adapters of any step can be merged
+        assert export("run/checkpoint-1") == 0
+    else:
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            export("run/checkpoint-1")
+        error = capsys.readouterr().err
+        assert "which hold what training changes alone" in error and error.count("\n") == 1
 
 
 class FakeHub:
