@@ -8,10 +8,11 @@ with `--lora_rank` the adapter; the export folder is complete, code included, wi
 `--push_to_hub` uploads. The same command goes on with a run that was stopped, and exports a finished one again; an
 output folder of other data or options is refused. Every option of transformers' TrainingArguments works too. The
 defaults are the paper's: a score and a level question for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6
-epochs. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
+epochs. `--dry_run` says what a run will take. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,17 +22,17 @@ import torch
 from accelerate.utils import gather_object
 from torch.distributed.fsdp import register_fsdp_forward_method
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
     HfArgumentParser,
-    PreTrainedModel,
     TrainerCallback,
     TrainingArguments,
     set_seed,
 )
 from transformers.integrations import unset_hf_deepspeed_config
 
-from lmmvqa.checkpoints.export import export_checkpoint, push_checkpoint
+from lmmvqa.checkpoints.export import export_checkpoint, load_checkpoint, push_checkpoint
 from lmmvqa.checkpoints.model_card import training_model_card
 from lmmvqa.checkpoints.training_videos import carry_training_videos, list_training_videos, save_training_videos
 from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
@@ -44,6 +45,7 @@ from lmmvqa.training.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_threshol
 from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
 from lmmvqa.training.trained_parts import PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer
+from lmmvqa.training.training_plan import default_batch, training_plan
 
 
 # Written last: a folder that has it is finished
@@ -92,12 +94,16 @@ class DataArguments:
     feature_cache: str | None = field(
         default=None, metadata={"help": "Folder for the frozen towers' features, computed once a video."}
     )
+    dry_run: bool = field(default=False, metadata={"help": "Say what the run will take, and train nothing."})
 
 
 @dataclass
 class LmmVqaTrainingArguments(TrainingArguments):
     learning_rate: float = 1e-3
-    per_device_train_batch_size: int = 32
+    per_device_train_batch_size: int = field(
+        default=0,
+        metadata={"help": "0: as many as fit 80 GB, accumulated to a batch of 32 over all processes."},
+    )
     num_train_epochs: float = 6.0
     remove_unused_columns: bool = False
     logging_nan_inf_filter: bool = False  # it hides what LmmVqaTrainer stops at
@@ -151,17 +157,6 @@ def wrong_use_in_one_line(parser: HfArgumentParser) -> Iterator[None]:
         parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
 
 
-def load_trained(model_args: ModelArguments, folder: Path) -> PreTrainedModel:
-    """What `save_model` wrote, adapters merged. Of a sharded model, no process holds more than its share in memory."""
-    unset_hf_deepspeed_config()  # or it would be sharded again
-    if not model_args.lora_rank:
-        return AutoModelForImageTextToText.from_pretrained(folder)
-    from peft import PeftModel
-
-    base = AutoModelForImageTextToText.from_pretrained(model_args.model)
-    return PeftModel.from_pretrained(base, folder).merge_and_unload()
-
-
 def train(
     model_args: ModelArguments,
     data_args: DataArguments,
@@ -178,7 +173,12 @@ def train(
         dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
         model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
         processor = AutoProcessor.from_pretrained(model_args.model)
+        was_trained = processor.level_answer_thresholds is not None
         processor.level_answer_thresholds = level_thresholds(rows["train"])
+        if "level" in data_args.tasks:
+            processor.level_question = processor.level_question or question_templates("level")[0].question
+        elif not was_trained:  # evaluation says that it never learned the question
+            processor.level_question = None
         if "damage" in data_args.tasks:  # results name damage from here on
             processor.damage_question = question_templates("damage")[0].question
         # Weights that change are to be calibrated anew, and MOS are on 0-100 here
@@ -232,12 +232,19 @@ def main(argv: list[str] | None = None) -> None:
     usage = "%(prog)s --model DIR --data ROWS_DIR [ROWS_DIR ...] --output_dir DIR [--export_dir DIR] [OPTIONS]"
     parser = HfArgumentParser((ModelArguments, DataArguments, LmmVqaTrainingArguments), usage=usage)
     with wrong_use_in_one_line(parser):
+        argv = sys.argv[1:] if argv is None else [*map(str, argv)]
+        options = parser.parse_args(argv)
+        check_model(options.model)
+        rows = read_rows(options.data)
+        if not options.per_device_train_batch_size:
+            argv = [*argv, *default_batch(options, rows["train"])]
         model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)
         # Trainer would upload its output folder, without pipeline and with a card of its own; here the export goes up
         push, training_args.push_to_hub = training_args.push_to_hub, False
         check_options(data_args, training_args)
-        check_model(model_args.model)
-        rows = read_rows(data_args.data)
+        if data_args.dry_run:
+            print(training_plan(model_args, data_args, training_args, rows))
+            return
         settings = run_settings(model_args, data_args, training_args, rows)
         output = Path(training_args.output_dir)
         check_seal(output, settings, RESULTS)
@@ -247,13 +254,23 @@ def main(argv: list[str] | None = None) -> None:
         training_args.distributed_state.destroy_process_group()
     else:
         train(model_args, data_args, training_args, rows, settings, parser)
+    if training_args.process_index != 0:
+        return
+    metrics = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
+    unset_hf_deepspeed_config()  # or what is made and loaded here would be sharded again
+    with torch.device("meta"):
+        shape = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(model_args.model))
+
+    def card(name: str) -> str:
+        return training_model_card(shape, name, model_args, data_args, training_args, rows["train"], metrics)
+
+    write_whole(output / "README.md", card(output.name))  # so that the folder can be exported later
     export_dir = model_args.export_dir or (output / "export" if push else None)
-    if export_dir and training_args.process_index == 0:
-        model, processor = load_trained(model_args, output), AutoProcessor.from_pretrained(output)
+    if export_dir:
+        # Of a sharded model, no process held more than its share in memory
+        model, processor = load_checkpoint(output, model_args.model), AutoProcessor.from_pretrained(output)
         name = training_args.hub_model_id or Path(export_dir).name
-        metrics = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
-        card = training_model_card(model, name, model_args, data_args, training_args, rows["train"], metrics)
-        export_checkpoint(model, processor, export_dir, card)
+        export_checkpoint(model, processor, export_dir, card(name))
         carry_training_videos(output, export_dir)
         if push:
             print(push_checkpoint(export_dir, name, bool(training_args.hub_private_repo), training_args.hub_token))

@@ -3,8 +3,8 @@
     python benchmarks/full_size.py                      # one GPU of 80 GB, under 8 minutes
     python benchmarks/full_size.py --device cpu --tiny  # the same code on a tiny model, seconds
 
-Needs PyTorch and transformers; `--clip` also PyAV and Pillow. Videos of 8 seconds at 224 x 224, bfloat16, one prompt a
-video. Seconds are medians over whole batches:
+Needs PyTorch and transformers; `--clip` also PyAV and Pillow. Videos of 8 seconds at 224 x 224, bfloat16 and of the
+towers float32, one prompt a video. Seconds are medians over whole batches:
 
 - preprocess: decoding and scaling `--clip`, one video after another on the host; only where it is given
 - transfer: pixels (float32, as the processor gives them) to the device

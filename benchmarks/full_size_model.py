@@ -85,7 +85,7 @@ def full_size_config(tiny: bool) -> LmmVqaConfig:
 
 
 def build_model(device: str, tiny: bool) -> LmmVqaForConditionalGeneration:
-    """Random bfloat16 weights, made on the device itself, in eval mode."""
+    """Random weights, bfloat16 and of the towers float32, made on the device itself, in eval mode."""
     torch.manual_seed(0)
     with torch.device(device):
         model = LmmVqaForConditionalGeneration._from_config(full_size_config(tiny), dtype=torch.bfloat16)

@@ -3,8 +3,8 @@
     python benchmarks/train_step.py                      # one GPU of 80 GB, under 8 minutes
     python benchmarks/train_step.py --device cpu --tiny  # the same code on a tiny model, seconds
 
-Needs PyTorch and transformers. Towers and decoder are frozen, in bfloat16; the projectors are float32 under autocast,
-their optimiser AdamW. Videos of 8 seconds at 224 x 224, one answer of two tokens a video. A batch is gathered from
+Needs PyTorch and transformers. Towers and decoder are frozen, in float32 and bfloat16; the projectors are float32
+under autocast, their optimiser AdamW. Videos of 8 seconds at 224 x 224, one answer of two tokens a video. A batch is gathered from
 the largest portions that fit, halved from the whole batch on: `portion` in the result. Seconds are medians of whole
 steps from pixels on the device to changed weights; `cached_seconds` are those of steps from the towers' features.
 """

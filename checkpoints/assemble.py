@@ -11,6 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import get_session
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -89,10 +93,25 @@ def preset_options(preset: str) -> dict:
     return PRESETS[preset]
 
 
+def _check_connection(source: str) -> None:
+    try:
+        get_session().head(ENDPOINT)
+    except HfHubHTTPError.__bases__ as error:  # OSError, and what the HTTP library raises without a connection
+        raise OSError(
+            f"got {source}, which is no folder here and was not downloaded before, and no connection to {ENDPOINT}, "
+            f"expected one of the three; connect, or name a folder (for --dry-run config.json suffices): {error}"
+        ) from error
+
+
 @contextmanager
 def _read(source: str) -> Iterator[None]:
-    """What a library raises on a damaged file, which can be anything, is a ValueError that names the file."""
+    """
+    What a library raises on a damaged file, which can be anything, is a ValueError that names the file. A repository that
+    is not here is an OSError where the Hub cannot be reached, at once: the Hub's client would try for a minute.
+    """
     try:
+        if not Path(source).exists() and not isinstance(try_to_load_from_cache(source, "config.json"), str):
+            _check_connection(source)
         yield
     except OSError:
         raise
@@ -298,6 +317,7 @@ def build_processor(
         video_processor or LmmVqaVideoProcessor(),
         tokenizer,
         system_role=fix_chat(tokenizer),
+        level_question=None,  # until it is trained on
         key_frame_token=key_frame_token,
         video_token=video_token,
         **{name: getattr(config, name) for name in TOKEN_LAYOUT},
@@ -325,7 +345,8 @@ def assemble(
         temporal: public SlowFast R50 (`.pyth`), or our own SlowFast (folder or `.safetensors`); None without.
         decoder: folder, repository or `.gguf` file of a model of AutoModelForCausalLM that was trained to chat.
         out: new folder.
-        dtype: of all weights; by default what the decoder is stored in, bfloat16 for GGUF.
+        dtype: of the decoder and the projectors; by default what the decoder is stored in, bfloat16 for GGUF. Towers
+            are stored in float32 in any case.
         max_shard_size: of one file of weights.
         options: some of `OPTIONS`.
 
@@ -352,11 +373,10 @@ def assemble(
     model = meta_model(config, processor.video_processor.key_frame_size)
 
     language_model = _load_decoder(decoder, config.text_config.vocab_size, dtype)
-    dtype = language_model.dtype
     parts = {"language_model": language_model.base_model}
-    parts["vision_tower"] = _loaded(AutoModel, vision, BESIDE_THE_TOWER, config=vision_config, dtype=dtype)
+    parts["vision_tower"] = _loaded(AutoModel, vision, BESIDE_THE_TOWER, config=vision_config, dtype=torch.float32)
     if temporal is not None:
-        parts["temporal_tower"] = _load_temporal_tower(temporal, temporal_config).to(dtype)
+        parts["temporal_tower"] = _load_temporal_tower(temporal, temporal_config).float()
     for name, part in parts.items():
         expected = type(model.model.get_submodule(name))
         if type(part) is not expected:
@@ -368,7 +388,7 @@ def assemble(
         torch.manual_seed(0)
         for name, module in model.model.named_children():
             if name.endswith("_projector"):
-                module.to_empty(device="cpu").apply(model._init_weights).to(dtype)
+                module.to_empty(device="cpu").apply(model._init_weights).to(language_model.dtype)
     _check_decoder(model.eval(), language_model, question)
 
     model.generation_config = _generation_config(language_model, tokenizer)

@@ -70,12 +70,17 @@ def assembly_plan(vision: str, temporal: str | None, decoder: str, **options) ->
 
     parts = part_parameters(model)
     total, packed = sum(parts.values()), quantisable_parameters(model)
+    # Towers stay in float32
+    half = {name: (4 if name.endswith("_tower") else 2) * count for name, count in parts.items()}
+    half["total"] = sum(half.values())
     lines = [f"{'part':<20}{'parameters':>16}{'float32':>12}{'bfloat16':>12}"]
     for name, count in (parts | {"total": total}).items():
-        lines.append(f"{name.replace('_', ' '):<20}{count:>16,}{_gigabytes(4 * count):>12}{_gigabytes(2 * count):>12}")
+        sizes = f"{_gigabytes(4 * count):>12}{_gigabytes(half[name]):>12}"
+        lines.append(f"{name.replace('_', ' '):<20}{count:>16,}{sizes}")
+    lines.append("bfloat16: of decoder and projectors; towers are stored and run in float32")
     for name, bits in (("int8", 8), ("4 bits", 4)):
-        size = 2 * (total - packed) + packed * bits // 8
-        lines.append(f"decoder's linear layers in {name}, the rest in bfloat16: {_gigabytes(size)} without scales")
+        size = half["total"] - 2 * packed + packed * bits // 8
+        lines.append(f"decoder's linear layers in {name}, the rest as there: {_gigabytes(size)} without scales")
 
     (one, two) = (visual_token_counts(config, chunks) for chunks in (1, 2))
     per_second = sum(two) - sum(one)

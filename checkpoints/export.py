@@ -7,6 +7,7 @@ import torch
 from huggingface_hub import create_repo, upload_folder
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
+from transformers import AutoModelForImageTextToText
 
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 from ..modeling_lmmvqa.pipeline_lmmvqa import VideoQualityAssessmentPipeline
@@ -29,6 +30,41 @@ FURTHER_AUTO_CLASSES = {
 }
 
 
+def check_whole(model: str | Path) -> None:
+    """
+    Raises:
+        ValueError: a folder that holds a part of a model.
+    """
+    folder = Path(model)
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ValueError(
+            f"got {folder} without config.json, as the checkpoint-N folders of train.py are, which hold what training "
+            "changes alone, expected a whole model; run the same command of train.py to its end and name its output_dir"
+        )
+
+
+def load_checkpoint(model: str | Path, base: str | None = None) -> LmmVqaForConditionalGeneration:
+    """
+    A whole model. Of the adapter that `train.py --lora_rank` writes it is what was trained from, with the adapter merged.
+
+    Args:
+        model: a folder or a repository.
+        base: what an adapter was trained from; by default what it names itself.
+
+    Raises:
+        OSError: there is no such model.
+        ValueError: a folder that holds a part of a model.
+    """
+    check_whole(model)
+    if not (Path(model) / "adapter_config.json").is_file():
+        return AutoModelForImageTextToText.from_pretrained(model)
+    from peft import PeftConfig, PeftModel
+
+    base = base or PeftConfig.from_pretrained(model).base_model_name_or_path
+    start = AutoModelForImageTextToText.from_pretrained(base)
+    return PeftModel.from_pretrained(start, model).merge_and_unload()
+
+
 def save_checkpoint(
     model: LmmVqaForConditionalGeneration,
     processor: LmmVqaProcessor,
@@ -41,8 +77,9 @@ def save_checkpoint(
     pipeline for machines without LMM-VQA.
 
     Args:
-        dtype: of the stored weights, the model's own by default. Loading gives the model's own dtype back in any case,
-            so that scores are computed as before. Another dtype needs memory for a second copy.
+        dtype: of the stored weights, the model's own by default. Towers are stored in float32 beside bfloat16, to which
+            their features are not robust (`benchmarks/tower_precision.py`). Loading gives the model's own dtype back in
+            any case, so that scores are computed as before. Another dtype needs memory for a second copy.
         max_shard_size: of one weights file.
 
     Raises:
@@ -54,7 +91,9 @@ def save_checkpoint(
     state_dict = None
     if dtype not in (None, model.dtype):
         state_dict = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            name: tensor
+            if not tensor.is_floating_point() or (dtype == torch.bfloat16 and "_tower." in name)
+            else tensor.to(dtype)
             for name, tensor in model.state_dict().items()
         }
     try:

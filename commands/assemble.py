@@ -15,7 +15,11 @@ class Options:
         metadata={"help": "vision or image-text model (default: CLIP ViT-L/14)", "metavar": "DIR_OR_REPO"},
     )
     temporal: str | None = field(
-        default=None, metadata={"help": "SlowFast: public .pyth, our folder or .safetensors", "metavar": "FILE"}
+        default=None,
+        metadata={
+            "help": "SlowFast: our folder or .safetensors, or a public .pyth such as https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOWFAST_8x8_R50.pyth",
+            "metavar": "FILE",
+        },
     )
     decoder: str | None = field(
         default=None,
@@ -33,7 +37,10 @@ class Options:
         },
     )
     dtype: Literal["float32", "bfloat16", "float16"] | None = field(
-        default=None, metadata={"help": "of all weights (default: what the decoder is stored in)"}
+        default=None,
+        metadata={
+            "help": "of decoder and projectors (default: what the decoder is stored in); towers are stored in float32"
+        },
     )
     dry_run: bool = field(default=False, metadata={"help": "print sizes and token counts; read no weights"})
 

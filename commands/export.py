@@ -26,16 +26,20 @@ class Options:
 
 
 def run(options: Options) -> int:
+    import torch
+    from transformers import AutoProcessor
+
+    from ..checkpoints.export import check_whole, export_checkpoint, load_checkpoint, push_checkpoint
+    from ..checkpoints.training_videos import carry_training_videos
+
+    check_whole(options.model)
     card = options.card or os.path.join(options.model, "README.md")
     if not os.path.isfile(card):
         raise ValueError(f"got no model card at {card}; write one and name it with --card")
-    import torch
-    from transformers import AutoModelForImageTextToText, AutoProcessor
-
-    from ..checkpoints.export import export_checkpoint, push_checkpoint
-    from ..checkpoints.training_videos import carry_training_videos
-
-    model = AutoModelForImageTextToText.from_pretrained(options.model)
+    try:
+        model = load_checkpoint(options.model)
+    except ImportError as error:  # adapters without peft
+        raise ValueError(str(error)) from error
     processor = AutoProcessor.from_pretrained(options.model)
     with open(card, encoding="utf-8") as file:
         text = file.read()

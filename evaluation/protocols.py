@@ -61,7 +61,8 @@ def evaluate_checkpoint(options: EvaluationOptions, protocol: str | None = None)
             begun under other settings.
     """
     rated_sets = load_rated_sets(options.data)
-    predict, processor = _predictor(options, (options.model or default_checkpoint()))
+    predict, processor = _predictor(options, options.model or default_checkpoint())
+    tasks = _learned(options.tasks, processor)
     trained_thresholds = processor.level_answer_thresholds or {}
     listed = load_training_videos(options.model or default_checkpoint())
     trained_on = {*trained_thresholds, *(video.dataset for video in (listed.videos if listed else ()))}
@@ -85,9 +86,10 @@ def evaluate_checkpoint(options: EvaluationOptions, protocol: str | None = None)
     for part, of_part, origin in zip(parts, thresholds, thresholds_of, strict=True):
         facts = {name: value for name, value in vars(part).items() if name != "rows"}
         predicted = predictions[start : start + len(part.rows)]
-        sets.append(facts | figures_of(predicted, options.tasks, of_part, origin))
+        sets.append(facts | figures_of(predicted, tasks, of_part, origin))
         start += len(part.rows)
     metrics = _head(options, predictions) | {"leaks": asdict(leaks), "notes": leak_notes(leaks), "sets": sets}
+    metrics["not_learned"] = [task for task in options.tasks if task not in tasks]
     write_results(out, metrics, checkpoint_tables(metrics), predictions)
     return metrics
 
@@ -107,7 +109,7 @@ def cross_validate(
     Args:
         num_folds, seed: of the folds, which are written to `folds.json`.
         keep_checkpoints: of all folds; otherwise they are deleted once they are evaluated.
-        train_options: of train.py.
+        train_options: of train.py, which trains on the questions of `options.tasks` unless they say otherwise.
 
     Returns:
         What `metrics.json` holds.
@@ -115,6 +117,11 @@ def cross_validate(
     Raises:
         ValueError: as in `evaluate_checkpoint`; of equal files in two folds; of train.py.
     """
+    if "level" in options.tasks and "--tasks" in train_options and "level" not in train_options:
+        raise ValueError(
+            "got train_options with --tasks and no level, expected the questions that are evaluated; give --tasks score "
+            "before --train_options, which is what is trained on, too"
+        )
     rated_sets = load_rated_sets(options.data)
     rows = [row for rated in rated_sets for row in rated.rows]
     digests = content_digests(row["video"] for row in rows)
@@ -130,6 +137,7 @@ def cross_validate(
     train_options = [
         *(["--feature_cache", options.feature_cache] if options.feature_cache else []),
         *(["--use_cpu"] if options.device == "cpu" else []),
+        *("--tasks", *options.tasks),
         *train_options,
     ]
     out = Path(options.out)
@@ -219,8 +227,23 @@ def _predictor(options: EvaluationOptions, checkpoint: str) -> tuple[Callable[[l
     if options.feature_cache:
         scorer.model.requires_grad_(False)
         features = FeatureCache(options.feature_cache, scorer.model, scorer.processor)
-    predict = partial(predict_batch, scorer, tasks=options.tasks, readout=options.readout, cache=features)
+    tasks = _learned(options.tasks, scorer.processor)
+    predict = partial(predict_batch, scorer, tasks=tasks, readout=options.readout, cache=features)
     return predict, scorer.processor
+
+
+def _learned(tasks: Sequence[str], processor) -> list[str]:
+    """
+    Raises:
+        ValueError: the model has learned none of them.
+    """
+    learned = [task for task in tasks if task != "level" or processor.level_question is not None]
+    if not learned:
+        raise ValueError(
+            "got --tasks level for a model that never learned the level question, expected one trained with --tasks "
+            "score level; ask for the score alone"
+        )
+    return learned
 
 
 def _versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Figures as the paper's table, published rows beside measured ones, and the tables that say what stands behind them."""
 
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -9,8 +10,8 @@ from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS
 
 def published_results() -> dict:
     """
-    `source`; `columns` {title, dataset, part} in the paper's order, `part` being the split or None for the whole set;
-    and `rows` {model, srcc_plcc}, a pair or None a column.
+    `columns` {title, dataset, part} in the paper's order, `part` being the split or None for the whole set; and `rows`
+    {model, source, srcc_plcc}: the publication whose own tables have these figures, and a pair or None a column.
     """
     return json.loads((files(__package__) / "published_results.json").read_text(encoding="utf-8"))
 
@@ -65,9 +66,13 @@ def _paper_layout(measured: dict[str, dict[tuple, str]]) -> str:
     keys = [*columns, *dict.fromkeys(key for _, cells in rows for key in cells if key not in columns)]
     header = ["SRCC / PLCC", *(columns.get(key) or _other_title(*key) for key in keys)]
     table = _table(header, [[model, *(cells.get(key, "") for key in keys)] for model, cells in rows])
+    models = defaultdict(list)
+    for row in published["rows"]:
+        models[row["source"]].append(row["model"])
+    sources = "; ".join(f"{source} ({', '.join(of_source)})" for source, of_source in models.items())
     return (
-        f"{table}\nPublished rows are copied from {published['source']}, nothing in them was measured here. PLCC measured "
-        "here is of raw scores; the other figures stand below. An empty cell was not measured.\n"
+        f"{table}\nPublished rows are copied, nothing in them was measured here: {sources}. PLCC measured here is of raw "
+        "scores; the other figures stand below. An empty cell was not measured, or is not copied here.\n"
     )
 
 
@@ -210,6 +215,8 @@ def _level_table(metrics: dict) -> list[str]:
                 f"{_thresholds(report['thresholds'], of_set['mos_range'])}, thirds of {report['thresholds_of']}",
             ]
         )
+    if "level" in metrics.get("not_learned", []):
+        return ["## Levels\n", "The model never learned the level question, so it was not asked.\n"]
     if not lines:
         return []
     header = [

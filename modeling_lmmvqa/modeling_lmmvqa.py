@@ -27,7 +27,7 @@ from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.vit.modeling_vit import ViTLayer
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, auto_docstring
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import can_return_tuple, maybe_autocast
 
 from .answer_tree_lmmvqa import AnswerTree
 from .configuration_lmmvqa import LmmVqaConfig
@@ -172,6 +172,9 @@ class LmmVqaPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+    # In bfloat16 features of SlowFast and CLIP move by some percent of their length, and scores of the compact vision
+    # tower, which measures deviations of a few bits, by up to 9 of 100
+    _keep_in_fp32_modules_strict = ["vision_tower", "temporal_tower"]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -196,7 +199,7 @@ class LmmVqaPreTrainedModel(PreTrainedModel):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The decoder's and the projectors'; the compact vision tower stays in float32."""
+        """The decoder's and the projectors'; towers stay in float32."""
         return self.get_input_embeddings().weight.dtype
 
 
@@ -212,6 +215,17 @@ def _portions(pixels: torch.Tensor, tower: nn.Module) -> tuple[torch.Tensor, ...
     return pixels.split(2 if pixels.ndim == 4 else 4)
 
 
+def _run_tower(tower: nn.Module, pixels: torch.Tensor, **inputs) -> ModelOutput:
+    """In the precision of the tower's weights, in mixed precision too; of a frozen one nothing is kept for gradients."""
+    # Activation checkpointing makes embeddings require gradients, those of a frozen tower as well
+    is_trained = pixels.requires_grad or any(parameter.requires_grad for parameter in tower.parameters())
+    with (
+        maybe_autocast(pixels.device.type, enabled=False),
+        torch.set_grad_enabled(torch.is_grad_enabled() and is_trained),
+    ):
+        return tower(pixels, **inputs)
+
+
 def _split_videos(tokens: torch.Tensor, num_chunks: torch.LongTensor | None) -> tuple[torch.Tensor, ...]:
     """Tokens of the batch, first dimension chunks, to those of each video."""
     if num_chunks is None:
@@ -225,14 +239,17 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         super().__init__(config)
         # By name: as remote code our config classes exist once per entry file, so no Auto class can know them
         if config.vision_config.model_type == "lmmvqa_efficientnet_lite":
-            self.vision_tower = LmmVqaEfficientNetLiteModel._from_config(config.vision_config)
-            # It measures deviations of a few bits: in bfloat16 scores moved by up to 9 of 100
-            self._keep_in_fp32_modules_strict = ["vision_tower"]
+            self.vision_tower = LmmVqaEfficientNetLiteModel._from_config(config.vision_config, dtype=torch.float32)
         else:
-            self.vision_tower = AutoModel.from_config(config.vision_config)
+            attention = config.vision_config._attn_implementation
+            if attention and "flash" in attention:  # which takes half precision alone
+                attention = "sdpa"
+            self.vision_tower = AutoModel.from_config(
+                config.vision_config, dtype=torch.float32, attn_implementation=attention
+            )
         self.spatial_projector = SPATIAL_PROJECTORS[config.spatial_projector_type](config)
         if config.use_temporal_tokens:
-            self.temporal_tower = LmmVqaSlowFastModel._from_config(config.temporal_config)
+            self.temporal_tower = LmmVqaSlowFastModel._from_config(config.temporal_config, dtype=torch.float32)
             joins_vision = config.temporal_fusion == "vision"
             width = config.vision_config.hidden_size if joins_vision else config.text_config.hidden_size
             self.temporal_projector = nn.Linear(config.temporal_config.feature_size, width)
@@ -261,7 +278,9 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         """
         features = torch.cat(
             [
-                self.vision_tower(frames, output_hidden_states=True).hidden_states[self.config.vision_feature_layer]
+                _run_tower(self.vision_tower, frames, output_hidden_states=True).hidden_states[
+                    self.config.vision_feature_layer
+                ]
                 for frames in _portions(pixel_values, self.vision_tower)
             ]
         )  # (frames, tokens, vision_size)
@@ -309,11 +328,11 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         """
         portions = _portions(pixel_values_videos, self.temporal_tower)
         if num_clips is None:
-            return torch.cat([self.temporal_tower(clips).pooler_output for clips in portions])
+            return torch.cat([_run_tower(self.temporal_tower, clips).pooler_output for clips in portions])
         sizes = [len(clips) for clips in portions]
         features = torch.cat(
             [
-                self.temporal_tower(clips, num_frames=own).pooler_output
+                _run_tower(self.temporal_tower, clips, num_frames=own).pooler_output
                 for clips, own in zip(portions, num_frames.split(sizes), strict=True)
             ]
         )  # (clips, feature_size)

@@ -58,16 +58,19 @@ class FrameScaler:
 
     Args:
         size: side of the square in pixels; None keeps the frame's own width and height.
-        fragments: 1 squeezes the whole frame into the square, as in section III-C. With more, the square is a mosaic
-            of patches at the frame's own resolution, the middle of each cell of a grid with so many cells a side:
-            squeezing hides compression (the sampling of FAST-VQA, arXiv 2207.02595). Frames smaller than the square
-            are enlarged first; of very long ones the short side alone.
+        fragments: 1 shows the frame as `resize` says. With more, the square is a mosaic of patches at the frame's own
+            resolution, the middle of each cell of a grid with so many cells a side: squeezing hides compression (the
+            sampling of FAST-VQA, arXiv 2207.02595). Frames smaller than the square are enlarged first; of very long
+            ones the short side alone.
+        resize: "squeeze" fits the whole frame into the square and changes its aspect; "crop" fits its short side and
+            keeps the middle, as CLIP's own preprocessing does. Section III-C says the square's size alone.
     """
 
-    def __init__(self, size: int | None, fragments: int = 1):
+    def __init__(self, size: int | None, fragments: int = 1, resize: str = "squeeze"):
         if fragments > 1 and size % fragments:
             raise ValueError(f"got {fragments} fragments a side for {size} pixels, expected a divisor of {size}")
         self.size, self.fragments = size, fragments
+        self.crops = resize == "crop" and fragments == 1
         self._layout = None
 
     def _configure(self, frame: av.VideoFrame, is_hdr: bool) -> None:
@@ -90,6 +93,8 @@ class FrameScaler:
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
         if self.size is None:
             return width, height
+        if self.crops:
+            return tuple(side * self.size // min(width, height) for side in (width, height))
         if self.fragments == 1:
             return self.size, self.size
         enlargement = max(1.0, self.size / min(width, height))
@@ -115,6 +120,9 @@ class FrameScaler:
         picture = self._graph.pull().to_ndarray()
         if self.fragments > 1:
             picture = self._mosaic(picture)
+        elif self.crops:
+            top, left = ((side - self.size) // 2 for side in picture.shape[:2])
+            picture = picture[top : top + self.size, left : left + self.size]
         if transfer is not None:
             picture = _to_standard_range(picture, transfer)
         # After scaling: a square is the same turned before or after, and turning it is cheap

@@ -158,7 +158,8 @@ class LmmVqaProcessor(ProcessorMixin):
     video_token (`str`): Stands for a video in a prompt, and for one temporal token once expanded (`video_token_id`).
     spatial_grid_size, key_frame_views, spatial_reduction, temporal_reduction, temporal_fusion, use_temporal_tokens:
         As in `LmmVqaConfig`.
-    system_prompt, score_question, level_question (`str`): What is asked unless the caller asks something else.
+    system_prompt, score_question (`str`): What is asked unless the caller asks something else.
+    level_question (`str`, *optional*): Asks for the level; None in models that never learned to answer it.
     system_role (`bool`): False for chat templates without system messages: the user's turn opens with the prompt then.
     level_thresholds (`tuple[float, float]`):
         Scores from which a video is fair and good. 40 and 60 are the borders of "fair" on the five-point scale

@@ -65,10 +65,12 @@ class FrameSettings:
         key_frame_size: side of the key frames in pixels.
         chunk_size: side of the chunks' frames in pixels.
         chunk_frames: frames of a clip.
-        key_frame_fragments, chunk_fragments: 1 squeezes frames into their square, more cuts them into patches, see
+        key_frame_fragments, chunk_fragments: 1 shows frames as a whole, more cuts them into patches, see
             `FrameScaler`. Several numbers give several views of each key frame: (1, 6) the whole frame, and a mosaic at
             its own resolution.
         chunk_sampling: see above.
+        key_frame_resize: "squeeze" fits whole key frames into their square, "crop" their short side, and keeps the middle;
+            of fragments nothing is resized. The paper says the size alone. Frames of chunks are squeezed.
         keep_incomplete_second: a last second that is not complete counts: of half a second and more it gives a chunk,
             a shorter one adds its frames to the chunk before. False leaves it out, K = floor(N / tau) as in Eq. 2,
             unless it is the only one.
@@ -81,8 +83,11 @@ class FrameSettings:
     chunk_fragments: int = 1
     chunk_sampling: Literal["second", "first_frames"] = "second"
     keep_incomplete_second: bool = True
+    key_frame_resize: Literal["squeeze", "crop"] = "squeeze"
 
     def __post_init__(self):
+        if self.key_frame_resize not in ("squeeze", "crop"):
+            raise ValueError(f"got key_frame_resize={self.key_frame_resize!r}, expected 'squeeze' or 'crop'")
         if self.chunk_sampling not in ("second", "first_frames"):
             raise ValueError(f"got chunk_sampling={self.chunk_sampling!r}, expected 'second' or 'first_frames'")
 
@@ -244,7 +249,10 @@ def _cut(
     frames: VideoFrames, source: VideoSource, portion: int | None, settings: FrameSettings
 ) -> Iterator[DecodedVideo]:
     """Frames to key frames and chunks, `portion` of them at a time."""
-    scale_key_frame = [FrameScaler(settings.key_frame_size, fragments) for fragments in settings.key_frame_views]
+    scale_key_frame = [
+        FrameScaler(settings.key_frame_size, fragments, settings.key_frame_resize)
+        for fragments in settings.key_frame_views
+    ]
     scale_chunk_frame = FrameScaler(settings.chunk_size, settings.chunk_fragments)
     takes_first = settings.chunk_sampling == "first_frames"
     chunks, growing = [], []  # those that are not handed on yet, and of them those that may take the next frame

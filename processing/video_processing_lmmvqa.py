@@ -37,8 +37,9 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     chunk_size (`int`): Side of the chunks' frames in pixels.
     chunk_frames (`int`): Frames of a clip, see `FrameSettings`.
     key_frame_fragments (`int` or `list[int]`), chunk_fragments (`int`):
-        1 squeezes frames into their square, more cuts them into patches, see `FrameScaler`; several numbers give
-        several views of each key frame.
+        1 shows frames as a whole, more cuts them into patches, see `FrameScaler`; several numbers give several views of
+        each key frame.
+    key_frame_resize (`str`): "squeeze" or "crop", see `FrameSettings`.
     chunk_sampling (`str`): "second" or "first_frames", see `FrameSettings`.
     keep_incomplete_second (`bool`): Whether a last second counts that is not complete, see `FrameSettings`.
     chunk_mean, chunk_std (`list[float]`): Normalisation of the chunks' channels, after division by 255.
@@ -49,6 +50,7 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     chunk_frames: int
     key_frame_fragments: int | list[int]
     chunk_fragments: int
+    key_frame_resize: str
     chunk_sampling: str
     keep_incomplete_second: bool
     chunk_mean: list[float]
@@ -103,6 +105,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     chunk_frames = 32
     key_frame_fragments = 1
     chunk_fragments = 1
+    key_frame_resize = "squeeze"
     chunk_sampling = "second"
     keep_incomplete_second = True
     image_mean = [0.48145466, 0.4578275, 0.40821073]
@@ -122,7 +125,11 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     @classmethod
     def from_dict(cls, video_processor_dict: dict, **kwargs):
         # What was saved before there was a choice
-        former = {"chunk_sampling": "first_frames", "keep_incomplete_second": False}
+        former = {
+            "chunk_sampling": "first_frames",
+            "keep_incomplete_second": False,
+            "key_frame_resize": "squeeze",
+        }
         return super().from_dict(former | video_processor_dict, **kwargs)
 
     def to_dict(self) -> dict:

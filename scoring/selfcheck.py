@@ -38,7 +38,8 @@ class SelfcheckReference:
 def weights_digest(model: str) -> str:
     """SHA-256 of the files of weights, name by name, of a folder or of a repository that has been loaded."""
     digest = hashlib.sha256()
-    for path in sorted(Path(cached_file(model, "config.json")).parent.glob("*.safetensors")):
+    folder = Path(model) if Path(model).is_dir() else Path(cached_file(model, "config.json")).parent
+    for path in sorted(folder.glob("*.safetensors")):
         with open(path, "rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

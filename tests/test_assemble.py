@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +116,23 @@ def test_motion_features_are_slowfasts(assembled, parts):
     assert torch.equal(assembled[0].model.encode_chunks(chunks), slowfast(chunks).pooler_output)
 
 
+@torch.no_grad()
+def test_features_beside_a_bfloat16_decoder_are_those_in_float32(assembled, parts, tmp_path):
+    assemble(**parts, out=tmp_path / "out", **OPTIONS)
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    for name in ("vision_tower", "temporal_tower"):
+        assert {tensor.dtype for key, tensor in stored.items() if name in key and tensor.is_floating_point()} == {
+            torch.float32
+        }
+    expected = assembled[0].model
+    key_frames, chunks = torch.randn(2, 3, 32, 32), torch.randn(2, 8, 3, 32, 32)
+    for dtype in ("auto", torch.bfloat16, torch.float16):
+        model = load(tmp_path / "out", dtype=dtype)[0].model
+        assert model.dtype != torch.float32
+        assert torch.equal(model.encode_key_frames(key_frames), expected.encode_key_frames(key_frames))
+        assert torch.equal(model.encode_chunks(chunks), expected.encode_chunks(chunks))
+
+
 @pytest.mark.parametrize(
     "decoder",
     [
@@ -131,7 +149,9 @@ def test_logits_on_text_are_the_decoders(decoder, parts, tmp_path):
     assemble(parts["vision"], parts["temporal"], decoder, tmp_path / "out", **OPTIONS)
     model, processor = load(tmp_path / "out")
     plain = AutoModelForCausalLM.from_pretrained(decoder)
-    assert {parameter.dtype for parameter in model.parameters()} == {plain.dtype} == {torch.bfloat16}
+    types = {name: {tensor.dtype for tensor in part.parameters()} for name, part in model.model.named_children()}
+    assert types.pop("vision_tower") == types.pop("temporal_tower") == {torch.float32}
+    assert set().union(*types.values()) == {plain.dtype, model.lm_head.weight.dtype} == {torch.bfloat16}
     inputs = processor.tokenizer(["How good is it?", "Is it 63?"], padding=True, return_tensors="pt")
     logits, expected = model(**inputs).logits, plain(**inputs).logits
     assert torch.equal(logits[..., : expected.shape[-1]], expected)
@@ -310,6 +330,32 @@ def test_options():
         ValueError, match="got the preset 'big', expected one of paper, paper-64, wo-temporal, llama-2"
     ):
         preset_options("big")
+
+
+def test_without_a_connection_it_is_said_at_once(parts, tmp_path, monkeypatch, capsys):
+    tried = []
+
+    def head(address):
+        tried.append(address)
+        raise OSError("no route")
+
+    monkeypatch.setattr("lmmvqa.checkpoints.assemble.get_session", lambda: SimpleNamespace(head=head))
+    monkeypatch.setattr("lmmvqa.checkpoints.assemble.AutoConfig", None)  # which would try for a minute
+    with pytest.raises(SystemExit) as stop:
+        main(["assemble", "--dry-run", "--vision", "nobody/nothing", "--decoder", parts["decoder"]])
+    assert stop.value.code == 2 and len(tried) == 1
+    error = capsys.readouterr().err
+    assert "got nobody/nothing, which is no folder here" in error and error.endswith("no route\n")
+
+
+def test_a_dry_run_of_folders_needs_no_connection(parts, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lmmvqa.checkpoints.assemble.get_session", None)
+    for name in ("vision", "decoder"):
+        (tmp_path / name).mkdir()
+        shutil.copy(os.path.join(parts[name], "config.json"), tmp_path / name)
+    folders = ["--vision", str(tmp_path / "vision"), "--decoder", str(tmp_path / "decoder")]
+    assert main(["assemble", "--dry-run", *folders, "--set", "spatial_grid_size=2"]) == 0
+    assert "vision tower" in capsys.readouterr().out
 
 
 def test_gguf_needs_its_reader(parts, tmp_path, monkeypatch):

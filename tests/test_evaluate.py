@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -27,12 +28,13 @@ from lmmvqa.evaluation.leak_check import check_leaks, leak_notes
 from lmmvqa.evaluation.metrics import coverage
 from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
 from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
-from lmmvqa.evaluation.tables import checkpoint_tables
+from lmmvqa.evaluation.tables import checkpoint_tables, published_results
 from lmmvqa.processing.processing_lmmvqa import DAMAGES
 from lmmvqa.scoring.scorer import load_scorer
 
 
 LEVELS_1_5 = (1, 5)
+NOTES = Path(__file__).parents[2] / "shared" / "notes" / "paper.md"
 
 
 def make_rows(folder, num_videos, dataset="konvid_1k", splits=("test",), broken=(), mos_range=LEVELS_1_5):
@@ -144,6 +146,21 @@ def test_predictions_say_what_is_wrong_beside_what_is_true(tmp_path):
     figures = metrics["sets"][0]["contents"]["damage"]
     assert figures["real clips"] == figures["all clips"] and figures["all clips"]["n"] == 4
     assert "| mean | 4 |" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_model_that_never_learned_levels_is_not_asked(konvid, tmp_path, capsys):
+    model, processor = tiny_pair()
+    processor.level_question = None
+    save_checkpoint(model, processor, tmp_path / "model", torch.float32)
+    assert evaluate(tmp_path / "model", konvid, tmp_path / "out") == 1
+    metrics, predictions = results(tmp_path / "out")
+    assert metrics["not_learned"] == ["level"] and "level" not in metrics["sets"][0]
+    assert metrics["sets"][0]["score"]["n"] == 8
+    assert {prediction["level_answer"] for prediction in predictions} == {None}
+    table = capsys.readouterr().out
+    assert "## Levels\n\nThe model never learned the level question, so it was not asked.\n" in table
+    message = refused(capsys, tmp_path / "model", konvid, tmp_path / "other", "--tasks", "level")
+    assert "never learned the level question" in message and not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.7])
@@ -439,7 +456,7 @@ def test_cross_validation_trains_on_the_other_folds(checkpoint, tmp_path, traini
     folds = json.loads((out / "konvid_1k" / "folds.json").read_text())
     held_out = [fold["ids"] for fold in folds["folds"]]
     assert folds["seed"] == 0 and sorted(sum(held_out, []), key=int) == [str(index) for index in range(11)]
-    assert [command[-5:] for command in trainings] == [["--use_cpu", *train_options]] * 2
+    assert [command[-8:] for command in trainings] == [["--use_cpu", "--tasks", "score", "level", *train_options]] * 2
     scores = {}
     for fold, ids in enumerate(held_out):
         folder = out / "konvid_1k" / f"fold_{fold}"
@@ -474,7 +491,7 @@ def test_damage_is_trained_on_in_folds_too(checkpoint, tmp_path, trainings):
     for row in rows:
         row["damage"] = dict.fromkeys(DAMAGES, 0.0) | {"noise": 3.0}
     save_rows(rows, [], "konvid_1k", tmp_path / "rows", chained_clips.DAMAGE_COLUMN)
-    options = ["--protocol", "fine_tuning", "--folds", 2, "--keep_checkpoints"]
+    options = ["--tasks", "score", "--protocol", "fine_tuning", "--folds", 2, "--keep_checkpoints"]
     options += ["--train_options", "--max_steps", "1", "--tasks", "score", "damage"]
     assert evaluate(checkpoint, tmp_path / "rows", tmp_path / "out", *options) == 0
     assert len(trainings) == 2
@@ -542,10 +559,32 @@ def test_the_table_is_the_papers_with_published_rows_beside_ours():
         "LMM-VQA, wo/multi-task (published)",
         "LMM-VQA, w/multi-task (published)",
         "LMM-VQA, fine-tuned (5-fold) (published)",
-        "other methods, zero-shot, the best of each column (published)",
+        "DOVER (published)",
+        "Q-Align (published)",
+        "FAST-VQA (published)",
+        "TLVQM (published)",
     ]
+    assert cells["TLVQM (published)"] == ["", "", "", "", "", ".740 / .775", ""]
     assert cells["LSVQ 1080p"][:4] == ["in sample", "10", "2", "3"]
     assert "- LIVE-VQC, score: too few." in lines
+
+
+def test_a_published_row_names_one_method_and_its_source():
+    published = published_results()
+    for row in published["rows"]:
+        assert row["source"] and len(row["srcc_plcc"]) == len(published["columns"])
+        assert all(pair is None or 0 < min(pair) <= max(pair) < 1 for pair in row["srcc_plcc"])
+    assert len({row["model"] for row in published["rows"]}) == len(published["rows"])
+
+
+@pytest.mark.skipif(not NOTES.is_file(), reason="../shared/notes is not here")
+def test_published_figures_are_those_of_the_paper():
+    text = NOTES.read_text(encoding="utf-8").partition("## Published figures")[2]
+    for row in published_results()["rows"]:
+        own_row = text.partition(f"| paper, {row['model'].removeprefix('LMM-VQA, ')} |")[2].partition("\n")[0]
+        for srcc, plcc in filter(None, row["srcc_plcc"]):
+            pair = f"{srcc:.3f}/{plcc:.3f}".replace("0.", ".")
+            assert pair in own_row or f"{row['model']} {pair}" in text
 
 
 def test_a_line_that_was_cut_is_written_again(tmp_path):

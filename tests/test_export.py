@@ -197,6 +197,19 @@ def test_weights_stored_in_half_load_as_float32(tmp_path, clips):
     assert scores[0]["score"] == pytest.approx(scores[1]["score"], abs=0.1)
 
 
+def test_towers_beside_weights_stored_in_bfloat16_stay_in_float32(tmp_path):
+    model, processor = tiny_pair(vision="clip")
+    export_checkpoint(model, processor, tmp_path, "# Half the size", dtype=torch.bfloat16)
+    for name, tensor in load_file(tmp_path / "model.safetensors").items():
+        if tensor.is_floating_point():
+            assert tensor.dtype == (torch.float32 if "_tower." in name else torch.bfloat16), name
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path).model
+    key_frames, chunks = torch.randn(2, 3, 32, 32), torch.randn(2, 8, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(loaded.encode_key_frames(key_frames), model.model.encode_key_frames(key_frames))
+        assert torch.equal(loaded.encode_chunks(chunks), model.model.encode_chunks(chunks))
+
+
 def test_an_export_of_what_was_exported(exported, tmp_path):
     """Nothing is lost on the way, and nothing left over."""
     folder = exported[0]

@@ -90,6 +90,17 @@ def test_another_rule_for_chunks_finds_another_folder(frozen, videos, tmp_path, 
     assert FeatureCache(tmp_path, *frozen).build(videos[:1]) == 0  # what was there is not lost
 
 
+def test_cropped_key_frames_find_another_folder(frozen, videos, tmp_path, monkeypatch):
+    FeatureCache(tmp_path, *frozen).build(videos[:1])
+    with monkeypatch.context() as patch:
+        patch.setattr(frozen[1].video_processor, "key_frame_resize", "crop")
+        cropped = FeatureCache(tmp_path, *frozen)
+        assert cropped.build(videos[:1]) == 1
+    assert not torch.equal(
+        cropped[videos[0]].vision_features, FeatureCache(tmp_path, *frozen)[videos[0]].vision_features
+    )
+
+
 def test_a_folder_of_other_features_is_refused(frozen, videos, tmp_path):
     cache = FeatureCache(tmp_path, *frozen)
     cache.build(videos[:1])

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.commands.command_line import main
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
 
@@ -206,7 +207,7 @@ def test_a_run_that_failed_at_once_may_begin_with_other_options(train, monkeypat
         (["--data", "{folder}/test_rows"], "got {folder}/test_rows with the splits test, expected a split train"),
         (["--report_to", "wandb"], "requires wandb to be installed"),
         (["--report_to", "nothing"], "nothing is not supported"),
-        (["--modle", "a"], "['--modle', 'a']"),
+        (["--modle", "a"], "unrecognized arguments: --modle a"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--train_parts", "head"], "got the part 'head' in train_parts"),
         (["--lora_rank", "2", "--train_parts", "language_model"], "got lora_rank=2 with language_model"),
@@ -278,7 +279,8 @@ def test_bfloat16_trains_float32_weights_beside_frozen_bfloat16(train, monkeypat
     stored = load_file(tmp_path / "mixed" / "checkpoint-2" / "model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float32}
     types = {name.split(".")[1]: tensor.dtype for name, tensor in exported.items() if tensor.is_floating_point()}
-    assert types.pop("vision_tower") == torch.float32 and set(types.values()) == {torch.bfloat16}
+    assert types.pop("vision_tower") == types.pop("temporal_tower") == torch.float32
+    assert set(types.values()) == {torch.bfloat16}
 
 
 # LoRA
@@ -325,6 +327,34 @@ def test_an_adapter_scores_as_the_merged_model(adapter, rows):
     assert adapted != pytest.approx(scores(load("start")), abs=0.1)
     for same in (load("run"), model.merge_and_unload(), load("mine")):
         assert scores(same) == pytest.approx(adapted, abs=1e-3)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_every_folder_of_a_run_is_exported_or_says_why_not(train, monkeypatch, arguments, tmp_path, capsys, lora):
+    more = ["--save_strategy", "steps", "--save_steps", 1] + (["--lora_rank", 2] if lora else [])
+    expected = run(train, monkeypatch, [*arguments, *more])
+
+    def export(folder):
+        return main(["export", "--model", str(tmp_path / folder), "--out", str(tmp_path / "out" / folder)])
+
+    assert export("run") == export("mine") == 0
+    for folder in ("run", "mine"):
+        exported = load_file(tmp_path / "out" / folder / "model.safetensors")
+        assert exported.keys() == expected.keys()
+        assert all(torch.equal(exported[name], expected[name]) for name in expected)
+        assert "| tiny | 6 |" in (tmp_path / "out" / folder / "README.md").read_text()
+        assert (tmp_path / "out" / folder / "training_videos.parquet").is_file()
+        for model in (tmp_path / folder, tmp_path / "out" / folder):
+            assert main(["selfcheck", "--model", str(model), "--update", "--device", "cpu"]) == 0
+            assert main(["selfcheck", "--model", str(model), "--device", "cpu"]) == 0
+    if lora:  # adapters of any step can be merged
+        assert export("run/checkpoint-1") == 0
+    else:
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            export("run/checkpoint-1")
+        error = capsys.readouterr().err
+        assert "which hold what training changes alone" in error and error.count("\n") == 1
 
 
 class FakeHub:

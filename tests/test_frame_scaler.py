@@ -8,10 +8,12 @@ import av
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.utils.logging import warning_once
 
 from lmmvqa.evaluation.key_frames import key_frames
 from lmmvqa.processing.frame_scaler_lmmvqa import FrameScaler
+from lmmvqa.processing.video_decoding_lmmvqa import FrameSettings, decode_video
 from lmmvqa.processing.video_reading_lmmvqa import read_frames
 
 
@@ -280,3 +282,42 @@ def test_colours_that_went_wrong():
     assert np.abs(hdr - sdr).mean() < 5
     for name in ("matrix_bt2020c.mp4", "matrix_rgb_tagged.m2v"):
         assert first(FAULTS / name, 96)[1].frames > 20
+
+
+# a whole frame in a square
+
+
+def smooth_picture(height, width, seed=0):
+    small = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("size", [(96, 64), (64, 97), (75, 101), (40, 40), (24, 20)])
+def test_crop_is_clips_own_preprocessing(size):
+    picture = smooth_picture(*size)
+    clip = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size=32, do_rescale=False, do_normalize=False, return_tensors="np"
+    )
+    expected = clip(Image.fromarray(picture))["pixel_values"][0].transpose(1, 2, 0)
+    (got,) = decode_video(picture, FrameSettings(32, 8, 4, key_frame_resize="crop")).key_frames
+    assert np.abs(got.astype(int) - expected).max() <= 3
+    (squeezed,) = decode_video(picture, FrameSettings(32, 8, 4)).key_frames
+    assert np.array_equal(got, squeezed) == (size[0] == size[1])
+
+
+@pytest.mark.parametrize("size", [(4, 400), (400, 4), (1, 100)])
+def test_crop_of_very_long_frames(size):
+    (picture,) = decode_video(smooth_picture(*size), FrameSettings(32, 8, 4, key_frame_resize="crop")).key_frames
+    assert picture.shape == (32, 32, 3)
+
+
+def test_crop_leaves_mosaics_and_chunks_as_they_are():
+    picture = smooth_picture(96, 160)
+    settings = {"key_frame_fragments": [1, 2]}
+    squeezed = decode_video(picture, FrameSettings(32, 8, 4, **settings))
+    cropped = decode_video(picture, FrameSettings(32, 8, 4, **settings, key_frame_resize="crop"))
+    assert not np.array_equal(cropped.key_frames[0], squeezed.key_frames[0])
+    assert np.array_equal(cropped.key_frames[1], squeezed.key_frames[1])
+    assert np.array_equal(cropped.clips, squeezed.clips)
+    with pytest.raises(ValueError, match="got key_frame_resize='fit', expected 'squeeze' or 'crop'"):
+        FrameSettings(32, 8, 4, key_frame_resize="fit")

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 import torch
-from conftest import tiny_pair, tiny_processor, tiny_tokenizer
+from conftest import tiny_config, tiny_pair, tiny_processor, tiny_tokenizer
 from tokenizers import pre_tokenizers
 
 from lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
@@ -382,6 +382,30 @@ def test_bfloat16_runs(decoded, vision, digits):
         scores.append([result.score for result in processor.post_process_scores(log_probabilities)])
     assert scores[1] == pytest.approx(scores[0], abs=3)
     assert model.generate(**inputs, **GREEDY).shape[0] == 3
+
+
+@pytest.mark.parametrize("vision", ["lite", "clip"])
+@torch.no_grad()
+def test_mixed_precision_leaves_towers_in_float32(vision):
+    model = tiny_pair(vision=vision)[0].model
+    for encode, pixels in (
+        (model.encode_key_frames, torch.randn(2, 3, 32, 32)),
+        (model.encode_chunks, torch.randn(2, 8, 3, 32, 32)),
+    ):
+        expected = encode(pixels)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(encode(pixels), expected)
+
+
+@torch.no_grad()
+def test_a_new_model_in_bfloat16_has_towers_in_float32():
+    config = tiny_config(tiny_tokenizer(), vision="clip")
+    # Flash attention takes half precision alone
+    config.vision_config._attn_implementation = "flash_attention_2"
+    model = LmmVqaForConditionalGeneration._from_config(config, dtype=torch.bfloat16).model
+    types = {name: part.dtype for name, part in model.named_children() if name.endswith(("_tower", "_model"))}
+    assert types.pop("language_model") == torch.bfloat16 and set(types.values()) == {torch.float32}
+    assert model.vision_tower.config._attn_implementation == "sdpa"
 
 
 def test_chunks_seen_together_are_as_seen_alone(tiny):

@@ -324,6 +324,7 @@ def test_the_round_trip_keeps_every_setting(tmp_path, clips):
         "key_frame_size": 48,
         "chunk_size": 40,
         "chunk_frames": 5,
+        "key_frame_resize": "crop",
         "chunk_sampling": "first_frames",
         "keep_incomplete_second": False,
         "image_mean": [0.1, 0.2, 0.3],

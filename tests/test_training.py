@@ -55,6 +55,21 @@ def test_what_is_trained_further_is_not_calibrated_any_more(train, monkeypatch, 
     assert (trained.score_map, trained.score_std_scale) == (None, 1)
 
 
+def test_a_model_knows_whether_it_learned_levels(train, monkeypatch, arguments, checkpoint, tmp_path):
+    def level_question(start, name, *tasks):
+        more = ["--max_steps", 1, "--output_dir", tmp_path / f"run_{name}", "--export_dir", tmp_path / name]
+        given = [*arguments, "--model", start, *more, "--tasks", *tasks]
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, given)])
+        train.main()
+        return AutoProcessor.from_pretrained(tmp_path / name).level_question
+
+    question = AutoProcessor.from_pretrained(checkpoint).level_question
+    assert level_question(checkpoint, "score_alone", "score") is None
+    assert level_question(tmp_path / "score_alone", "still", "score") is None
+    assert level_question(tmp_path / "score_alone", "both", "score", "level") == question
+    assert level_question(tmp_path / "both", "further", "score") == question
+
+
 def test_a_model_that_learned_what_is_wrong_says_it(train, monkeypatch, arguments, rows, tmp_path):
     of_damage = [dict(row) for split in load_rows(rows).values() for row in split]
     for index, row in enumerate(of_damage):

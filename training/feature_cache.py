@@ -63,6 +63,8 @@ class FeatureCache:
         if config.spatial_projector_type == "mlp":  # which sees what "vit" sees
             key_frame_options["spatial_projector_type"] = "vit"
         key_frame_settings = self._settings(*KEY_FRAME_SETTINGS) | key_frame_options | _identity(towers.vision_tower)
+        if self.video_processor.key_frame_resize != "squeeze":  # what was stored before there was a choice stays
+            key_frame_settings |= self._settings("key_frame_resize")
         kinds = {
             "seconds": ("seconds", self._settings(), np.int32),
             "facts": ("facts", self._settings(), np.uint8),  # as JSON

@@ -14,7 +14,7 @@ from ..modeling_lmmvqa import LmmVqaConfig
 # Patterns of arguments that change no weight of the trained model: where things lie, what is logged and kept, on what
 # it is computed, and what happens to the finished model
 FREE_ARGUMENTS = (
-    *("output_dir", "export_dir", "license", "push_to_hub", "hub_*"),
+    *("dry_run", "output_dir", "export_dir", "license", "push_to_hub", "hub_*"),
     *("log_*", "logging_*", "disable_tqdm", "report_to", "run_name", "project", "trackio_*", "skip_memory_metrics"),
     *("save_*", "enable_jit_checkpoint", "resume_from_checkpoint", "do_*", "*eval*"),
     *("use_cpu", "local_rank", "ddp_*", "torch_empty_cache_steps", "activation_checkpointing*"),
