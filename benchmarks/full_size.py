@@ -29,6 +29,7 @@ from full_size_model import (
     build_model,
     environment,
     median_seconds,
+    parse,
     peak_gib,
     random_pixels,
     random_prompts,
@@ -43,13 +44,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="a tiny model of the same parts")
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32])
-    parser.add_argument("--seconds", type=int, default=8, help="length of the videos")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch_sizes", nargs="+", type=int, help="default: 1 to 32, with --tiny 1 and 2")
+    parser.add_argument("--seconds", type=int, help="length of the videos (default: 8, with --tiny 2)")
+    parser.add_argument("--repeats", type=int, help="default: 3, with --tiny 1")
     parser.add_argument("--minutes", type=float, default=6.5, help="no further batch is begun after so long")
     parser.add_argument("--clip", help="video whose preprocessing is timed too")
     parser.add_argument("--out", default=str(ROOT / "benchmarks/results/full_size.json"))
-    arguments = parser.parse_args(argv)
+    arguments = parse(
+        parser,
+        argv,
+        full={"batch_sizes": [1, 2, 4, 8, 16, 32], "seconds": 8, "repeats": 3},
+        tiny={"batch_sizes": [1, 2], "seconds": 2, "repeats": 1},
+    )
     deadline = time.monotonic() + 60 * arguments.minutes
 
     model = build_model(arguments.device, arguments.tiny)

@@ -4,6 +4,7 @@ PyTorch and transformers suffice: the package's `__init__` files, which import t
 run.
 """
 
+import argparse
 import json
 import statistics
 import sys
@@ -62,6 +63,7 @@ def full_size_config(tiny: bool) -> LmmVqaConfig:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        max_position_embeddings=8192,
     )
     vision_config = CLIPVisionConfig(
         hidden_size=32,
@@ -114,6 +116,16 @@ def random_prompts(model: PreTrainedModel, batch_size: int, seconds: int) -> dic
     video_token = torch.full((batch_size, 1), config.video_token_id)
     input_ids = torch.cat([image_tokens, video_token, text], dim=1).to(model.device)
     return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+
+
+def parse(parser: argparse.ArgumentParser, argv: list[str] | None, full: dict, tiny: dict) -> argparse.Namespace:
+    """Arguments; those of `full`, or with `--tiny` of `tiny`, stand for what is not given."""
+    parser.set_defaults(**dict.fromkeys(full))
+    arguments = parser.parse_args(argv)
+    for name, value in (tiny if arguments.tiny else full).items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    return arguments
 
 
 def synchronise(device: str) -> None:

@@ -3,9 +3,9 @@
     python benchmarks/train_step.py                      # one GPU of 80 GB, under 8 minutes
     python benchmarks/train_step.py --device cpu --tiny  # the same code on a tiny model, seconds
 
-Needs PyTorch and transformers. Towers and decoder are frozen, in float32 and bfloat16; the projectors are float32
-under autocast, their optimiser AdamW. Videos of 8 seconds at 224 x 224, one answer of two tokens a video. A batch is gathered from
-the largest portions that fit, halved from the whole batch on: `portion` in the result. Seconds are medians of whole
+Needs PyTorch and transformers. Towers and decoder are frozen, in float32 and bfloat16; the projectors are float32 under
+autocast, their optimiser AdamW. Videos of 8 seconds at 224 x 224, one answer of two tokens a video. A batch is gathered
+from the largest portions that fit, halved from the whole batch on: `portion` in the result. Seconds are medians of whole
 steps from pixels on the device to changed weights; `cached_seconds` are those of steps from the towers' features.
 """
 
@@ -19,6 +19,7 @@ from full_size_model import (
     build_model,
     environment,
     median_seconds,
+    parse,
     peak_gib,
     random_pixels,
     random_prompts,
@@ -32,12 +33,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true", help="a tiny model of the same parts")
     parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
     parser.add_argument("--checkpointing", nargs="+", choices=["off", "on"], default=["on", "off"])
-    parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--seconds", type=int, default=8, help="length of the videos")
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--batch_size", type=int, help="default: 32, with --tiny 2")
+    parser.add_argument("--seconds", type=int, help="length of the videos (default: 8, with --tiny 2)")
+    parser.add_argument("--repeats", type=int, help="default: 2, with --tiny 1")
     parser.add_argument("--minutes", type=float, default=6.5, help="nothing further is begun after so long")
     parser.add_argument("--out", default=str(ROOT / "benchmarks/results/train_step.json"))
-    arguments = parser.parse_args(argv)
+    arguments = parse(
+        parser,
+        argv,
+        full={"batch_size": 32, "seconds": 8, "repeats": 2},
+        tiny={"batch_size": 2, "seconds": 2, "repeats": 1},
+    )
     deadline = time.monotonic() + 60 * arguments.minutes
 
     model = build_model(arguments.device, arguments.tiny)

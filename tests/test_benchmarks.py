@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,30 @@ def test_train_step_times_both_ways_of_checkpointing(run_tiny):
 def test_train_step_halves_what_does_not_fit(run_tiny):
     (run,) = run_tiny("train_step", "--batch_size", "4", "--presets", "mean", "--checkpointing", "off", fits=1)["runs"]
     assert (run["portion"], run["out_of_memory"]) == (1, [4, 2])
+
+
+@pytest.mark.parametrize("name", ["full_size", "train_step"])
+def test_the_command_for_a_cpu_runs_as_it_is_written(name, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    benchmark = importlib.import_module(name)
+    assert f"python benchmarks/{name}.py --device cpu --tiny " in benchmark.__doc__
+    benchmark.main(["--device", "cpu", "--tiny", "--out", str(tmp_path / "out.json")])
+    runs = json.loads((tmp_path / "out.json").read_text())["runs"]
+    assert len(runs) == 6 and all("seconds" in run for run in runs)
+
+
+def test_tiny_holds_what_the_full_size_holds(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    sizes = importlib.import_module("full_size_model")
+    positions = {sizes.full_size_config(tiny).text_config.max_position_embeddings for tiny in (True, False)}
+    assert positions == {8192}
+
+
+def test_results_that_are_listed_exist():
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    for cell in re.findall(r"^\| (.*?) \|", text, re.MULTILINE):
+        for name in re.findall(r"`(?:results/)?([\w.]+\.(?:json|md))`", cell):
+            assert (BENCHMARKS / "results" / name).is_file(), name
 
 
 def test_the_network_is_imported_without_what_decodes_videos():
