@@ -9,7 +9,7 @@ import numpy as np
 from ..datasets_scripts.degraded import chained_clips
 from ..datasets_scripts.degraded.chained_clips import UNTOUCHED
 from ..datasets_scripts.degraded.degraded_clips import COLUMNS, UNSEEN
-from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, NO_DAMAGE
+from ..processing.answers_lmmvqa import DAMAGE_ANSWERS, NO_DAMAGE
 from ..scoring.report import named_damages
 from ..training.qa_pairs import SEEN_STRENGTH
 from .metrics import agreement, bootstrap_intervals, correlations, coverage

@@ -6,7 +6,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, BatchFeature
 
 from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION
-from ..processing.processing_lmmvqa import AnswerParsingError, parse_level, parse_score
+from ..processing.answers_lmmvqa import AnswerParsingError, parse_level, parse_score
 from ..training.qa_pairs import question_templates
 from .key_frames import key_frames
 

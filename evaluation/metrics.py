@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.optimize import OptimizeWarning, curve_fit
 from scipy.special import expit
 
-from ..processing.processing_lmmvqa import LEVELS
+from ..processing.answers_lmmvqa import LEVELS
 
 
 # Standard deviations on either side of its mean that hold 95 % of a normal distribution

@@ -9,13 +9,8 @@ import torch
 from tqdm import tqdm
 
 from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION, VideoQualityAssessmentPipeline, choose_answers, map_windows
-from ..processing.processing_lmmvqa import (
-    LEVELS,
-    LmmVqaProcessor,
-    QualityResult,
-    VideoWindow,
-    mix_windows,
-)
+from ..processing.answers_lmmvqa import LEVELS, QualityResult, VideoWindow, mix_windows
+from ..processing.processing_lmmvqa import LmmVqaProcessor
 from ..processing.video_decoding_lmmvqa import EncodedVideo
 from ..processing.video_reading_lmmvqa import VideoFacts
 from ..scoring.report import FACT_KEYS, failure_line, finite

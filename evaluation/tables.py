@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from importlib.resources import files
 
-from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS
+from ..processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS
 
 
 def published_results() -> dict:

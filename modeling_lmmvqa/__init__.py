@@ -25,7 +25,8 @@ from transformers import (
 from transformers.models.auto.video_processing_auto import AutoVideoProcessor
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from ..processing.processing_lmmvqa import LmmVqaProcessor, QualityResult
+from ..processing.answers_lmmvqa import QualityResult
+from ..processing.processing_lmmvqa import LmmVqaProcessor
 from ..processing.video_processing_lmmvqa import LmmVqaVideoProcessor
 from .configuration_lmmvqa import LmmVqaConfig, LmmVqaEfficientNetLiteConfig, LmmVqaSlowFastConfig
 from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel

@@ -13,7 +13,8 @@
 # limitations under the License.
 """Files to tensors, and answers to results."""
 
-from .processing_lmmvqa import LmmVqaProcessor, QualityResult
+from .answers_lmmvqa import QualityResult
+from .processing_lmmvqa import LmmVqaProcessor
 from .video_decoding_lmmvqa import DecodedVideo, FrameSettings, decode_video
 from .video_processing_lmmvqa import LmmVqaVideoProcessor
 from .video_reading_lmmvqa import VideoDecodingError

@@ -12,8 +12,8 @@ from PIL import Image
 from skimage.registration import optical_flow_tvl1
 
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
+from ..processing.answers_lmmvqa import QualityResult, mix_windows
 from ..processing.frame_scaler_lmmvqa import FrameScaler, drop_unknown_colours
-from ..processing.processing_lmmvqa import QualityResult, mix_windows
 from ..processing.video_decoding_lmmvqa import EncodedVideo
 from ..processing.video_reading_lmmvqa import read_frames
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..processing.processing_lmmvqa import LEVELS
+from ..processing.answers_lmmvqa import LEVELS
 from .inspection import Inspection, Reading
 
 

@@ -20,7 +20,7 @@ from lmmvqa.commands.command_line import main
 from lmmvqa.evaluation import calibration
 from lmmvqa.evaluation.calibration import fit_line, fit_logistic, fit_std_scale, read_ratings, unseen
 from lmmvqa.modeling_lmmvqa import LmmVqaProcessor
-from lmmvqa.processing.processing_lmmvqa import LEVELS, VideoWindow
+from lmmvqa.processing.answers_lmmvqa import LEVELS, VideoWindow
 
 
 # Opinions of 1 to 5, more of them used up at the upper end

@@ -15,7 +15,7 @@ from lmmvqa.evaluation.degradations import (
 )
 from lmmvqa.evaluation.results import described, figures_of
 from lmmvqa.evaluation.tables import checkpoint_tables
-from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS, DAMAGES
+from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS, DAMAGES
 
 
 def row(reference: str, distortion: str, strength: int, mos: float, score: float | None) -> dict:

@@ -29,7 +29,7 @@ from lmmvqa.evaluation.metrics import coverage
 from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
 from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
 from lmmvqa.evaluation.tables import checkpoint_tables, published_results
-from lmmvqa.processing.processing_lmmvqa import DAMAGES
+from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from lmmvqa.scoring.scorer import load_scorer
 
 

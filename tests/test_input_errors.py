@@ -15,7 +15,7 @@ from conftest import write_clip
 from PIL import Image
 
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
-from lmmvqa.processing.processing_lmmvqa import outside_training
+from lmmvqa.processing.answers_lmmvqa import outside_training
 from lmmvqa.processing.video_reading_lmmvqa import DEFAULT_LIMITS, ReadingLimits, VideoFacts
 from lmmvqa.scoring.report import failure_line, finite
 

@@ -12,7 +12,7 @@ from transformers import AutoProcessor
 
 from lmmvqa.modeling_lmmvqa import LmmVqaProcessor, LmmVqaVideoProcessor
 from lmmvqa.processing import VideoDecodingError
-from lmmvqa.processing.processing_lmmvqa import (
+from lmmvqa.processing.answers_lmmvqa import (
     DAMAGE_ANSWERS,
     LEVELS,
     SCORE_ANSWERS,

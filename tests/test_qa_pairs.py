@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import AutoProcessor, AutoTokenizer
 
-from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS, DAMAGES, LEVELS, SYSTEM_PROMPT
+from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS, DAMAGES, LEVELS
+from lmmvqa.processing.processing_lmmvqa import SYSTEM_PROMPT
 from lmmvqa.scoring.scorer import default_checkpoint
 from lmmvqa.training.qa_pairs import (
     PAPER_TASKS,

@@ -21,7 +21,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from lmmvqa.commands import score
 from lmmvqa.commands.command_line import main
 from lmmvqa.processing import FrameSettings, decode_video
-from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS
+from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS
 from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits
 from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck

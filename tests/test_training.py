@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from lmmvqa.datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
-from lmmvqa.processing.processing_lmmvqa import DAMAGES
+from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from lmmvqa.scoring.scorer import load_scorer
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache

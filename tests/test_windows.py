@@ -15,7 +15,8 @@ from lmmvqa.commands.command_line import main
 from lmmvqa.evaluation.predictions import predict_levels, predict_scores
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing import video_reading_lmmvqa
-from lmmvqa.processing.processing_lmmvqa import ANSWER_FIELDS, DAMAGE_ANSWERS, LmmVqaProcessor
+from lmmvqa.processing.answers_lmmvqa import ANSWER_FIELDS, DAMAGE_ANSWERS
+from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.scoring.report import ROW_KEYS
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache

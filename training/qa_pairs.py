@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..processing.processing_lmmvqa import DAMAGE_ANSWERS, LEVELS, NO_DAMAGE
+from ..processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS, NO_DAMAGE
 from .feature_cache import FeatureCache
 
 

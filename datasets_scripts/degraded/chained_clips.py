@@ -16,7 +16,7 @@ from pathlib import Path
 
 from datasets import Value
 
-from ...processing.processing_lmmvqa import DAMAGES
+from ...processing.answers_lmmvqa import DAMAGES
 from ..folder_seal import write_whole
 from ..label_files import read_csv
 from .chain_labels import label, measure, seen_damage

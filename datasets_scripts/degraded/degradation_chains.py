@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...processing.processing_lmmvqa import DAMAGES
+from ...processing.answers_lmmvqa import DAMAGES
 from .ffmpeg_process import TO_YUV420, encode
 
 
