@@ -206,7 +206,7 @@ class LmmVqaConfig(PreTrainedConfig):
     video_token_id (`int`): Placeholder of one temporal token in `input_ids`.
     vision_feature_layer (`int`): Hidden state of the vision tower that is used, as in LLaVA.
     vision_feature_select_strategy (`str`):
-        `"default"` drops the first (CLS) token, `"full"` keeps every token, as in LLaVA.
+        `"default"` drops the first (CLS) token, and registers behind it, `"full"` keeps every token, as in LLaVA.
     spatial_projector_type (`str`):
         `"vit"` (Eq. 6: one ViT layer + linear), `"mlp"` or `"perceiver"` (Table VIII a).
     spatial_projector_num_attention_heads (`int`): Heads of the ViT layer or of the perceiver.

@@ -13,6 +13,8 @@
 # limitations under the License.
 """LMM-VQA: key frames and chunks of a video become tokens beside a question, and a decoder answers (Fig. 2)."""
 
+import inspect
+import math
 from dataclasses import dataclass
 
 import torch
@@ -226,6 +228,40 @@ def _run_tower(tower: nn.Module, pixels: torch.Tensor, **inputs) -> ModelOutput:
         return tower(pixels, **inputs)
 
 
+def _grid_side(num_tokens: int, num_others: int, size: int, config: LmmVqaConfig) -> int:
+    """
+    Side of the grid that the selected tokens make.
+
+    Args:
+        num_others: tokens before those of patches, where the tower has them.
+        size: side of the key frames in pixels.
+
+    Raises:
+        ValueError: they make none that can be pooled; it says what would.
+    """
+    side, wanted = math.isqrt(num_tokens), config.spatial_grid_size
+    if side**2 != num_tokens:
+        drops = config.vision_feature_select_strategy == "default"
+        other, count = ("full", num_tokens + num_others) if drops else ("default", num_tokens - num_others)
+        if count > 0 and math.isqrt(count) ** 2 == count:
+            advice = f"set vision_feature_select_strategy={other}"
+        else:
+            advice = (
+                "take a tower whose tokens are patches of a square, with CLS and register tokens before them or none"
+            )
+        raise ValueError(
+            f"got {num_tokens} tokens a key frame from the vision tower, expected a square grid; {advice}"
+        )
+    if side % wanted:
+        sizes = ", ".join(str(divisor) for divisor in range(side, 0, -1) if side % divisor == 0)
+        raise ValueError(
+            f"got a grid of {side} x {side} tokens a key frame from the vision tower, expected a side that "
+            f"spatial_grid_size={wanted} divides; set spatial_grid_size to one of {sizes}, or key_frame_size to a multiple "
+            f"of {size // side * wanted}"
+        )
+    return side
+
+
 def _split_videos(tokens: torch.Tensor, num_chunks: torch.LongTensor | None) -> tuple[torch.Tensor, ...]:
     """Tokens of the batch, first dimension chunks, to those of each video."""
     if num_chunks is None:
@@ -247,6 +283,21 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             self.vision_tower = AutoModel.from_config(
                 config.vision_config, dtype=torch.float32, attn_implementation=attention
             )
+        parameters = inspect.signature(self.vision_tower.forward).parameters
+        needed = [
+            name
+            for name, parameter in parameters.items()
+            if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        if needed not in ([], ["pixel_values"]):
+            raise ValueError(
+                f"got a {type(self.vision_tower).__name__}, which wants {', '.join(needed)}, expected a vision tower of "
+                "square pictures alone, as CLIP, SigLIP and DINO are; of models for any aspect (NaFlex) take the version of "
+                "a fixed resolution"
+            )
+        self._vision_options = {"output_hidden_states": True}
+        if "interpolate_pos_encoding" in parameters:  # which changes nothing at the tower's own size
+            self._vision_options["interpolate_pos_encoding"] = True
         self.spatial_projector = SPATIAL_PROJECTORS[config.spatial_projector_type](config)
         if config.use_temporal_tokens:
             self.temporal_tower = LmmVqaSlowFastModel._from_config(config.temporal_config, dtype=torch.float32)
@@ -278,23 +329,18 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         """
         features = torch.cat(
             [
-                _run_tower(self.vision_tower, frames, output_hidden_states=True).hidden_states[
+                _run_tower(self.vision_tower, frames, **self._vision_options).hidden_states[
                     self.config.vision_feature_layer
                 ]
                 for frames in _portions(pixel_values, self.vision_tower)
             ]
         )  # (frames, tokens, vision_size)
+        others = 1 + self.config.vision_config.to_dict().get("num_register_tokens", 0)
         if self.config.vision_feature_select_strategy == "default":
-            features = features[:, 1:]
+            features = features[:, others:]
         if self.config.spatial_projector_type == "perceiver":
             return self._join_views(features)
-        side = round(features.shape[1] ** 0.5)
-        if side**2 != features.shape[1] or side % self.config.spatial_grid_size:
-            raise ValueError(
-                f"got {features.shape[1]} tokens a key frame from the vision tower, expected a square grid whose side "
-                f"is a multiple of spatial_grid_size={self.config.spatial_grid_size}; change spatial_grid_size or "
-                "vision_feature_select_strategy"
-            )
+        side = _grid_side(features.shape[1], others, pixel_values.shape[-1], self.config)
         grid = features.transpose(1, 2).unflatten(2, (side, side))  # (frames, vision_size, side, side)
         grid = nn.functional.avg_pool2d(grid, side // self.config.spatial_grid_size)
         return self._join_views(grid.flatten(2).transpose(1, 2))

@@ -19,7 +19,14 @@ from transformers import (
     AutoProcessor,
     CLIPConfig,
     CLIPModel,
+    CLIPVisionConfig,
     CLIPVisionModel,
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -30,6 +37,8 @@ from transformers import (
     PhiForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Siglip2VisionConfig,
+    Siglip2VisionModel,
     SiglipVisionConfig,
     SiglipVisionModel,
 )
@@ -194,11 +203,58 @@ def test_a_vision_tower_without_cls_token_and_with_its_own_normalisation(parts, 
         assemble(*arguments, **OPTIONS)
     half = [0.5, 0.5, 0.5]
     (tmp_path / "vision" / "preprocessor_config.json").write_text(json.dumps({"image_mean": half, "image_std": half}))
-    with pytest.raises(ValueError, match="got 15 tokens a key frame.*change.*vision_feature_select_strategy"):
+    with pytest.raises(ValueError, match="got 15 tokens a key frame.*set vision_feature_select_strategy=full"):
         assemble(*arguments, **OPTIONS)
     assemble(*arguments, vision_feature_select_strategy="full", **OPTIONS)
     video_processor = load(tmp_path / "out")[1].video_processor
     assert (video_processor.image_mean, video_processor.key_frame_size) == (half, 32)
+
+
+TOWERS = {
+    "registers": (Dinov2WithRegistersModel, Dinov2WithRegistersConfig(**VISION, num_register_tokens=4), {}),
+    "dinov2": (Dinov2Model, Dinov2Config(**VISION), {}),
+    "dinov3": (DINOv3ViTModel, DINOv3ViTConfig(**VISION, num_register_tokens=4), {}),
+    "siglip": (SiglipVisionModel, SiglipVisionConfig(**VISION), {"vision_feature_select_strategy": "full"}),
+    "clip": (CLIPVisionModel, CLIPVisionConfig(**VISION), {}),
+}
+
+
+@pytest.mark.parametrize("size", [32, 48])
+@pytest.mark.parametrize("name", TOWERS)
+@torch.no_grad()
+def test_towers_of_other_kinds_and_sizes_give_their_patches(name, size, parts, tmp_path):
+    tower_class, config, options = TOWERS[name]
+    tower = tower_class(config).eval()
+    tower.save_pretrained(tmp_path / "vision")
+    half = [0.5, 0.5, 0.5]
+    options = {**OPTIONS, **options, "key_frame_size": size, "image_mean": half, "image_std": half}
+    assemble(str(tmp_path / "vision"), parts["temporal"], parts["decoder"], tmp_path / "out", **options)
+    model, processor = load(tmp_path / "out")
+    assert processor.video_processor.key_frame_size == size
+    pictures = torch.randn(2, 3, size, size)
+    interpolation = {"interpolate_pos_encoding": True} if name in ("clip", "siglip") else {}
+    hidden = tower(pictures, output_hidden_states=True, **interpolation).hidden_states[-2]
+    side = size // 8
+    patches = hidden[:, -(side**2) :].unflatten(1, (2, side // 2, 2, side // 2))  # 2 x 2 cells
+    torch.testing.assert_close(model.model.encode_key_frames(pictures), patches.mean((2, 4)).flatten(1, 2))
+
+
+def test_a_grid_that_cannot_be_pooled_is_refused_with_what_can(parts, tmp_path):
+    with pytest.raises(
+        ValueError, match="grid of 4 x 4 tokens.*to one of 4, 2, 1, or key_frame_size to a multiple of 24"
+    ):
+        assemble(**parts, out=tmp_path / "out", **OPTIONS | {"spatial_grid_size": 3})
+    assemble(**parts, out=tmp_path / "out", **OPTIONS | {"spatial_grid_size": 3, "key_frame_size": 24})
+    with pytest.raises(ValueError, match="got 17 tokens.*set vision_feature_select_strategy=default"):
+        assemble(**parts, out=tmp_path / "other", **OPTIONS, vision_feature_select_strategy="full")
+
+
+def test_a_tower_of_any_aspect_is_refused(parts, tmp_path):
+    config = Siglip2VisionConfig(**{name: VISION[name] for name in VISION if name != "image_size"}, num_patches=16)
+    Siglip2VisionModel(config).save_pretrained(tmp_path / "vision")
+    options = {**OPTIONS, "key_frame_size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    with pytest.raises(ValueError, match="Siglip2VisionModel, which wants .*pixel_attention_mask.*fixed resolution"):
+        assemble(str(tmp_path / "vision"), parts["temporal"], parts["decoder"], tmp_path / "out", **options)
 
 
 # the whole

@@ -247,7 +247,9 @@ def test_clip_features_are_the_chosen_layer_without_cls_pooled_to_the_grid(decod
 )
 def test_a_grid_that_does_not_fit_raises(decoded, options):
     model, processor = tiny_pair(**options)
-    with pytest.raises(ValueError, match="expected a square grid"):
+    with pytest.raises(
+        ValueError, match="expected a (square grid; set vision|side that spatial_grid_size=3 divides; set spatial)"
+    ):
         model(**processor(decoded[0]))
 
 

@@ -1,6 +1,7 @@
 """What a run of train.py will take, before it starts: memory of a device, steps, the feature cache on disk.
 
-Nothing is allocated: the model is built of fake tensors, and what a forward pass keeps for the backward pass is counted.
+Nothing is allocated: the model is built of fake tensors, and what a forward pass keeps for the backward pass is
+counted.
 """
 
 import math
@@ -62,8 +63,8 @@ class TrainingMemory:
 
 def video_seconds(videos: list[str]) -> np.ndarray:
     """
-    Lengths in seconds, as containers announce them, of about `SAMPLED_VIDEOS` videos spread over the list; 0 of pictures,
-    and of what training will find to be damaged.
+    Lengths in seconds, as containers announce them, of about `SAMPLED_VIDEOS` videos spread over the list; 0 of
+    pictures, and of what training will find to be damaged.
     """
     lengths = []
     for video in videos[:: max(1, len(videos) // SAMPLED_VIDEOS)]:
@@ -132,7 +133,7 @@ def _make_fake(model: PreTrainedModel) -> None:
 def _activations(
     model: PreTrainedModel, processor: LmmVqaProcessor, num_chunks: int, mixed: torch.dtype | None
 ) -> tuple[int, int, int]:
-    """Bytes that a forward pass keeps beside weights, once and of each question, and the tokens of a question's sequence."""
+    """Bytes that a forward pass keeps beside weights, once and of each question, and the tokens of a question."""
     (one, num_tokens), (two, _) = (_kept(model, processor, num_chunks, mixed, batch_size) for batch_size in (1, 2))
     return 2 * one - two, two - one, num_tokens
 
@@ -190,8 +191,8 @@ def longest_part(processor: LmmVqaProcessor, seconds: float, max_positions: int)
 
 def default_batch(options: Namespace, rows: list[dict]) -> list[str]:
     """
-    Options of train.py for the paper's batch of 32 over all processes, as many questions at a time as fit 80 GB beside the
-    model. The loss is the same, however the batch is divided.
+    Options of train.py for the paper's batch of 32 over all processes, as many questions at a time as fit 80 GB beside
+    the model. The loss is the same, however the batch is divided.
 
     Args:
         options: those that were given.
@@ -227,7 +228,7 @@ def training_plan(model_args, data_args, training_args, rows: dict[str, list[dic
         rows: by split.
 
     Raises:
-        OSError, ValueError: of the model, or of a video.
+        OSError, ValueError: there is no such model.
     """
     processor = AutoProcessor.from_pretrained(model_args.model)
     max_positions = AutoConfig.from_pretrained(model_args.model).get_text_config().max_position_embeddings
