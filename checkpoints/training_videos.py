@@ -92,7 +92,7 @@ def save_training_videos(listed: TrainingVideos, folder: str | Path) -> None:
     columns = dict(zip(TrainingVideo._fields, zip(*listed.videos, strict=True), strict=True)) if listed.videos else {}
     # Half the bytes of its text
     columns["digest"] = [digest and bytes.fromhex(digest) for digest in columns.get("digest", [])]
-    types = {name: pa.string() for name in TrainingVideo._fields} | {"digest": pa.binary(DIGEST_DIGITS // 2)}
+    types = {name: pa.string() for name in TrainingVideo._fields} | {"digest": pa.binary()}
     schema = pa.schema(types.items(), metadata={"unlisted": json.dumps(listed.unlisted)})
     table = pa.table({name: list(columns.get(name, [])) for name in types}, schema=schema)
     pq.write_table(table, Path(folder) / TRAINING_VIDEOS_FILE, compression="zstd", compression_level=19)

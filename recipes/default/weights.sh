@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the embedded default checkpoint on the data of default_data.sh: towers, projectors and decoder, then the figures
+# Trains the embedded default checkpoint on the data of data.sh: towers, projectors and decoder, then the figures
 # of README and model card. Every longer step resumes, but the temporal tower's: a quarter of an hour.
 set -euo pipefail
 python=${PYTHON:-.venv/bin/python}
