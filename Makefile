@@ -13,11 +13,11 @@ LINKED := $(VENV)/.linked
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 EDITABLE := --config-settings editable_mode=strict --editable
 FOLDERS := modeling_lmmvqa processing checkpoints training scoring evaluation commands \
-	datasets_scripts datasets_scripts/degraded recipes recipes/default/contents
+	datasets_scripts datasets_scripts/degraded recipes
 
 .PHONY: install score test test-all style default-contents default-checkpoint
 
-install: $(LINKED)
+install: $(INSTALLED) $(LINKED)
 
 $(SCORING): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -29,33 +29,33 @@ $(INSTALLED): $(SCORING)
 	$(INSTALL) $(EDITABLE) '.[data,dev]'
 	touch $@
 
-$(LINKED): $(INSTALLED) $(FOLDERS)
+$(LINKED): $(SCORING) $(FOLDERS)
 	$(INSTALL) --no-deps $(EDITABLE) .
 	touch $@
 
-score: $(SCORING)
+score: $(LINKED)
 	@test -n "$(VIDEO)" || { echo 'usage: make score VIDEO=clip.mp4' >&2; exit 2; }
 	@$(BIN)/lmmvqa score "$(VIDEO)"
 
-test: $(LINKED)
+test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest $(PARALLEL)
 
-test-all: $(LINKED)
+test-all: install
 	$(BIN)/pytest $(PARALLEL) -m 'slow or not slow'
 
-style: $(LINKED)
+style: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # Clean clips for the default checkpoint, hours on two cores; resumes. The Debian packages that it draws on:
 # cut -d, -f1,3 recipes/default/contents/packages.csv | sed -n 's/,Debian//p' | xargs apt-get install --no-install-recommends
-default-contents: $(LINKED)
+default-contents: install
 	$(INSTALL) $(EDITABLE) '.[data,contents]'
 	nice $(BIN)/python -m recipes.default.default_contents --out data/contents --shared $(SHARED)
 
 # Hours on two cores; every longer step resumes but the temporal tower's, a quarter of an hour. SHARED holds clips/ and images/, see model_card.md.
-default-checkpoint: $(LINKED)
+default-checkpoint: install
 	recipes/default/data.sh $(SHARED)
 	recipes/default/weights.sh
