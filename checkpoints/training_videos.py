@@ -89,12 +89,12 @@ def _listed(rows: list[dict], digest_of: Callable[[str], str] = video_digest) ->
 
 def save_training_videos(listed: TrainingVideos, folder: str | Path) -> None:
     """Writes the list to a checkpoint folder as one table, `unlisted` in its metadata."""
-    columns = dict(zip(TrainingVideo._fields, zip(*listed.videos, strict=True), strict=True)) if listed.videos else {}
-    # Half the bytes of its text
-    columns["digest"] = [digest and bytes.fromhex(digest) for digest in columns.get("digest", [])]
-    types = {name: pa.string() for name in TrainingVideo._fields} | {"digest": pa.binary()}
+    types = {name: pa.string() for name in TrainingVideo._fields} | {
+        "digest": pa.binary()
+    }  # half the bytes of its text
     schema = pa.schema(types.items(), metadata={"unlisted": json.dumps(listed.unlisted)})
-    table = pa.table({name: list(columns.get(name, [])) for name in types}, schema=schema)
+    rows = [video._asdict() | {"digest": video.digest and bytes.fromhex(video.digest)} for video in listed.videos]
+    table = pa.Table.from_pylist(rows, schema=schema)
     pq.write_table(table, Path(folder) / TRAINING_VIDEOS_FILE, compression="zstd", compression_level=19)
 
 
