@@ -88,6 +88,14 @@ class DataArguments:
     readout_weight: float = field(
         default=0.0, metadata={"help": "Weight of the squared error of the expected score beside the cross-entropy."}
     )
+    versions_a_batch: int = field(
+        default=0,
+        metadata={"help": "Versions of one content (rows' column) that come together in a batch; 0: in any order."},
+    )
+    within_weight: float = field(
+        default=0.0,
+        metadata={"help": "Weight of the squared error of differences between them, in units of readout_weight."},
+    )
     one_second_share: float = field(
         default=0.0, metadata={"help": "Share of answers learned from one second of a video, drawn at random."}
     )
@@ -193,6 +201,8 @@ def train(
 
         trainer = LmmVqaTrainer(
             readout_weight=data_args.readout_weight,
+            within_weight=data_args.within_weight,
+            versions_a_batch=data_args.versions_a_batch,
             score_answer_ids=processor.score_answer_ids,
             model=model,
             args=training_args,

@@ -277,6 +277,42 @@ def test_the_readout_loss_is_the_squared_error_of_the_expected_score(train, froz
     torch.testing.assert_close(losses[1] - losses[0], 2 * error, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(("contents", "counted"), [("aaa", 3), ("aab", 2), ("abc", 0), (None, 0)])
+def test_the_loss_within_a_content_leaves_out_what_its_versions_share(
+    contents, counted, train, frozen, clips, tmp_path
+):
+    model, processor = frozen
+    rows = [{"video": clip, "mos": 30.0 * index, "dataset": "tiny"} for index, clip in enumerate(clips)]
+    for row, content in zip(rows, contents or (), strict=bool(contents)):
+        row["content"] = content
+    pairs = QaPairs(rows, ("score", "level"), {"tiny": (20.0, 50.0)})
+    batch = LmmVqaDataCollator(processor, 4096)([pairs[index] for index in range(len(pairs))])
+    losses = []
+    for within_weight in (0.0, 3.0):
+        trainer = train.LmmVqaTrainer(
+            model,
+            train.TrainingArguments(tmp_path, use_cpu=True),
+            readout_weight=1.0,
+            within_weight=within_weight,
+            versions_a_batch=2,
+            score_answer_ids=processor.score_answer_ids,
+        )
+        losses.append(trainer.compute_loss(model.eval(), dict(batch)))
+    questions = [
+        processor.prompt(pairs[index]["question"], system_prompt=pairs[index]["system_prompt"]) for index in range(3)
+    ]
+    log_probabilities = model.answer_log_probabilities(processor.score_answer_ids, **processor(clips, text=questions))
+    errors = torch.tensor(
+        [
+            (result.score - row["mos"]) / 25
+            for result, row in zip(processor.post_process_scores(log_probabilities), rows, strict=True)
+        ]
+    )
+    of_one = errors[:counted]
+    expected = 3 * (of_one - of_one.mean()).square().sum() / 3 if counted else torch.tensor(0.0)
+    torch.testing.assert_close(losses[1] - losses[0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_readout_loss_needs_numbers_of_one_token(train, frozen, tmp_path):
     with pytest.raises(ValueError, match="splits numbers"):
         train.LmmVqaTrainer(

@@ -11,10 +11,10 @@ from ..processing.video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 @dataclass
 class LmmVqaDataCollator:
     """
-    Rows {video, question, answer, score}, optionally with system_prompt, position and one_second, to model inputs and `labels`
+    Rows {video, question, answer, score}, optionally with system_prompt, position, one_second and content, to model inputs and `labels`
     (batch, sequence): the ids of the answer and of the end-of-turn token as they stand in the chat, -100 on everything else.
     Labels are not shifted; the loss does that. `scores` (batch,) are the MOS that the answers state, NaN for other
-    questions; the model does not take them.
+    questions; `contents` (batch,) are the numbers of `QaPairs.contents`. The model takes neither.
 
     A video longer than the decoder's context is cut as for scoring, see `LmmVqaProcessor.windows`, and the window at
     the row's position (0 to below 1) is taken, the first one without. Nothing is drawn here, where batches are made
@@ -43,7 +43,8 @@ class LmmVqaDataCollator:
             end = int((input_ids == end_of_turn).nonzero()[-1]) + 1
             row_labels[end - len(answer) : end] = torch.tensor(answer)
         scores = torch.tensor([row["score"] for row in rows])
-        return {**batch, "labels": labels, "scores": scores}
+        contents = torch.tensor([row.get("content", -1) for row in rows])
+        return {**batch, "labels": labels, "scores": scores, "contents": contents}
 
     def _part(self, video: DecodedVideo | EncodedVideo, chat: str, row: dict) -> DecodedVideo | EncodedVideo:
         position = row.get("position", 0.0)

@@ -91,10 +91,14 @@ def draw_damage(strengths: dict[str, float], rng: np.random.Generator) -> str:
 @dataclass
 class QaPairs(torch.utils.data.Dataset):
     """
-    Rows {video, mos, dataset} as rows {video, position, one_second, system_prompt, question, answer, score}, each video
-    once a task, but for "damage": that is asked of rows that have the column, {kind: strength of 0-5}, alone. Questions are
+    Rows {video, mos, dataset} as rows {video, position, one_second, system_prompt, question, answer, score, content}, each
+    video once a task, but for "damage": that is asked of rows that have the column, {kind: strength of 0-5}, alone. Questions are
     drawn by seed; in each epoch anew, the noise, whether one second is seen alone, the position of what is seen where that
     is not the whole video, and the damage that is the answer (`draw_damage`).
+
+    Attributes:
+        contents: a number of the content for each pair that asks for the score of a row with the column `content` (its other
+            versions have the same one), -1 for others.
 
     Args:
         rows: rated videos.
@@ -142,6 +146,9 @@ class QaPairs(torch.utils.data.Dataset):
             is_inference = rng.random(len(rows)) < self.inference_share
             drawn = np.where(is_inference, 0, rng.integers(len(templates), size=len(rows)))
             self._pairs += [(row, task, templates[index]) for row, index in zip(rows, drawn, strict=True)]
+        numbers = {}
+        names = [row.get("content") if task == "score" else None for row, task, _ in self._pairs]
+        self.contents = [-1 if name is None else numbers.setdefault(name, len(numbers)) for name in names]
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -161,6 +168,7 @@ class QaPairs(torch.utils.data.Dataset):
             **template._asdict(),
             "answer": draw_damage(row["damage"], rng) if task == "damage" else self.answer(task, row, noise),
             "score": row["mos"] if task == "score" else math.nan,
+            "content": self.contents[index],
         }
 
     def answer(self, task: str, row: dict, noise: float = 0.0) -> str:

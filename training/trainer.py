@@ -15,6 +15,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .non_finite import first_non_finite
 from .trained_parts import trained_state
+from .version_sampler import VersionSampler
 
 
 # In the output folder: where a checkpoint is until it is whole
@@ -29,22 +30,40 @@ class LmmVqaTrainer(Trainer):
     many times faster when the expected score itself is pulled to the MOS. Both terms are means over all answers of an
     optimizer step, however these are divided into accumulated batches and processes.
 
+    With `versions_a_batch`, versions of one content come together (`VersionSampler`), and what the readout misses of the
+    differences between them counts as well: all that their content does to the expected score is taken off before the
+    error is squared.
+
     A `checkpoint-N` folder holds what training changes, to resume from; adapters as peft saves them. Under FSDP and
     DeepSpeed it holds their own complete shards as well. It appears when it is whole, and only then are older ones
     removed. `save_model` writes a whole model.
 
     Args:
         readout_weight: of the squared error of the expected score.
+        within_weight: of the squared error of differences within a content, as a multiple of readout_weight.
+        versions_a_batch: versions of one content that come together; 0: rows come in any order.
         score_answer_ids: `LmmVqaProcessor.score_answer_ids`.
 
     Raises:
         ValueError: a readout_weight for a tokenizer that splits numbers.
     """
 
-    def __init__(self, *args, readout_weight: float, score_answer_ids: list[list[int]], **kwargs):
+    def __init__(
+        self,
+        *args,
+        readout_weight: float,
+        score_answer_ids: list[list[int]],
+        within_weight: float = 0.0,
+        versions_a_batch: int = 0,
+        **kwargs,
+    ):
         super().__init__(*args, **kwargs)
         self._is_saving_checkpoint = False
-        self.readout_weight = readout_weight
+        self.readout_weight, self.within_weight, self.versions_a_batch = (
+            readout_weight,
+            within_weight,
+            versions_a_batch,
+        )
         if readout_weight and any(len(ids) > 1 for ids in score_answer_ids):
             raise ValueError(
                 "got a readout_weight for a tokenizer that splits numbers, expected one token for each of 0 to 100; "
@@ -52,6 +71,11 @@ class LmmVqaTrainer(Trainer):
             )
         self.score_token_ids = [ids[0] for ids in score_answer_ids]
         self.add_callback(_EpochCallback())
+
+    def _get_train_sampler(self, train_dataset=None):
+        if not self.versions_a_batch:
+            return super()._get_train_sampler(train_dataset)
+        return VersionSampler(self.train_dataset.contents, self.versions_a_batch, self.args.seed)
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The batches of one optimizer step in this process, and how many answer tokens all processes have in it."""
@@ -61,7 +85,7 @@ class LmmVqaTrainer(Trainer):
         return self.step_batches, num_items_in_batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        scores = inputs.pop("scores")
+        scores, contents = inputs.pop("scores"), inputs.pop("contents")
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.readout_weight:
             # The logits that decide the first answer token stand one place before it
@@ -70,7 +94,13 @@ class LmmVqaTrainer(Trainer):
             expected = logits.float().softmax(-1) @ torch.arange(101.0, device=logits.device)
             asked = ~scores.isnan()
             # Of a batch without any score as well: ZeRO-3 needs the same graph in every process
-            squared_error = torch.where(asked, (expected - scores) / 25, 0.0).square().sum()
+            error = torch.where(asked, (expected - scores) / 25, 0.0)
+            squared_error = error.square().sum()
+            if self.within_weight:
+                # A row that asks no score, or of no content, is a version of itself alone, and misses nothing
+                same = ((contents[:, None] == contents) & (contents >= 0)).float().fill_diagonal_(1.0)
+                within = error - same @ error / same.sum(1)
+                squared_error = squared_error + self.within_weight * within.square().sum()
             if num_items_in_batch is None:  # this batch alone, as the cross-entropy
                 squared_error = squared_error / asked.sum().clamp(min=1)
             else:  # gradients are averaged over processes
