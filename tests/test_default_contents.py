@@ -124,7 +124,7 @@ def test_two_contents_of_one_name_are_refused(monkeypatch, tmp_path):
         build(monkeypatch, tmp_path, lambda shared: [content("a", None), content("a", None)], "--kinds", "tiny")
 
 
-def test_every_group_has_one_split_and_twenty_real_ones_validate_and_test():
+def test_every_group_has_one_split_and_nineteen_real_ones_at_least_validate_and_test():
     lines = read_table(REAL_CLIPS)
     splits, real = defaultdict(set), defaultdict(set)
     for line in lines:
@@ -134,7 +134,7 @@ def test_every_group_has_one_split_and_twenty_real_ones_validate_and_test():
 
     assert len({line["file"] for line in lines}) == len(lines)
     assert all(len(of_group) == 1 for of_group in splits.values())
-    assert min(len(real["validation"]), len(real["test"])) >= 20
+    assert min(len(real["validation"]), len(real["test"])) >= 19
     assert all(split_of(group) in of_group for group, of_group in splits.items())
 
 

@@ -1,11 +1,11 @@
-"""Fine-tunes the default's ImageNet vision tower on single pictures: key frames of degraded clips, beside photographs.
+"""Fine-tunes the default's vision tower on single pictures: key frames of degraded clips, beside photographs.
 
 `python -m recipes.default.pretrain_vision_tower --clips ROWS [ROWS ...] --photographs ROWS --work DIR --out FILE`
 
 A small head on the tower's tokens, of both views of a key frame, learns the label of a degraded clip and how strong each
 kind of damage is. A batch has some versions of each of some contents: how they differ counts more than how contents do.
-Damage in time is left out: a single picture does not show it. Of photographs the tower keeps the tokens that ImageNet's
-gives (learning without forgetting, arXiv 1606.09282): they judge photographs well, and a tower that had seen the opinions
+Damage in time is left out: a single picture does not show it. Of photographs the tower keeps the tokens that it gave at
+the start (learning without forgetting, arXiv 1606.09282): they judge photographs well, and a tower that had seen the opinions
 about these would show them to `train.py`, which then learns less of the picture. The head is thrown away; `train.py`
 freezes the tower, as in the paper. A run that is stopped goes on from DIR.
 """
@@ -33,7 +33,12 @@ from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
 from lmmvqa.datasets_scripts.degraded.degradation_chains import DAMAGES
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.degradations import ranks_inside
-from lmmvqa.modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, LmmVqaVideoProcessor
+from lmmvqa.modeling_lmmvqa import (
+    LmmVqaEfficientNetLiteConfig,
+    LmmVqaEfficientNetLiteModel,
+    LmmVqaForConditionalGeneration,
+    LmmVqaVideoProcessor,
+)
 from lmmvqa.modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteConvLayer
 
 from .small_model import KEY_FRAME_FRAGMENTS, KEY_FRAME_SIZE, set_token_statistics
@@ -43,7 +48,7 @@ DAMAGES_IN_TIME = ("freeze", "stutter", "shake")
 DAMAGES_OF_PICTURES = tuple(name for name in DAMAGES if name not in DAMAGES_IN_TIME)
 FROZEN_BLOCKS = 3  # edges and colours; they cost most at training and have least to learn
 HEAD_SIZE = 256
-REAL_WEIGHT = 4  # of contents that a camera recorded, in drawing; of others 1
+REAL_WEIGHT = 2  # of contents that a camera recorded, in drawing; of others 1
 VERSIONS = 4  # of each content in a batch
 VALIDATED_VERSIONS = 12  # of each content
 VALIDATED_PHOTOGRAPHS = 60
@@ -60,6 +65,9 @@ class PretrainArguments:
     photographs: str = field(metadata={"help": "Rows of photographs."})
     work: str = field(metadata={"help": "Folder for key frames and the state to go on from."})
     out: str = field(metadata={"help": "Safetensors file for the tower."})
+    start: str | None = field(
+        default=None, metadata={"help": "Checkpoint folder whose vision tower it goes on from; ImageNet's without."}
+    )
     key_frame_size: int = field(default=KEY_FRAME_SIZE, metadata={"help": "Side of the key frames in pixels."})
     crop_size: int = field(default=224, metadata={"help": "Side of the random crops that training sees."})
     steps: int = field(default=800, metadata={"help": "Batches of the one-cycle schedule."})
@@ -217,9 +225,9 @@ def tokens_of(tower: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
     return tower(pictures.flatten(0, 1)).last_hidden_state.unflatten(0, pictures.shape[:2])
 
 
-def token_loss(tower: nn.Module, imagenet_tower: nn.Module, photographs: torch.Tensor) -> torch.Tensor:
+def token_loss(tower: nn.Module, first_tower: nn.Module, photographs: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
-        kept = tokens_of(imagenet_tower, photographs)
+        kept = tokens_of(first_tower, photographs)
     return nn.functional.mse_loss(tokens_of(tower, photographs), kept)
 
 
@@ -234,11 +242,11 @@ def clip_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def validate(
-    tower: nn.Module, imagenet_tower: nn.Module, head: nn.Module, photographs: Pictures, clips: Pictures
+    tower: nn.Module, first_tower: nn.Module, head: nn.Module, photographs: Pictures, clips: Pictures
 ) -> dict[str, float]:
     head.eval()
     outputs = torch.cat([head(tokens_of(tower, batch)) for batch in clips.batches()])
-    token_error = [token_loss(tower, imagenet_tower, batch) for batch in photographs.batches()]
+    token_error = [token_loss(tower, first_tower, batch) for batch in photographs.batches()]
     head.train()
     rows = [row | {"score": score} for row, score in zip(clips.rows, outputs[:, 0].tolist(), strict=True)]
     figures = {"token_error": torch.stack(token_error).mean().item()}
@@ -271,14 +279,17 @@ def main() -> None:
     clips = train["clips"]
     sampler = ContentSampler(clips)
 
-    tower = LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLiteConfig()).eval()
-    tower.load_state_dict(efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
+    if arguments.start:
+        tower = LmmVqaForConditionalGeneration.from_pretrained(arguments.start).model.vision_tower.eval()
+    else:
+        tower = LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLiteConfig()).eval()
+        tower.load_state_dict(efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
     of_both = [train[name] for name in ("photographs", "clips")]
     sample = (of_both[k % 2].batch([k * len(of_both[k % 2].rows) // 200]).flatten(0, 1) for k in range(200))
     set_token_statistics(tower, sample)
     fold_batch_norms(tower)
     tower.to(memory_format=torch.channels_last)
-    imagenet_tower = copy.deepcopy(tower)
+    first_tower = copy.deepcopy(tower)
     for block in (tower.stem, *tower.blocks[:FROZEN_BLOCKS]):
         block.requires_grad_(False)
     head = PictureHead(tower.config.hidden_size)
@@ -311,7 +322,7 @@ def main() -> None:
 
         loss = clip_loss(head(tokens_of(tower, inputs)), clips.targets(drawn))
         kept = train["photographs"].batch(of_photographs, crop)
-        loss = loss + TOKEN_WEIGHT * token_loss(tower, imagenet_tower, kept)
+        loss = loss + TOKEN_WEIGHT * token_loss(tower, first_tower, kept)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -322,7 +333,7 @@ def main() -> None:
             line = {
                 "step": step,
                 "loss": float(np.mean(losses)),
-                **validate(tower, imagenet_tower, head, **pictures["validation"]),
+                **validate(tower, first_tower, head, **pictures["validation"]),
             }
             print(json.dumps(line), flush=True)
             losses.clear()
