@@ -15,6 +15,7 @@ from transformers import AutoProcessor, HfArgumentParser, LlamaConfig, PreTraine
 
 from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
 from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.checkpoints.training_videos import carry_training_videos
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.modeling_lmmvqa import (
     LmmVqaConfig,
@@ -238,6 +239,8 @@ def main() -> None:
     if arguments.clips:
         set_motion_statistics(model, processor, some_videos(arguments.clips, 200))
     save_checkpoint(model.eval(), processor, arguments.out)
+    if arguments.start:  # its weights know these videos
+        carry_training_videos(arguments.start, arguments.out)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
     print(f"wrote {arguments.out}: {sum(parts.values()):,} parameters, {parts}")
 
