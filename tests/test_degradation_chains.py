@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 
 from lmmvqa.commands.command_line import main
-from lmmvqa.datasets_scripts.degraded import chain_labels, chained_clips
-from lmmvqa.datasets_scripts.degraded import degradation_chains as chains
+from lmmvqa.datasets_scripts.degraded import chain_draws, chain_labels, chain_rendering, chain_steps, chained_clips
+from lmmvqa.datasets_scripts.degraded.chain_rendering import Source, render
+from lmmvqa.datasets_scripts.degraded.chain_steps import step
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode_frames, luma_change, luma_difference, measure_vmaf
 from lmmvqa.datasets_scripts.rows import load_rows
+from lmmvqa.processing.answers_lmmvqa import DAMAGES
 
 
 SIZE, FRAMES = (256, 192), 15
-STAGE_OF = {kind: number for number, stage in enumerate(chains.STAGES) for kind in chains.WEIGHTS[stage]}
+STAGES = list(chain_draws.WEIGHTS)
+STAGE_OF = {kind: number for number, stage in enumerate(STAGES) for kind in chain_draws.WEIGHTS[stage]}
 
 
 def moving_texture(seed: int, still: bool = False) -> np.ndarray:
@@ -47,10 +50,10 @@ def write_contents(folder: Path, lines: list[tuple]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory) -> chains.Source:
+def source(tmp_path_factory) -> Source:
     path = tmp_path_factory.mktemp("source") / "clip.mkv"
     encode_frames(moving_texture(0), "rgb24", SIZE, "30", path)
-    return chains.Source(path, 0, FRAMES, SIZE, Fraction(30))
+    return Source(path, 0, FRAMES, SIZE, Fraction(30))
 
 
 def decoded(path: Path) -> np.ndarray:
@@ -59,7 +62,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def drawn(name: str, count: int = 11, seed: int = 0, stored: tuple[int, int] = SIZE, soft: bool = False) -> dict:
-    return chains.draw_versions(name, count, seed, SIZE, stored, soft)
+    return chain_draws.draw_versions(name, count, seed, SIZE, stored, soft)
 
 
 # drawing
@@ -81,16 +84,16 @@ def test_versions_are_a_ladder_steps_alone_and_chains():
         assert strengths == sorted(strengths) and strengths[-1] - strengths[0] > 1
         alone = [chain for version, chain in versions.items() if version.startswith("alone")]
         assert len({tuple(of["kind"] for of in chain) for chain in alone}) == 4
-        assert not any(of["kind"] in chains.CODECS for chain in alone for of in chain)
+        assert not any(of["kind"] in chain_steps.CODECS for chain in alone for of in chain)
 
 
 def test_steps_of_a_chain_come_in_the_order_of_its_stages():
     rng = random.Random(0)
     for _ in range(200):
-        chain = chains.draw_chain(rng, 640 * 360)
-        stages = [chains.STAGES.index(of["stage"]) for of in chain]
+        chain = chain_draws.draw_chain(rng, 640 * 360)
+        stages = [STAGES.index(of["stage"]) for of in chain]
         assert stages == sorted(stages) and 2 <= len(set(stages)) <= 3
-        assert all(chains.LOWEST / 2 <= of["strength"] <= chains.HIGHEST for of in chain)
+        assert all(chain_draws.LOWEST / 2 <= of["strength"] <= chain_draws.HIGHEST for of in chain)
 
 
 def test_as_many_steps_are_mild_as_strong():
@@ -120,41 +123,41 @@ def test_a_soft_content_goes_through_its_chain_before_it_is_shrunk():
 
 
 def test_a_number_and_its_strength_belong_together():
-    assert chains.step("h264", 3)["value"] == 36 and chains.step_of_value("h264", 36)["strength"] == 3
-    assert chains.step("underexposure", 2.5)["value"] == pytest.approx(0.5)
-    assert chains.step_of_value("underexposure", 0.5)["strength"] == 2.5
-    assert chains.step("defocus", 2.4) == {"kind": "defocus", "strength": 3.0, "value": 2}  # whole pixels
+    assert step("h264", 3)["value"] == 36 and chain_steps.step_of_value("h264", 36)["strength"] == 3
+    assert step("underexposure", 2.5)["value"] == pytest.approx(0.5)
+    assert chain_steps.step_of_value("underexposure", 0.5)["strength"] == 2.5
+    assert step("defocus", 2.4) == {"kind": "defocus", "strength": 3.0, "value": 2}  # whole pixels
 
 
 def test_real_test_clips_have_every_kind_at_medium_strength_and_the_published_versions():
-    versions = chains.measured_versions("a", 4, 0, SIZE, Fraction(25))
-    kinds = {kind for stage in chains.WEIGHTS.values() for kind in stage}
+    versions = chain_draws.measured_versions("a", 4, 0, SIZE, Fraction(25))
+    kinds = {kind for stage in chain_draws.WEIGHTS.values() for kind in stage}
     assert {version for version in versions if version.startswith("medium")} == {f"medium {kind}" for kind in kinds}
-    assert versions.keys() >= {*chains.FIXED, "6 of 12 frames frozen", "chain 3"}
-    for version, (kind, value) in chains.FIXED.items():
+    assert versions.keys() >= {*chain_draws.FIXED, "6 of 12 frames frozen", "chain 3"}
+    for version, (kind, value) in chain_draws.FIXED.items():
         assert [(of["kind"], of["value"]) for of in versions[version]] == [(kind, value)]
 
 
 def test_damage_names_what_people_see():
     chain = [
-        chains.step("noise", 2),
-        chains.step("sharpen", 4),
-        chains.step("mpeg2", 3) | {"smaller": 1.9},
+        step("noise", 2),
+        step("sharpen", 4),
+        step("mpeg2", 3) | {"smaller": 1.9},
         {"kind": "shrink", "strength": 0.0, "value": 0},
     ]
-    seen = {name: strength for name, strength in chains.damage(chain).items() if strength}
+    seen = {name: strength for name, strength in chain_steps.damage(chain).items() if strength}
     assert seen == {"noise": 2, "compression": 3, "blocking": 2, "low_resolution": 2}
-    assert chains.step("mpeg2", 5)["value"] == 31  # more than 31 it does not take
-    assert not any(chains.damage([]).values()) and tuple(chains.damage([])) == chains.DAMAGES
+    assert step("mpeg2", 5)["value"] == 31  # more than 31 it does not take
+    assert not any(chain_steps.damage([]).values()) and tuple(chain_steps.damage([])) == DAMAGES
 
 
 # rendering
 
 
-@pytest.mark.parametrize("kind", [kind for kind in chains.KINDS if kind != "shrink"])
+@pytest.mark.parametrize("kind", [kind for kind in chain_steps.KINDS if kind != "shrink"])
 def test_every_step_keeps_size_and_frames_and_changes_the_picture(kind, source, tmp_path):
-    chain = chains.draw_step(random.Random(0), kind, 4, 256 * 192)
-    chains.render(chain, source, SIZE, tmp_path / "out.mkv")
+    chain = chain_draws.draw_step(random.Random(0), kind, 4, 256 * 192)
+    render(chain, source, SIZE, tmp_path / "out.mkv")
     frames = decoded(tmp_path / "out.mkv")
     assert frames.shape == (FRAMES, SIZE[1], SIZE[0])
     assert np.abs(frames - decoded(source.path)).mean() > 0.5
@@ -163,16 +166,16 @@ def test_every_step_keeps_size_and_frames_and_changes_the_picture(kind, source, 
 
 def test_a_chain_runs_a_codec_after_what_comes_before_it(source):
     chain = [
-        chains.step("lens_blur", 2),
-        chains.step("h264", 2) | {"smaller": 2},
+        step("lens_blur", 2),
+        step("h264", 2) | {"smaller": 2},
         {"kind": "shrink", "strength": 0.0, "value": 0},
-        chains.step("mpeg4", 2),
+        step("mpeg4", 2),
     ]
-    (first, upload), (second, display) = chains.plan_passes(chain, source, (128, 96))
+    (first, upload), (second, display) = chain_rendering.plan_passes(chain, source, (128, 96))
     assert first[1:] == ["gblur=sigma=0.75", "scale=128:96:flags=area"] and "libx264" in upload
     assert second == ["scale=256:192:flags=bicubic", "scale=128:96:flags=area"] and "mpeg4" in display
     # what ends without a codec is stored
-    assert chains.plan_passes(chain[:1], source, SIZE)[-1][1] == chains.STORE
+    assert chain_rendering.plan_passes(chain[:1], source, SIZE)[-1][1] == chain_rendering.STORE
 
 
 def test_steps_in_time_show_frames_again(source, tmp_path):
@@ -184,7 +187,7 @@ def test_steps_in_time_show_frames_again(source, tmp_path):
     }
     for kind, value, start in (("stutter", 0.1, 0), ("freeze", 0.4, 0.56), ("drop", 0.1333, 0)):
         chain = [{"kind": kind, "strength": 3, "value": value, "start": start}]
-        chains.render(chain, source, SIZE, tmp_path / "out.mkv")
+        render(chain, source, SIZE, tmp_path / "out.mkv")
         nearest = [
             int(np.argmin([np.abs(frame - other).mean() for other in clean]))
             for frame in decoded(tmp_path / "out.mkv")
@@ -193,8 +196,8 @@ def test_steps_in_time_show_frames_again(source, tmp_path):
 
 
 def test_a_segment_begins_at_its_first_frame(source, tmp_path):
-    part = chains.Source(source.path, 4, 6, SIZE, source.rate)
-    chains.render([], part, SIZE, tmp_path / "out.mkv")
+    part = Source(source.path, 4, 6, SIZE, source.rate)
+    render([], part, SIZE, tmp_path / "out.mkv")
     assert np.abs(decoded(tmp_path / "out.mkv") - decoded(source.path)[4:10]).mean() < 1
 
 
@@ -202,13 +205,13 @@ def test_a_segment_begins_at_its_first_frame(source, tmp_path):
 
 
 def test_label_is_vmaf_where_vmaf_sees_the_damage():
-    chain = [chains.step("lens_blur", 2), chains.step("h264", 3)]
+    chain = [step("lens_blur", 2), step("h264", 3)]
     assert chain_labels.label(chain, {"vmaf_aligned": 61.5, "changes": []}) == 61.5
     assert chain_labels.label([], {"vmaf_aligned": 99, "changes": []}) == 99
 
 
 def test_rule_steps_keep_shares_that_multiply():
-    freeze, dim = chains.step("freeze", 3), chains.step("underexposure", 2)
+    freeze, dim = step("freeze", 3), step("underexposure", 2)
     measures = {"vmaf_aligned": 80, "changes": [1e9]}
     assert chain_labels.label([freeze], measures) == pytest.approx(80 * 0.44)
     assert chain_labels.label([dim], measures) == pytest.approx(80 * 0.76)
@@ -217,23 +220,23 @@ def test_rule_steps_keep_shares_that_multiply():
 
 
 def test_what_changes_nothing_costs_nothing():
-    freeze = chains.step("freeze", 5)
+    freeze = step("freeze", 5)
     measures = {"vmaf_aligned": 97, "changes": [0.0]}
     assert chain_labels.label([freeze], measures) == 97
-    assert chain_labels.seen([freeze, chains.step("h264", 2)], measures) == [chains.step("h264", 2)]
+    assert chain_labels.seen([freeze, step("h264", 2)], measures) == [step("h264", 2)]
     half = {"vmaf_aligned": 100, "changes": [chain_labels.HALF_SEEN["freeze"]]}
     assert chain_labels.label([freeze], half) == pytest.approx(100 - 88 / 2)
 
 
 def test_no_damage_of_the_picture_is_stronger_than_what_the_picture_has_lost():
-    chain = [chains.step("freeze", 3), chains.step("h264", 4)]
+    chain = [step("freeze", 3), step("h264", 4)]
     for vmaf, strength in ((98, 0), (80, 2), (65, 3), (10, 4)):
         found = chain_labels.seen_damage(chain, {"vmaf_aligned": vmaf, "changes": [30.0]})
         assert (found["compression"], found["freeze"]) == (strength, 3)
 
 
 def test_noise_is_judged_by_the_lower_of_vmaf_and_its_share():
-    chain = [chains.step("noise", 3)]
+    chain = [step("noise", 3)]
     measures = {"vmaf_aligned": 90, "vmaf_without_noise": 100, "noise": 10, "bareness": 1.0, "changes": []}
     assert chain_labels.label(chain, measures) == pytest.approx(62)
     assert chain_labels.label(chain, measures | {"bareness": 0.6}) == pytest.approx(76)  # texture hides it
@@ -248,13 +251,13 @@ def test_a_flat_picture_hides_no_noise(source, tmp_path):
 
 
 def test_measures_of_a_frozen_and_compressed_clip(source, tmp_path):
-    chain = [chains.step("freeze", 4, start=0.5), chains.step("h264", 2)]
-    chains.render(chain, source, SIZE, tmp_path / "out.mkv")
+    chain = [step("freeze", 4, start=0.5), step("h264", 2)]
+    render(chain, source, SIZE, tmp_path / "out.mkv")
     measures = chain_labels.measure(tmp_path / "out.mkv", chain, source, source, SIZE, tmp_path / "work.mkv")
     # with the same frames frozen in the reference, compression alone is left
     assert measures["vmaf"] < measures["vmaf_aligned"] - 10
     assert measures["changes"][0] > 5
-    chains.render(chain[1:], source, SIZE, tmp_path / "thawed.mkv")
+    render(chain[1:], source, SIZE, tmp_path / "thawed.mkv")
     assert measures["vmaf_aligned"] == pytest.approx(measure_vmaf(tmp_path / "thawed.mkv", source.path), abs=8)
 
 
@@ -264,8 +267,8 @@ def test_a_gain_is_judged_by_what_it_clips(tmp_path):
         encode_frames(frames, "rgb24", SIZE, "10", tmp_path / f"{name}.mkv")
     changes = {}
     for name in ("dark", "bright"):
-        clip = chains.Source(tmp_path / f"{name}.mkv", 0, FRAMES, SIZE, Fraction(10))
-        chain = [chains.step("overexposure", 3)]
+        clip = Source(tmp_path / f"{name}.mkv", 0, FRAMES, SIZE, Fraction(10))
+        chain = [step("overexposure", 3)]
         changes[name] = chain_labels.measure(clip.path, chain, clip, clip, SIZE, tmp_path / "work.mkv")["changes"][0]
     assert changes["dark"] < 4 < 20 < changes["bright"]
 
@@ -273,7 +276,7 @@ def test_a_gain_is_judged_by_what_it_clips(tmp_path):
 def test_luma_changes_are_root_mean_squares(source, tmp_path):
     assert luma_change(source.path, "lutyuv=y=val+6") == pytest.approx(6, abs=0.5)
     assert luma_difference(source.path, source.path) == 0
-    chains.render([chains.step("noise", 3, preset="c0s", seed=1)], source, SIZE, tmp_path / "out.mkv")
+    render([step("noise", 3, preset="c0s", seed=1)], source, SIZE, tmp_path / "out.mkv")
     assert luma_difference(tmp_path / "out.mkv", source.path) == pytest.approx(20 / np.sqrt(3), abs=2)
 
 
@@ -304,7 +307,7 @@ def test_a_table_of_contents_becomes_rows_and_a_stopped_build_goes_on(tmp_path, 
     with open(table, "a", encoding="utf-8") as file:
         file.write("gone-0,gone,street,1,pristine,clips/gone-0.mkv,validation\n")
     monkeypatch.setattr(chained_clips, "SIZES", {180: 1.0})
-    monkeypatch.setattr(chained_clips, "measured_versions", lambda *_: {"medium h264": [chains.step("h264", 3)]})
+    monkeypatch.setattr(chained_clips, "measured_versions", lambda *_: {"medium h264": [step("h264", 3)]})
     command = ["prepare", "degraded_contents", "--contents", str(table), "--out", str(tmp_path / "built")]
     assert main([*command, "--versions", "4", "--real_versions", "5"]) == 0
     reports = {report["split"]: report for report in map(json.loads, capsys.readouterr().out.splitlines())}
@@ -323,7 +326,7 @@ def test_a_table_of_contents_becomes_rows_and_a_stopped_build_goes_on(tmp_path, 
     assert len(untouched) == 4 and all(row["mos"] > 90 and not any(row["damage"].values()) for row in untouched)
     tested = next(row for row in rows if row["version"] == "medium h264")
     assert 0 < tested["damage"]["compression"] <= 3 and tested["mos"] == pytest.approx(tested["vmaf"], abs=0.01)
-    assert json.loads(tested["chain"]) == [chains.step("h264", 3)]
+    assert json.loads(tested["chain"]) == [step("h264", 3)]
     assert (tested["content"], tested["kind"], tested["is_real"]) == ("room-0", "people", True)
     assert (tested["width"], tested["height"], tested["fps"]) == (*SIZE, 10)
 
@@ -342,7 +345,7 @@ def test_a_table_of_contents_becomes_rows_and_a_stopped_build_goes_on(tmp_path, 
 
 def test_ladders_are_of_real_test_contents_at_each_size_they_have(tmp_path, monkeypatch):
     table = write_contents(tmp_path / "contents", LINES)
-    monkeypatch.setattr(chains, "LADDER_CRFS", (18, 48))
+    monkeypatch.setattr(chain_draws, "LADDER_CRFS", (18, 48))
     rows, left_out = chained_clips.prepare_ladders(table, tmp_path / "ladders", num_contents=3)
     assert [(row["content"], row["version"], row["height"]) for row in rows] == [
         ("room-0", "untouched", 180),

