@@ -276,6 +276,20 @@ def _load_decoder(decoder: str, vocab_size: int, dtype: torch.dtype | None) -> P
     return model
 
 
+def _fill(model: LmmVqaForConditionalGeneration, parts: dict[str, PreTrainedModel]) -> None:
+    """Puts the parts in their places and draws the projectors' weights, in the decoder's dtype, from a fixed seed."""
+    for name, part in parts.items():
+        expected = type(model.model.get_submodule(name))
+        if type(part) is not expected:
+            raise ValueError(f"got a {type(part).__name__} for the {name}, expected a {expected.__name__}")
+        setattr(model.model, name, part)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name, module in model.model.named_children():
+            if name.endswith("_projector"):
+                module.to_empty(device="cpu").apply(model._init_weights).to(parts["language_model"].dtype)
+
+
 def _check_decoder(model: LmmVqaForConditionalGeneration, decoder: PreTrainedModel, input_ids: list[int]) -> None:
     with torch.no_grad():
         expected = decoder.eval()(input_ids=torch.tensor([input_ids])).logits
@@ -377,18 +391,8 @@ def assemble(
     parts["vision_tower"] = _loaded(AutoModel, vision, BESIDE_THE_TOWER, config=vision_config, dtype=torch.float32)
     if temporal is not None:
         parts["temporal_tower"] = _load_temporal_tower(temporal, temporal_config).float()
-    for name, part in parts.items():
-        expected = type(model.model.get_submodule(name))
-        if type(part) is not expected:
-            raise ValueError(f"got a {type(part).__name__} for the {name}, expected a {expected.__name__}")
-        setattr(model.model, name, part)
+    _fill(model, parts)
     model.lm_head.weight = language_model.get_output_embeddings().weight
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for name, module in model.model.named_children():
-            if name.endswith("_projector"):
-                module.to_empty(device="cpu").apply(model._init_weights).to(language_model.dtype)
     _check_decoder(model.eval(), language_model, question)
 
     model.generation_config = _generation_config(language_model, tokenizer)

@@ -5,6 +5,7 @@ What is not given is left to the builder's own default, so these options are not
 
 import argparse
 import json
+from collections.abc import Callable
 
 
 HELP = "make rows for training and evaluation from a benchmark's label file"
@@ -19,7 +20,6 @@ def add_data_sets(command: argparse.ArgumentParser) -> None:
     names = command.add_subparsers(title="data sets", metavar="NAME", dest="name", required=True)
 
     def new(name: str, text: str) -> argparse.ArgumentParser:
-        # What is not given is left to the builder's own default
         parser = names.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS)
         parser.add_argument("--out", required=True, metavar="DIR", help="folder for the rows")
         parser.add_argument("--push_to_hub", metavar="OWNER/NAME", help="upload the rows, without videos")
@@ -66,7 +66,11 @@ def add_data_sets(command: argparse.ArgumentParser) -> None:
         choices=["paper", "official", "dover", "unverified"],
         help="the split that the label files must hold (default: paper); unverified takes them as they are",
     )
-    clips = parsers["degraded_clips"]
+    _add_options_of_clips(parsers["degraded_clips"], new)
+
+
+def _add_options_of_clips(clips: argparse.ArgumentParser, new: Callable[[str, str], argparse.ArgumentParser]) -> None:
+    """What is degraded here on purpose: the options of `degraded_clips`, and two more data sets."""
     clips.add_argument("--groups", metavar="FILE", help="CSV file,group: clips that show the same content")
     clips.add_argument("--photographs", type=int, help="how many photographs to pan over")
     clips.add_argument("--training_photographs", type=int, help="how many more of the training split")

@@ -11,7 +11,7 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from ..datasets_scripts.label_files import read_labels
-from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
+from ..modeling_lmmvqa import LmmVqaProcessor, VideoQualityAssessmentPipeline
 from ..scoring.scorer import score_videos
 from .metrics import INTERVAL, coverage
 
@@ -144,25 +144,8 @@ def calibrate(scorer: VideoQualityAssessmentPipeline, ratings: dict[str, float],
     mos = np.array([ratings[row["video"]] for row in scored])
     _check(scores, stds, mos, len(rows))
 
-    before = scores
-    if std_only:
-        after = expected = scores
-        maps = {}
-    else:
-        if map_before is not None:
-            before = np.interp(scores, np.arange(101), map_before)
-        fits = FITS if len(mos) >= MIN_RATINGS_FOR_LOGISTIC else {"line": fit_line}
-        predicted = {name: unseen(fit, scores, mos) for name, fit in fits.items()}
-        chosen = min(predicted, key=lambda name: _errors(predicted[name], mos)["rmse"])
-        processor.score_map = FITS[chosen](scores, mos).tolist()
-        if not (np.diff(processor.score_map) > 0).all():
-            raise ValueError(
-                f"got ratings of {len(mos)} videos that do not rise with the scores (SRCC "
-                f"{stats.spearmanr(scores, mos).statistic:.2f}), expected higher ratings for better videos; check the "
-                "column mos"
-            )
-        after, expected = np.array(processor.calibrated(scores.tolist())), predicted[chosen]
-        maps = {"map": chosen, "maps, unseen": {name: _errors(values, mos) for name, values in predicted.items()}}
+    before = scores if map_before is None or std_only else np.interp(scores, np.arange(101), map_before)
+    after, expected, maps = (scores, scores, {}) if std_only else _fit_map(processor, scores, mos)
     processor.score_std_scale, share_unseen = fit_std_scale(mos - expected, stds)
     return {
         "n": len(mos),
@@ -177,6 +160,28 @@ def calibrate(scorer: VideoQualityAssessmentPipeline, ratings: dict[str, float],
         "after": _agreement(after, mos, stds * processor.score_std_scale),
         "unseen": {**_errors(expected, mos), "share": share_unseen},
     }
+
+
+def _fit_map(processor: LmmVqaProcessor, scores: np.ndarray, mos: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict]:
+    """
+    Sets the processor's `score_map`.
+
+    Returns:
+        MOS of each video by the map, MOS by maps that were not fitted to the video, and what the report says of it.
+    """
+    fits = FITS if len(mos) >= MIN_RATINGS_FOR_LOGISTIC else {"line": fit_line}
+    predicted = {name: unseen(fit, scores, mos) for name, fit in fits.items()}
+    errors = {name: _errors(values, mos) for name, values in predicted.items()}
+    chosen = min(errors, key=lambda name: errors[name]["rmse"])
+    processor.score_map = FITS[chosen](scores, mos).tolist()
+    if not (np.diff(processor.score_map) > 0).all():
+        raise ValueError(
+            f"got ratings of {len(mos)} videos that do not rise with the scores (SRCC "
+            f"{stats.spearmanr(scores, mos).statistic:.2f}), expected higher ratings for better videos; check the "
+            "column mos"
+        )
+    after = np.array(processor.calibrated(scores.tolist()))
+    return after, predicted[chosen], {"map": chosen, "maps, unseen": errors}
 
 
 def write_report(report: dict, folder: str | Path) -> None:
