@@ -39,7 +39,7 @@ from lmmvqa.checkpoints.export import save_checkpoint  # noqa: E402
 from lmmvqa.datasets_scripts.prepare import prepare  # noqa: E402
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows  # noqa: E402
 from lmmvqa.evaluation.options import EvaluationOptions  # noqa: E402
-from lmmvqa.evaluation.protocols import evaluate_checkpoint  # noqa: E402
+from lmmvqa.evaluation.protocols import evaluate  # noqa: E402
 from lmmvqa.training.feature_cache import FeatureCache  # noqa: E402
 
 
@@ -114,10 +114,16 @@ def train_result(inputs: Path, own: Path) -> dict:
 
 
 def run_evaluate(inputs: Path, own: Path) -> None:
-    options = EvaluationOptions(
-        [str(inputs / "rows")], str(own), str(inputs / "checkpoint"), batch_size=2, device="cpu"
+    evaluate(
+        EvaluationOptions(
+            data=[str(inputs / "rows")],
+            out=str(own),
+            model=str(inputs / "checkpoint"),
+            protocol="in_sample",
+            batch_size=2,
+            device="cpu",
+        )
     )
-    evaluate_checkpoint(options, "in_sample")
 
 
 def evaluate_result(inputs: Path, own: Path) -> dict:

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,12 @@ from ..datasets_scripts.degraded.chained_clips import UNTOUCHED
 from ..datasets_scripts.folder_seal import seal_folder
 from ..datasets_scripts.rows import rows_digest
 from ..scoring.report import failure_line, finite
-from ..training.qa_pairs import level_thresholds
 from .classical_baselines import PACKAGES, check_installed, score_function
 from .degradations import is_content_set, place
 from .options import BaselineOptions
-from .prediction_file import predict_to_file
 from .predictions import PREDICTION_KEYS
-from .rated_sets import evaluated_parts, load_rated_sets
-from .results import PREDICTIONS_FILE, described, figures_of, write_results
+from .rated_sets import EvaluatedPart, evaluated_parts, load_rated_sets
+from .results import PREDICTIONS_FILE, evaluate_parts, versions_of, write_results
 from .tables import checkpoint_tables
 
 
@@ -41,55 +38,43 @@ def evaluate_baseline(options: BaselineOptions) -> dict:
     tasks = list(options.tasks) if options.model else ["score"]
     fitted = [row for rated in load_rated_sets([options.fit_on] if options.fit_on else []) for row in rated.rows]
     fitted = [row for row in fitted if row["split"] == "train"]
-    fitted_sets = {row["dataset"] for row in fitted}
-    parts = [
-        replace(part, rows=sample_rows(part.rows, options.num_videos, options.seed))
-        for rated in load_rated_sets(options.data)
-        for part in evaluated_parts(rated, fitted_sets, "in_sample" if options.test_splits else None)
-    ]
+    parts = _parts(options, {row["dataset"] for row in fitted})
     rows = [row for part in parts for row in part.rows]
     predict, versions = _predictor(options, {row["video"]: row for row in rows}, fitted)
     out = Path(options.out)
-    settings = {
-        name: value for name, value in asdict(options).items() if name not in ("out", "data", "model", "fit_on")
-    }
-    model = options.model and checkpoint_digest(options.model)
-    settings |= {
-        "model": model,
+    settings = asdict(options) | {
+        "model": options.model and checkpoint_digest(options.model),
         "data": rows_digest(rows),
         "fit_on": rows_digest(fitted),
         "tasks": tasks,
         "versions": versions,
     }
+    del settings["out"]
     seal_folder(out, settings, [PREDICTIONS_FILE])
 
-    thresholds = [level_thresholds(part.rows)[part.dataset] for part in parts]
-    rows_of_file = [
-        described(row, part.mos_range, of_part)
-        for part, of_part in zip(parts, thresholds, strict=True)
-        for row in part.rows
-    ]
-    predictions = predict_to_file(
-        out / PREDICTIONS_FILE, rows_of_file, lambda videos: [_predicted(predict, video) for video in videos], 1
-    )
-    sets, start = [], 0
-    for part, of_part in zip(parts, thresholds, strict=True):
-        protocol = ("in_sample" if part.dataset in fitted_sets else "out_of_distribution") if fitted else "zero_shot"
-        facts = {name: value for name, value in vars(part).items() if name != "rows"} | {"protocol": protocol}
-        predicted = predictions[start : start + len(part.rows)]
-        sets.append(facts | figures_of(predicted, tasks, of_part, "the evaluated videos", options.model is None))
-        start += len(part.rows)
-    metrics = {
+    def predict_alone(videos: list[str]) -> list[dict]:
+        return [_predicted(predict, video) for video in videos]
+
+    predictions, sets = evaluate_parts(parts, predict_alone, out, tasks, 1, own_scale=options.model is None)
+    head = {
         "model": options.model or options.method,
         "readout": "answers, written and parsed" if options.model else "the measure's own scale, higher is better",
         "tasks": tasks,
         "versions": versions,
-        "failures": sum(prediction["error"] is not None for prediction in predictions),
-        "notes": [] if options.method == "vmaf" else [f"At most {options.max_frames} frames of a video are looked at"],
-        "sets": sets,
     }
-    write_results(out, metrics, checkpoint_tables(metrics), predictions)
-    return metrics
+    notes = [] if options.method == "vmaf" else [f"At most {options.max_frames} frames of a video are looked at"]
+    return write_results(out, head, {"notes": notes, "sets": sets}, predictions, checkpoint_tables)
+
+
+def _parts(options: BaselineOptions, fitted_sets: set[str]) -> list[EvaluatedPart]:
+    """What is evaluated, or a sample of it."""
+    parts = []
+    for rated in load_rated_sets(options.data):
+        trained = "in_sample" if rated.dataset in fitted_sets else "out_of_distribution"
+        for part in evaluated_parts(rated, fitted_sets, "in_sample" if options.test_splits else None):
+            rows = sample_rows(part.rows, options.num_videos, options.seed)
+            parts.append(replace(part, rows=rows, protocol=trained if fitted_sets else "zero_shot", thresholds=None))
+    return parts
 
 
 def sample_rows(rows: list[dict], num_videos: int | None, seed: int = 0) -> list[dict]:
@@ -128,8 +113,7 @@ def _predictor(
         from .lmm_baseline import LmmBaseline
 
         baseline = LmmBaseline(options.model, options.device, options.dtype, options.max_frames, options.frames_as)
-        packages = {name: version(name) for name in ("lmmvqa", "torch", "transformers", "av")}
-        return lambda video: baseline.predict(video, tuple(options.tasks)), packages
+        return lambda video: baseline.predict(video, tuple(options.tasks)), versions_of("torch", "transformers", "av")
 
     check_installed(options.method)
     score = score_function(options.method, options.max_frames, fitted)
@@ -138,7 +122,7 @@ def _predictor(
     def predict(video: str) -> dict:
         return {"score": score(row_of[video]), "error": None}
 
-    return predict, {name: version(name) for name in ("lmmvqa", *packages.values(), "numpy", "av")}
+    return predict, versions_of(*packages.values(), "numpy", "av")
 
 
 def _predicted(predict: Callable[[str], dict], video: str) -> dict:

@@ -7,14 +7,12 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from datasets import disable_progress_bars
-
 from ..datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
 from ..datasets_scripts.rated_videos import COLUMNS
 from ..datasets_scripts.rows import save_rows, split_by_group, video_id
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .leak_check import full_name, some
-from .rated_sets import RatedSet
+from .rated_sets import EvaluatedPart
 
 
 TRAIN_PY = Path(__file__).resolve().parents[1] / "train.py"
@@ -48,14 +46,18 @@ def write_folds(path: Path, rows: list[dict], folds: list[int], seed: int) -> No
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def shared_between_folds(rows: list[dict], digests: list[str | None], folds: list[int]) -> list[str]:
-    """Videos whose content, byte by byte, stands in another fold too: trained on and tested."""
-    of_content = defaultdict(set)
-    for digest, fold in zip(digests, folds, strict=True):
-        of_content[digest].add(fold)
-    return [
-        full_name(row) for row, digest in zip(rows, digests, strict=True) if digest and len(of_content[digest]) > 1
-    ]
+def shared_between_folds(rows: list[dict], digest_of: dict[str, str | None], folds: list[int]) -> list[str]:
+    """
+    Videos whose content, byte by byte, stands in another fold too: trained on and tested.
+
+    Args:
+        digest_of: of each video's content; None where it cannot be read.
+    """
+    folds_of = defaultdict(set)
+    for row, fold in zip(rows, folds, strict=True):
+        folds_of[digest_of[row["video"]]].add(fold)
+    digests = [(row, digest_of[row["video"]]) for row in rows]
+    return [full_name(row) for row, digest in digests if digest and len(folds_of[digest]) > 1]
 
 
 def refuse_shared(shared: list[str]) -> None:
@@ -84,13 +86,12 @@ def readable(rows: list[dict], processor: LmmVqaProcessor) -> list[bool]:
         return list(pool.map(is_readable, rows))
 
 
-def train_without_fold(rated: RatedSet, others: list[dict], start: str, folder: Path, options: list[str]) -> Path:
+def train_on_other_folds(part: EvaluatedPart, start: str, folder: Path, options: list[str]) -> Path:
     """
     Runs train.py, its output in `folder`/train.log, and returns the complete checkpoint. What is there already is not
     trained again; a run that was stopped goes on.
 
     Args:
-        others: rows of the other folds.
         start: checkpoint to train from.
         options: of train.py, beside model, data and folders. By default it saves once an epoch, to be resumed.
 
@@ -104,11 +105,11 @@ def train_without_fold(rated: RatedSet, others: list[dict], start: str, folder: 
         raise ValueError(f"got no {TRAIN_PY}, expected it beside the package; fine-tune from a checkout of LMM-VQA")
     names = ("video", "mos", "dataset", "group", *DAMAGE_COLUMN)
     rows = [
-        {name: row[name] for name in names if name in row} | {"split": "train", "id": video_id(row)} for row in others
+        {name: row[name] for name in names if name in row} | {"split": "train", "id": video_id(row)}
+        for row in part.other_folds
     ]
     columns = COLUMNS | (DAMAGE_COLUMN if any("damage" in row for row in rows) else {})
-    disable_progress_bars()
-    save_rows(rows, [], rated.dataset, folder / "rows", columns, rated.mos_range)
+    save_rows(rows, [], part.dataset, folder / "rows", columns, part.mos_range)
     exported = folder / "exported"
     command = [sys.executable, TRAIN_PY, "--model", start, "--data", folder / "rows", "--output_dir", folder / "run"]
     command += ["--export_dir", exported, "--save_strategy", "epoch", "--save_total_limit", "1"]

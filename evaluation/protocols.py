@@ -6,10 +6,9 @@ both. Videos go through the one preprocessing path, and what was stopped goes on
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -19,39 +18,56 @@ from ..checkpoints.checkpoint_digest import checkpoint_digest
 from ..checkpoints.training_videos import content_digests, load_training_videos
 from ..datasets_scripts.folder_seal import seal_folder
 from ..datasets_scripts.rows import rows_digest
+from ..processing.processing_lmmvqa import LmmVqaProcessor
 from ..scoring.scorer import default_checkpoint, load_scorer
 from ..training.feature_cache import FeatureCache
-from ..training.qa_pairs import level_thresholds
 from .cross_validation import (
     FOLDS_FILE,
     assign_folds,
     readable,
     refuse_shared,
     shared_between_folds,
-    train_without_fold,
+    train_on_other_folds,
     write_folds,
 )
 from .leak_check import check_leaks, leak_notes, refuse_leaks
 from .options import EvaluationOptions
-from .prediction_file import predict_to_file
 from .predictions import predict_batch
-from .rated_sets import RatedSet, evaluated_parts, load_rated_sets
-from .results import PREDICTIONS_FILE, described, figures_of, figures_of_folds, write_results
+from .rated_sets import OF_OTHER_FOLDS, EvaluatedPart, RatedSet, evaluated_parts, fold_parts, load_rated_sets
+from .results import (
+    PREDICTIONS_FILE,
+    Predict,
+    evaluate_parts,
+    figures_of,
+    figures_of_folds,
+    versions_of,
+    write_results,
+)
 from .tables import checkpoint_tables, cross_validation_tables
 
 
 # Of either protocol, for `seal_folder`
 RESULTS = (PREDICTIONS_FILE, f"*/{FOLDS_FILE}")
-# Which videos' thirds are the levels
-OF_TRAINING, OF_EVALUATED, OF_OTHER_FOLDS = "its training set", "the evaluated videos", "the other folds"
 
 
-def evaluate_checkpoint(options: EvaluationOptions, protocol: str | None = None) -> dict:
+def evaluate(options: EvaluationOptions) -> dict:
     """
-    Evaluates a checkpoint as it is, on the parts that `evaluated_parts` names.
+    Runs the protocol of the options: `cross_validate` or `evaluate_checkpoint`, and returns what it does.
 
-    Args:
-        protocol: "in_sample" or "out_of_distribution"; by default each set's own.
+    Raises:
+        ValueError: options of training without training; and what the protocol raises.
+    """
+    if options.protocol == "fine_tuning":
+        return cross_validate(options)
+    if options.train_options or options.keep_checkpoints:
+        raise ValueError("got options of training, expected --protocol fine_tuning with them")
+    return evaluate_checkpoint(options)
+
+
+def evaluate_checkpoint(options: EvaluationOptions) -> dict:
+    """
+    Evaluates a checkpoint as it is, on the parts that `evaluated_parts` names; the protocol "in_sample" or
+    "out_of_distribution" is of all sets, None each set's own.
 
     Returns:
         What `metrics.json` holds. Predictions and a table lie beside it.
@@ -61,55 +77,30 @@ def evaluate_checkpoint(options: EvaluationOptions, protocol: str | None = None)
             begun under other settings.
     """
     rated_sets = load_rated_sets(options.data)
-    predict, processor = _predictor(options, options.model or default_checkpoint())
-    tasks = _learned(options.tasks, processor)
-    trained_thresholds = processor.level_answer_thresholds or {}
+    predict, processor = load_predictor(options, options.model or default_checkpoint())
+    tasks = learned_tasks(options.tasks, processor)
+    thresholds = processor.level_answer_thresholds or {}
     listed = load_training_videos(options.model or default_checkpoint())
-    trained_on = {*trained_thresholds, *(video.dataset for video in (listed.videos if listed else ()))}
-    parts = [part for rated in rated_sets for part in evaluated_parts(rated, trained_on, protocol)]
+    trained_on = {*thresholds, *(video.dataset for video in (listed.videos if listed else ()))}
+    parts = [part for rated in rated_sets for part in evaluated_parts(rated, trained_on, options.protocol, thresholds)]
     rows = [row for part in parts for row in part.rows]
     leaks = check_leaks(rows, content_digests(row["video"] for row in rows), listed)
     if not options.allow_training_videos:
         refuse_leaks(leaks)
     out = Path(options.out)
-    seal_folder(out, _settings(options, rows) | {"protocol": protocol}, RESULTS)
+    seal_folder(out, _settings(options, rows) | {"protocol": options.protocol}, RESULTS)
 
-    rows_of_file, thresholds, thresholds_of = [], [], []
-    for part in parts:
-        is_known = part.dataset in trained_thresholds
-        thresholds.append((trained_thresholds if is_known else level_thresholds(part.rows))[part.dataset])
-        thresholds_of.append(OF_TRAINING if is_known else OF_EVALUATED)
-        rows_of_file += [described(row, part.mos_range, thresholds[-1]) for row in part.rows]
-    predictions = predict_to_file(out / PREDICTIONS_FILE, rows_of_file, predict, options.batch_size)
-
-    sets, start = [], 0
-    for part, of_part, origin in zip(parts, thresholds, thresholds_of, strict=True):
-        facts = {name: value for name, value in vars(part).items() if name != "rows"}
-        predicted = predictions[start : start + len(part.rows)]
-        sets.append(facts | figures_of(predicted, tasks, of_part, origin))
-        start += len(part.rows)
-    metrics = _head(options, predictions) | {"leaks": asdict(leaks), "notes": leak_notes(leaks), "sets": sets}
-    metrics["not_learned"] = [task for task in options.tasks if task not in tasks]
-    write_results(out, metrics, checkpoint_tables(metrics), predictions)
-    return metrics
+    predictions, sets = evaluate_parts(parts, predict, out, tasks, options.batch_size)
+    facts = {"leaks": asdict(leaks), "notes": leak_notes(leaks), "sets": sets}
+    facts["not_learned"] = [task for task in options.tasks if task not in tasks]
+    return write_results(out, _head(options), facts, predictions, checkpoint_tables)
 
 
-def cross_validate(
-    options: EvaluationOptions,
-    num_folds: int = 5,
-    seed: int = 0,
-    keep_checkpoints: bool = False,
-    train_options: Sequence[str] = (),
-) -> dict:
+def cross_validate(options: EvaluationOptions) -> dict:
     """
     Fine-tunes a checkpoint on all folds but one of a set, whatever its splits, and evaluates it on that one, for each
-    fold of each set. No epoch is picked: what is evaluated is what train.py ends with. A video that cannot be read is
-    left out of training, and a failure of the fold that it is in.
-
-    Args:
-        num_folds, seed: of the folds, which are written to `folds.json`.
-        keep_checkpoints: of all folds; otherwise they are deleted once they are evaluated.
-        train_options: of train.py, which trains on the questions of `options.tasks` unless they say otherwise.
+    fold of each set; `folds.json` has the folds. No epoch is picked: what is evaluated is what train.py ends with. A video
+    that cannot be read is left out of training, and a failure of the fold that it is in.
 
     Returns:
         What `metrics.json` holds.
@@ -117,11 +108,7 @@ def cross_validate(
     Raises:
         ValueError: as in `evaluate_checkpoint`; of equal files in two folds; of train.py.
     """
-    if "level" in options.tasks and "--tasks" in train_options and "level" not in train_options:
-        raise ValueError(
-            "got train_options with --tasks and no level, expected the questions that are evaluated; give --tasks score "
-            "before --train_options, which is what is trained on, too"
-        )
+    train_options = _train_options(options)
     rated_sets = load_rated_sets(options.data)
     rows = [row for rated in rated_sets for row in rated.rows]
     digests = content_digests(row["video"] for row in rows)
@@ -129,113 +116,105 @@ def cross_validate(
     digest_of = {row["video"]: digest for row, digest in zip(rows, digests, strict=True)}
     folds_of, shared = {}, []
     for rated in rated_sets:
-        folds = folds_of[rated.dataset] = assign_folds(rated.rows, num_folds, seed)
-        shared += shared_between_folds(rated.rows, [digest_of[row["video"]] for row in rated.rows], folds)
+        folds = folds_of[rated.dataset] = assign_folds(rated.rows, options.folds, options.seed)
+        shared += shared_between_folds(rated.rows, digest_of, folds)
     if not options.allow_training_videos:
         refuse_leaks(leaks)
         refuse_shared(shared)
-    train_options = [
-        *(["--feature_cache", options.feature_cache] if options.feature_cache else []),
-        *(["--use_cpu"] if options.device == "cpu" else []),
-        *("--tasks", *options.tasks),
-        *train_options,
-    ]
     out = Path(options.out)
-    fold_settings = {"folds": num_folds, "seed": seed, "train_options": train_options}
-    seal_folder(out, _settings(options, rows) | {"protocol": "fine_tuning"} | fold_settings, RESULTS)
+    fold_settings = {"folds": options.folds, "seed": options.seed, "train_options": train_options}
+    seal_folder(out, _settings(options, rows) | {"protocol": options.protocol} | fold_settings, RESULTS)
     for rated in rated_sets:
-        write_folds(out / rated.dataset / FOLDS_FILE, rated.rows, folds_of[rated.dataset], seed)
+        write_folds(out / rated.dataset / FOLDS_FILE, rated.rows, folds_of[rated.dataset], options.seed)
 
-    sets, predictions = [], []
+    predictions, sets = [], []
     for rated in rated_sets:
-        of_folds, figures = _cross_validate_set(
-            options, rated, folds_of[rated.dataset], out / rated.dataset, keep_checkpoints, train_options
+        predicted, figures = _cross_validate_set(
+            options, rated, folds_of[rated.dataset], out / rated.dataset, train_options
         )
-        predictions += sum(of_folds, [])
+        predictions += predicted
         sets.append(figures)
     notes = leak_notes(leaks)
     if shared:
         notes.append(f"{len(shared)} videos have a file that stands in another fold too; they were allowed.")
-    metrics = _head(options, predictions) | fold_settings | {"leaks": asdict(leaks), "notes": notes, "sets": sets}
-    write_results(out, metrics, cross_validation_tables(metrics), predictions)
-    return metrics
+    facts = fold_settings | {"leaks": asdict(leaks), "notes": notes, "sets": sets}
+    return write_results(out, _head(options), facts, predictions, cross_validation_tables)
 
 
 def _cross_validate_set(
-    options: EvaluationOptions,
-    rated: RatedSet,
-    folds: list[int],
-    folder: Path,
-    keep_checkpoints: bool,
-    train_options: list[str],
-) -> tuple[list[list[dict]], dict]:
-    """The predictions of each fold, and the set's figures."""
+    options: EvaluationOptions, rated: RatedSet, folds: list[int], folder: Path, train_options: list[str]
+) -> tuple[list[dict], dict]:
+    """The predictions of all folds, and the set's figures."""
     processor = AutoProcessor.from_pretrained(options.model or default_checkpoint())
-    can_train = readable(rated.rows, processor)
-    of_folds, num_train, thresholds = [], [], {}
-    for fold in sorted(set(folds)):
-        of_row = list(zip(rated.rows, folds, can_train, strict=True))
-        others = [row for row, its_fold, is_readable in of_row if its_fold != fold and is_readable]
-        name = f"fold_{fold}"
-        thresholds[name] = level_thresholds(others)[rated.dataset]
-        held_out = [
-            {"fold": fold} | described(row, rated.mos_range, thresholds[name])
-            for row, its_fold, _ in of_row
-            if its_fold == fold
-        ]
-        print(f"{rated.dataset}: {name}", file=sys.stderr)
-        of_folds.append(_predict_fold(options, rated, others, held_out, folder / name, train_options))
-        num_train.append(len(others))
-        if not keep_checkpoints:
+    parts = fold_parts(rated, folds, readable(rated.rows, processor))
+    score, level = ([task for task in options.tasks if task == wanted] for wanted in ("score", "level"))
+    predictions, of_folds = [], []
+    for part in parts:
+        print(f"{rated.dataset}: {part.part}", file=sys.stderr)
+        fold_folder = folder / part.part
+        fold_folder.mkdir(exist_ok=True)
+        predict = _trained_predictor(options, part, fold_folder, train_options)
+        predicted, (figures,) = evaluate_parts([part], predict, fold_folder, score, options.batch_size)
+        predictions += predicted
+        of_folds.append(figures)
+        if not options.keep_checkpoints:
             for trained in ("run", "checkpoint"):
-                shutil.rmtree(folder / name / trained, ignore_errors=True)
+                shutil.rmtree(fold_folder / trained, ignore_errors=True)
 
-    figures = {"dataset": rated.dataset, "part": None, "protocol": "fine_tuning", "mos_range": rated.mos_range}
-    figures["left_out"] = sum(rated.left_out.values())
     # Levels of all folds together, each by its own thresholds
-    levels = [task for task in options.tasks if task == "level"]
-    figures |= figures_of(sum(of_folds, []), levels, thresholds, OF_OTHER_FOLDS)
-    if "score" in options.tasks:
-        figures |= figures_of_folds(of_folds, num_train)
-    return of_folds, figures
+    thresholds = {part.part: part.thresholds for part in parts}
+    left_out = sum(rated.left_out.values())
+    whole = EvaluatedPart(
+        rated.dataset, None, "fine_tuning", rated.rows, rated.mos_range, left_out, thresholds, OF_OTHER_FOLDS
+    )
+    figures = whole.facts | figures_of(predictions, level, thresholds, OF_OTHER_FOLDS)
+    if score:
+        figures |= figures_of_folds([fold["score"] for fold in of_folds], [len(part.other_folds) for part in parts])
+    return predictions, figures
 
 
-def _predict_fold(
-    options: EvaluationOptions,
-    rated: RatedSet,
-    others: list[dict],
-    held_out: list[dict],
-    folder: Path,
-    train_options: list[str],
-) -> list[dict]:
-    folder.mkdir(exist_ok=True)
-
+def _trained_predictor(
+    options: EvaluationOptions, part: EvaluatedPart, folder: Path, train_options: list[str]
+) -> Predict:
     @cache
-    def predictor() -> Callable[[list[str]], list[dict]]:
-        checkpoint = train_without_fold(rated, others, (options.model or default_checkpoint()), folder, train_options)
-        return _predictor(options, str(checkpoint))[0]
+    def predictor() -> Predict:
+        checkpoint = train_on_other_folds(part, options.model or default_checkpoint(), folder, train_options)
+        return load_predictor(options, str(checkpoint))[0]
 
-    # Where all predictions are there, nothing is trained
-    path = folder / PREDICTIONS_FILE
-    return predict_to_file(path, held_out, lambda videos: predictor()(videos), options.batch_size)
+    # Where all predictions are there, it is never called, and nothing is trained
+    return lambda videos: predictor()(videos)
 
 
-def _predictor(options: EvaluationOptions, checkpoint: str) -> tuple[Callable[[list[str]], list[dict]], object]:
-    """A function of a batch of videos, and the processor."""
+def _train_options(options: EvaluationOptions) -> list[str]:
+    """What train.py is given: the questions that are evaluated, unless the options say otherwise."""
+    given = list(options.train_options)
+    if "level" in options.tasks and "--tasks" in given and "level" not in given:
+        raise ValueError(
+            "got train_options with --tasks and no level, expected the questions that are evaluated; give --tasks score "
+            "before --train_options, which is what is trained on, too"
+        )
+    cache_options = ["--feature_cache", options.feature_cache] if options.feature_cache else []
+    return [*cache_options, *(["--use_cpu"] if options.device == "cpu" else []), "--tasks", *options.tasks, *given]
+
+
+def load_predictor(options: EvaluationOptions, checkpoint: str) -> tuple[Predict, LmmVqaProcessor]:
+    """A function of a batch of videos, and the checkpoint's processor."""
     scorer = load_scorer(checkpoint, options.device, options.dtype)
     features = None
     if options.feature_cache:
         scorer.model.requires_grad_(False)
         features = FeatureCache(options.feature_cache, scorer.model, scorer.processor)
-    tasks = _learned(options.tasks, scorer.processor)
+    tasks = learned_tasks(options.tasks, scorer.processor)
     predict = partial(predict_batch, scorer, tasks=tasks, readout=options.readout, cache=features)
     return predict, scorer.processor
 
 
-def _learned(tasks: Sequence[str], processor) -> list[str]:
+def learned_tasks(tasks: Sequence[str], processor: LmmVqaProcessor) -> list[str]:
     """
+    The questions that a model has learned.
+
     Raises:
-        ValueError: the model has learned none of them.
+        ValueError: it has learned none of them.
     """
     learned = [task for task in tasks if task != "level" or processor.level_question is not None]
     if not learned:
@@ -247,7 +226,7 @@ def _learned(tasks: Sequence[str], processor) -> list[str]:
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("lmmvqa", "torch", "transformers", "av")}
+    return versions_of("torch", "transformers", "av")
 
 
 def _settings(options: EvaluationOptions, rows: list[dict]) -> dict:
@@ -265,11 +244,10 @@ def _settings(options: EvaluationOptions, rows: list[dict]) -> dict:
     }
 
 
-def _head(options: EvaluationOptions, predictions: list[dict]) -> dict:
+def _head(options: EvaluationOptions) -> dict:
     return {
         "model": options.model or "embedded default",
         "readout": options.readout,
         "tasks": list(options.tasks),
         "versions": _versions(),
-        "failures": sum(prediction["error"] is not None for prediction in predictions),
     }

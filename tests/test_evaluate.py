@@ -22,12 +22,13 @@ from lmmvqa.commands.command_line import main
 from lmmvqa.datasets_scripts.degraded import chained_clips
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import REPORT_FILE, load_rows, save_rows, video_digest
-from lmmvqa.evaluation import cross_validation, prediction_file, protocols
+from lmmvqa.evaluation import cross_validation, protocols
 from lmmvqa.evaluation.cross_validation import assign_folds
 from lmmvqa.evaluation.leak_check import check_leaks, leak_notes
 from lmmvqa.evaluation.metrics import coverage
 from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
 from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
+from lmmvqa.evaluation.results import predict_to_file
 from lmmvqa.evaluation.tables import checkpoint_tables, published_results
 from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from lmmvqa.scoring.scorer import load_scorer
@@ -590,10 +591,12 @@ def test_published_figures_are_those_of_the_paper():
 def test_a_line_that_was_cut_is_written_again(tmp_path):
     rows = [{"video": str(index)} for index in range(5)]
     path = tmp_path / "predictions.jsonl"
-    whole = prediction_file.predict_to_file(path, rows, lambda videos: [{"score": float(v)} for v in videos], 2)
+
+    def predict(videos: list[str]) -> list[dict]:
+        return [{"score": float(video)} for video in videos]
+
+    whole = predict_to_file(path, rows, predict, 2)
     text = path.read_text()
     path.write_text(text[:-4])
-    assert (
-        prediction_file.predict_to_file(path, rows, lambda videos: [{"score": float(v)} for v in videos], 2) == whole
-    )
+    assert predict_to_file(path, rows, predict, 2) == whole
     assert path.read_text() == text
