@@ -11,31 +11,18 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A question about a video to the model's inputs, and the model's answer to a score and a level."""
+"""Questions about videos to the model's inputs: prompts, placeholders, windows."""
 
 import math
 
 import numpy as np
-import torch
 from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin, TextKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .answers_lmmvqa import (
-    DAMAGE_ANSWERS,
-    LEVELS,
-    SCORE_ANSWERS,
-    QualityResult,
-    VideoWindow,
-    mix_windows,
-    outside_training,
-    parse_level,
-    parse_score,
-    result_of_video,
-    window_weights,
-)
+from .answers_lmmvqa import DAMAGE_ANSWERS, LEVELS, SCORE_ANSWERS, VideoWindow
+from .readout_lmmvqa import ReadoutMixin, check_calibration
 from .video_processing_lmmvqa import SETTINGS
-from .video_reading_lmmvqa import VideoFacts
 
 
 SYSTEM_PROMPT = "You are an expert in video quality assessment."
@@ -73,7 +60,7 @@ def visual_token_counts(layout, num_chunks: int) -> tuple[int, int]:
     return key_frame_tokens, temporal_tokens
 
 
-class LmmVqaProcessor(ProcessorMixin):
+class LmmVqaProcessor(ReadoutMixin, ProcessorMixin):
     r"""
     Puts questions about videos into the decoder's chat template, with as many placeholders as there will be visual
     tokens, and reads scores and levels from answers.
@@ -136,7 +123,7 @@ class LmmVqaProcessor(ProcessorMixin):
         key_frame_views=1,
         damage_question=None,
     ):
-        _check_calibration(score_map, score_std_scale)
+        check_calibration(score_map, score_std_scale)
         if max_window_seconds is not None and max_window_seconds < 1:
             raise ValueError(f"got max_window_seconds={max_window_seconds}, expected at least 1, or None for no limit")
         self.key_frame_token = key_frame_token
@@ -425,119 +412,6 @@ class LmmVqaProcessor(ProcessorMixin):
             questions.append((self.damage_question, self.damage_answer_ids))
         return questions
 
-    @property
-    def scale(self) -> list[float] | None:
-        """Lowest and highest score that `score_map` gives; None without it."""
-        return None if self.score_map is None else [self.score_map[0], self.score_map[-1]]
-
-    def calibrated(self, scores: list[float]) -> list[float]:
-        """Scores from 0 to 100 on the scale of `score_map`; without it, as they are."""
-        if self.score_map is None:
-            return scores
-        return np.interp(scores, np.arange(101), self.score_map).tolist()
-
-    def level(self, score: float) -> str:
-        """The level of a score (on the processor's scale) under `level_thresholds`."""
-        return LEVELS[sum(score >= threshold for threshold in self.calibrated(self.level_thresholds))]
-
-    def post_process_scores(
-        self, score_log_probabilities: torch.Tensor, damage_log_probabilities: torch.Tensor | None = None
-    ) -> list[QualityResult]:
-        """
-        Expected value and standard deviation of the score under the model's distribution over the answers 0 to 100.
-
-        Calibration shifts and stretches that distribution: its mean goes where `score_map` says, and answers lie
-        `score_std_scale` from it for each point. So the order of videos and their levels stay, and score, deviation
-        and the levels' probabilities are those of one distribution. (Mapping each answer instead would change the
-        order of videos whose distributions differ in width; a temperature would move scores.) What is stretched may
-        reach beyond the ends of the scale; scores do not.
-
-        Args:
-            score_log_probabilities: (batch, 101), see `answer_log_probabilities` with `score_answer_ids`.
-            damage_log_probabilities: (batch, 11), the same with `damage_answer_ids`; None where that was not asked.
-        """
-        probabilities = score_log_probabilities.double().cpu().exp()  # (batch, 101)
-        answers = torch.arange(101, dtype=torch.float64)
-        means = probabilities @ answers
-        offsets = answers - means[:, None]  # (batch, 101)
-        stds = (offsets**2 * probabilities).sum(-1).sqrt() * self.score_std_scale
-        scores = self.calibrated(means.tolist())
-        # Thresholds as offsets too, so that without calibration "40" is no rounding error below 40
-        thresholds = torch.tensor(self.calibrated(self.level_thresholds), dtype=torch.float64)
-        thresholds = thresholds - torch.tensor(scores, dtype=torch.float64)[:, None]  # (batch, 2)
-        levels = (offsets[..., None] * self.score_std_scale >= thresholds[:, None]).sum(-1)  # (batch, 101)
-        level_masses = probabilities.new_zeros(len(scores), len(LEVELS)).scatter_add_(1, levels, probabilities)
-        most_probable = [SCORE_ANSWERS[index] for index in probabilities.argmax(-1).tolist()]
-        damages = [None] * len(scores)
-        if damage_log_probabilities is not None:
-            damage_masses = damage_log_probabilities.double().cpu().exp().tolist()  # (batch, 11)
-            damages = [dict(zip(DAMAGE_ANSWERS, masses, strict=True)) for masses in damage_masses]
-        return [
-            QualityResult(
-                score, std, self.level(score), dict(zip(LEVELS, masses, strict=True)), answer, damage, scale=self.scale
-            )
-            for score, std, masses, answer, damage in zip(
-                scores, stds.tolist(), level_masses.tolist(), most_probable, damages, strict=True
-            )
-        ]
-
-    def post_process_window_scores(
-        self,
-        windows: list[VideoWindow],
-        score_log_probabilities: torch.Tensor,
-        facts: VideoFacts | None = None,
-        damage_log_probabilities: torch.Tensor | None = None,
-    ) -> QualityResult:
-        """
-        The result of one video from its windows; of one window alone, that of `post_process_scores`.
-
-        Args:
-            score_log_probabilities: (windows, 101).
-            facts: what was seen of the video.
-            damage_log_probabilities: (windows, 11); None where that was not asked.
-        """
-        of_windows = [score_log_probabilities]
-        if damage_log_probabilities is not None:
-            of_windows.append(damage_log_probabilities)
-        (result,) = self.post_process_scores(*(mix_windows(windows, answers)[None] for answers in of_windows))
-        return result_of_video(result, windows, self.post_process_scores(*of_windows), facts)
-
-    def post_process_answer(self, answer: str) -> QualityResult:
-        """
-        The score that a generated answer to the score question states.
-
-        Raises:
-            AnswerParsingError: the answer does not state exactly one number from 0 to 100.
-        """
-        return self._generated_result(parse_score(answer), answer)
-
-    def post_process_window_answers(
-        self, windows: list[VideoWindow], answers: list[str], facts: VideoFacts | None = None
-    ) -> QualityResult:
-        """
-        The result of one video from the answers generated to its windows: the mean score, weighted by duration.
-
-        Raises:
-            AnswerParsingError: an answer does not state exactly one number from 0 to 100.
-        """
-        scores = [parse_score(answer) for answer in answers]
-        score = sum(weight * score for weight, score in zip(window_weights(windows), scores, strict=True))
-        results = [self.post_process_answer(answer) for answer in answers]
-        return result_of_video(self._generated_result(score, "; ".join(answers)), windows, results, facts)
-
-    def _generated_result(self, score: float, answer: str) -> QualityResult:
-        (score,) = self.calibrated([score])
-        return QualityResult(score, None, self.level(score), None, answer, scale=self.scale)
-
-    def post_process_level_answer(self, answer: str) -> str:
-        """
-        The level that a generated answer to the level question states.
-
-        Raises:
-            AnswerParsingError: the answer does not name exactly one level.
-        """
-        return parse_level(answer)
-
 
 def _check_options(options: dict) -> None:
     """
@@ -556,14 +430,4 @@ def _check_options(options: dict) -> None:
             )
 
 
-def _check_calibration(score_map: list[float] | None, score_std_scale: float) -> None:
-    if score_map is not None and (len(score_map) != 101 or not (np.diff(score_map) > 0).all()):
-        raise ValueError(
-            f"got a score_map of {len(score_map)} values from {score_map[0]} to {score_map[-1]}, expected 101 that rise "
-            "strictly, one for each score from 0 to 100"
-        )
-    if not score_std_scale > 0:
-        raise ValueError(f"got score_std_scale={score_std_scale}, expected a positive number")
-
-
-__all__ = ["LmmVqaProcessor", "QualityResult", "VideoWindow", "mix_windows", "outside_training"]
+__all__ = ["LmmVqaProcessor"]

@@ -112,6 +112,7 @@ def test_the_folder_is_complete(exported):
             "video_source_lmmvqa.py",
             "picture_reading_lmmvqa.py",
             "answers_lmmvqa.py",
+            "readout_lmmvqa.py",
             "frame_scaler_lmmvqa.py",
         ),
     }
