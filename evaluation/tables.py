@@ -18,16 +18,16 @@ def published_results() -> dict:
 
 def checkpoint_tables(metrics: dict) -> str:
     """`table.md` of `protocols.evaluate_checkpoint`."""
-    measured = {metrics["model"]: {_key(of_set): _pair(of_set.get("score", {})) for of_set in metrics["sets"]}}
+    measured = {metrics["model"]: {_key(entry): _pair(entry.get("score", {})) for entry in metrics["sets"]}}
     parts = [f"# {metrics['model']}\n", _paper_layout(measured)]
-    scored = [of_set for of_set in metrics["sets"] if "score" in of_set]
+    scored = [entry for entry in metrics["sets"] if "score" in entry]
     if scored:
         header = ["set", "protocol", "n", "failed", "left out", "SRCC (95 %)", "KRCC", "PLCC (95 %)", "PLCC fitted"]
         header += ["RMSE", "RMSE fitted", "inside ± 1.96 std"]
-        parts += ["## All figures\n", _table(header, [_score_line(of_set) for of_set in scored])]
+        parts += ["## All figures\n", _table(header, [_score_line(entry) for entry in scored])]
         parts.append(
-            "`failed`: videos without a score, which n does not count. `left out`: videos that `lmmvqa prepare` had no "
-            "use for, listed in its `left_out.jsonl`. RMSE is on 0-100. Fitted: after the 4-parameter logistic.\n"
+            "`failed`: videos without a score, which n does not count. `left out`: videos that `lmmvqa prepare` left "
+            "out, listed in its `left_out.jsonl`. RMSE is on 0-100. Fitted: after the 4-parameter logistic.\n"
         )
     parts += _degradation_tables(metrics) + _content_tables(metrics)
     return "\n".join(parts + _level_table(metrics) + _notes(metrics))
@@ -37,18 +37,18 @@ def cross_validation_tables(metrics: dict) -> str:
     """`table.md` of `protocols.cross_validate`."""
     measured = {
         f"{metrics['model']}, fine-tuned: {summary} of {metrics['folds']} folds": {
-            _key(of_set): _pair(of_set.get(summary, {})) for of_set in metrics["sets"]
+            _key(entry): _pair(entry.get(summary, {})) for entry in metrics["sets"]
         }
         for summary in ("mean", "median")
     }
     parts = [f"# {metrics['model']}, fine-tuned on {metrics['folds']} folds\n", _paper_layout(measured)]
     lines = []
-    for of_set in metrics["sets"]:
-        for fold, figures in enumerate(of_set.get("folds", [])):
-            lines.append([_title(of_set), str(fold), str(figures["n_train"]), *_fold_cells(figures)])
+    for entry in metrics["sets"]:
+        for fold, figures in enumerate(entry.get("folds", [])):
+            lines.append([_title(entry), str(fold), str(figures["n_train"]), *_fold_cells(figures)])
         for summary in ("mean", "median"):
-            if summary in of_set:
-                lines.append([_title(of_set), summary, "", *_fold_cells(of_set[summary])])
+            if summary in entry:
+                lines.append([_title(entry), summary, "", *_fold_cells(entry[summary])])
     if lines:
         header = ["set", "fold", "n train", "n", "failed", "SRCC", "KRCC", "PLCC", "PLCC fitted", "RMSE"]
         parts += ["## All folds\n", _table([*header, "RMSE fitted"], lines)]
@@ -69,19 +69,19 @@ def _paper_layout(measured: dict[str, dict[tuple, str]]) -> str:
     models = defaultdict(list)
     for row in published["rows"]:
         models[row["source"]].append(row["model"])
-    sources = "; ".join(f"{source} ({', '.join(of_source)})" for source, of_source in models.items())
+    sources = "; ".join(f"{source} ({', '.join(names)})" for source, names in models.items())
     return (
         f"{table}\nPublished rows are copied, nothing in them was measured here: {sources}. PLCC measured here is of raw "
         "scores; the other figures stand below. An empty cell was not measured, or is not copied here.\n"
     )
 
 
-def _score_line(of_set: dict) -> list[str]:
-    figures, inside = of_set["score"], of_set["coverage"]["share"]
+def _score_line(entry: dict) -> list[str]:
+    figures, inside = entry["score"], entry["coverage"]["share"]
     return [
-        _title(of_set),
-        of_set["protocol"].replace("_", " "),
-        *(str(number) for number in (figures["n"], figures["failures"], of_set["left_out"])),
+        _title(entry),
+        entry["protocol"].replace("_", " "),
+        *(str(number) for number in (figures["n"], figures["failures"], entry["left_out"])),
         _with_interval(figures, "srcc"),
         _number(figures.get("krcc")),
         _with_interval(figures, "plcc"),
@@ -94,22 +94,18 @@ def _score_line(of_set: dict) -> list[str]:
 
 def _degradation_tables(metrics: dict) -> list[str]:
     parts = []
-    for of_set in metrics["sets"]:
-        figures = of_set.get("degradations", {})
+    for entry in metrics["sets"]:
+        figures = entry.get("degradations", {})
         if "untouched_above" not in figures:
             continue
         vmaf, reference, source = (figures[name] for name in ("vmaf", "within_reference", "within_source"))
-        of_kinds = figures["untouched_above"].items()
         parts += [
-            f"## {_title(of_set)}: degradations\n",
+            f"## {_title(entry)}: degradations\n",
             f"With VMAF: SRCC {_with_interval(vmaf, 'srcc')}, PLCC {_with_interval(vmaf, 'plcc')}, n {vmaf['n']}, "
             f"{_percent(figures['vmaf_coverage']['share'])} inside ± 1.96 std. With the label, mean SRCC within a source "
             f"{_number(source['srcc'])} (n {source['n']}), within a reference {_number(reference['srcc'])} "
             f"(n {reference['n']}).\n",
-            _table(
-                ["distortion", "untouched clip scores higher", "n", "unchanged"],
-                [[kind, _percent(of["share"]), str(of["n"]), str(of["unchanged"])] for kind, of in of_kinds],
-            ),
+            _untouched_table("distortion", figures),
             "Clips of all strengths; `h264 5` is H.264 at its strongest alone. Unchanged, not counted in n: clips whose "
             "label lies less than a point below that of the untouched clip.\n",
         ]
@@ -118,10 +114,10 @@ def _degradation_tables(metrics: dict) -> list[str]:
 
 def _content_tables(metrics: dict) -> list[str]:
     parts = []
-    for of_set in metrics["sets"]:
-        if "contents" not in of_set:
+    for entry in metrics["sets"]:
+        if "contents" not in entry:
             continue
-        figures = of_set["contents"]
+        figures = entry["contents"]
         lines = [
             [
                 part,
@@ -146,18 +142,14 @@ def _content_tables(metrics: dict) -> list[str]:
             "lowest",
         ]
         parts += [
-            f"## {_title(of_set)}: contents\n",
+            f"## {_title(entry)}: contents\n",
             _table(header, lines),
             "Against the label. Intervals: contents drawn with replacement. Within: mean over contents of the SRCC of a "
             "content's versions, the share of contents where it is above .8, and the lowest.\n",
         ]
         if figures["untouched_above"]:
-            of_versions = figures["untouched_above"].items()
             parts += [
-                _table(
-                    ["version of real clips", "untouched clip scores higher", "n", "unchanged"],
-                    [[name, _percent(of["share"]), str(of["n"]), str(of["unchanged"])] for name, of in of_versions],
-                ),
+                _untouched_table("version of real clips", figures),
                 "Medium: one step at strength 3 of 5. Unchanged, not counted in n: clips whose label lies less than a "
                 "point below that of the untouched clip.\n",
             ]
@@ -171,6 +163,14 @@ def _content_tables(metrics: dict) -> list[str]:
                 f"largest step is {ladders['largest']:+.3g}.\n"
             )
     return parts
+
+
+def _untouched_table(first_column: str, figures: dict) -> str:
+    lines = [
+        [name, _percent(orders["share"]), str(orders["n"]), str(orders["unchanged"])]
+        for name, orders in figures["untouched_above"].items()
+    ]
+    return _table([first_column, "untouched clip scores higher", "n", "unchanged"], lines)
 
 
 def _damage_table(of_parts: dict[str, dict]) -> list[str]:
@@ -200,19 +200,19 @@ def _fold_cells(figures: dict) -> list[str]:
 
 def _level_table(metrics: dict) -> list[str]:
     lines = []
-    for of_set in metrics["sets"]:
-        report = of_set.get("level", {})
+    for entry in metrics["sets"]:
+        report = entry.get("level", {})
         if "recall" not in report:
             continue
         recalls = [report["recall"][level] for level in LEVELS]
         lines.append(
             [
-                _title(of_set),
+                _title(entry),
                 str(report["n"]),
                 str(report["failures"]),
                 *(f"{_number(recall['recall'])} ({recall['n']})" for recall in recalls),
                 _number(report["share"]),
-                f"{_thresholds(report['thresholds'], of_set['mos_range'])}, thirds of {report['thresholds_of']}",
+                f"{_thresholds(report['thresholds'], entry['mos_range'])}, thirds of {report['thresholds_of']}",
             ]
         )
     if "level" in metrics.get("not_learned", []):
@@ -245,27 +245,27 @@ def _thresholds(thresholds: Sequence[float] | dict, mos_range: Sequence[float]) 
 
 def _notes(metrics: dict) -> list[str]:
     notes = list(metrics["notes"])
-    for of_set in metrics["sets"]:
-        tasks = {name: of_set.get(name, {}) for name in ("score", "degradations", "level")}
-        tasks |= {f"fold {fold}": figures for fold, figures in enumerate(of_set.get("folds", []))}
+    for entry in metrics["sets"]:
+        tasks = {name: entry.get(name, {}) for name in ("score", "degradations", "level")}
+        tasks |= {f"fold {fold}": figures for fold, figures in enumerate(entry.get("folds", []))}
         for task, figures in tasks.items():
             for name in ("error", "fit_error"):
                 if figures.get(name):
-                    notes.append(f"{_title(of_set)}, {task}: {figures[name]}.")
-        if "folds" in of_set and of_set["left_out"]:
-            notes.append(f"{_title(of_set)}: `lmmvqa prepare` had no use for {of_set['left_out']} further videos.")
+                    notes.append(f"{_title(entry)}, {task}: {figures[name]}.")
+        if "folds" in entry and entry["left_out"]:
+            notes.append(f"{_title(entry)}: `lmmvqa prepare` left out {entry['left_out']} further videos.")
     versions = ", ".join(f"{name} {number}" for name, number in metrics["versions"].items())
     notes.append(f"Readout: {metrics['readout']}. {versions}.")
     return ["## Notes\n", "".join(f"- {note}\n" for note in notes)]
 
 
-def _key(of_set: dict) -> tuple[str, str | None]:
-    return of_set["dataset"], of_set["part"]
+def _key(entry: dict) -> tuple[str, str | None]:
+    return entry["dataset"], entry["part"]
 
 
-def _title(of_set: dict) -> str:
+def _title(entry: dict) -> str:
     titles = {(column["dataset"], column["part"]): column["title"] for column in published_results()["columns"]}
-    return titles.get(_key(of_set)) or _other_title(*_key(of_set))
+    return titles.get(_key(entry)) or _other_title(*_key(entry))
 
 
 def _other_title(dataset: str, part: str | None) -> str:
