@@ -27,7 +27,6 @@ from .rated_videos import RatedVideo
 from .rows import split_by_group
 
 
-MOS_RANGE = (0, 100)
 VALIDATION_SHARE = 0.1  # section IV-A
 UNVERIFIED = "unverified"
 

@@ -8,9 +8,6 @@ from .rated_videos import RatedVideo
 from .rows import SPLITS, split_by_group
 
 
-MOS_RANGE = None
-
-
 def read_videos(labels: str | Path, seed: int = 0) -> list[RatedVideo]:
     """All videos, in the splits that the CSV gives; without a column `split`, 70 % train, 10 % validation, 20 % test.
 

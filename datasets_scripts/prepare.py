@@ -7,32 +7,23 @@ from pathlib import Path
 
 from datasets import load_from_disk
 
-from . import (
-    instruction_json,
-    konvid_1k,
-    listed_videos,
-    live_vqc,
-    live_yt_gaming,
-    lsvq,
-    own_csv,
-    rated_images,
-    youtube_ugc,
-)
+from . import benchmark_sets, instruction_json, lsvq, own_csv, rated_images
 from .degraded import chained_clips, degraded_clips
 from .rated_videos import COLUMNS, Found, RatedVideo, build_rows, find_files
 from .rows import label_mos, percent_mos, save_rows
 
 
+# Name -> label file to rated videos, and the ends of its MOS scale where it is written anywhere
 BENCHMARKS = {
-    "lsvq": lsvq,
-    "konvid_1k": konvid_1k,
-    "live_vqc": live_vqc,
-    "youtube_ugc": youtube_ugc,
-    "live_yt_gaming": live_yt_gaming,
-    "csv": own_csv,
-    "dover_text": listed_videos,
-    "qalign_json": listed_videos,
-    "rated_images": rated_images,
+    "lsvq": (lsvq.read_videos, (0, 100)),
+    "konvid_1k": (benchmark_sets.konvid_1k, (1, 5)),
+    "live_vqc": (benchmark_sets.live_vqc, (0, 100)),
+    "youtube_ugc": (benchmark_sets.youtube_ugc, (1, 5)),
+    "live_yt_gaming": (benchmark_sets.live_yt_gaming, (0, 100)),
+    "csv": (own_csv.read_videos, None),
+    "dover_text": (benchmark_sets.listed_videos, None),
+    "qalign_json": (benchmark_sets.listed_videos, None),
+    "rated_images": (rated_images.read_videos, None),
 }
 CHAINED = {"degraded_contents": chained_clips.prepare_chains, "ladders": chained_clips.prepare_ladders}
 DEFAULT_MOS_RANGE = (0.0, 100.0)
@@ -86,8 +77,9 @@ def prepare(
         )
         mos_range, columns = DEFAULT_MOS_RANGE, instruction_json.COLUMNS
     else:
-        rated = BENCHMARKS[name].read_videos(labels, **options)
-        mos_range = mos_range or BENCHMARKS[name].MOS_RANGE or _checked_default_range(rated, files[0])
+        read_videos, known_range = BENCHMARKS[name]
+        rated = read_videos(labels, **options)
+        mos_range = mos_range or known_range or _checked_default_range(rated, files[0])
         rows, left_out, found = build_rows(rated, folder, mos_range, dataset, labels_only)
         columns = COLUMNS
     reports = save_rows(rows, left_out, dataset, out, columns, mos_range)

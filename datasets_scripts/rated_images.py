@@ -8,9 +8,6 @@ from .rated_videos import RatedVideo
 from .rows import percent_mos, split_by_group
 
 
-MOS_RANGE = None
-
-
 def read_videos(labels: str | Path, seed: int = 0) -> list[RatedVideo]:
     """All photographs, sorted by name.
 
