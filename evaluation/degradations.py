@@ -1,7 +1,8 @@
 """How a method judges clips that were degraded on purpose: against VMAF, within one source, and beside the untouched clip."""
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 
 import numpy as np
@@ -76,42 +77,78 @@ def source_of(row: dict) -> str:
     return row["source"]
 
 
-def within(part_of: Callable[[dict], str], rows: list[dict]) -> dict[str, int | float | None]:
+def place(row: dict) -> tuple[str, str, int]:
+    """The group, the content and the size that a clip's versions share."""
+    return row["group"], row["content"], min(row["width"], row["height"])
+
+
+def ranks_inside(rows: list[dict], part_of: Callable[[dict], Hashable] = place) -> dict[Hashable, float]:
     """
-    Mean over parts, such as all versions of one reference or of one source, of the SRCC of score and label inside a
-    part: contents that score alike or not play no part. `n` parts have one, others are too small.
+    Part, such as the versions of one content or of one source -> SRCC of score and label over its rows, where there are
+    three or more that differ.
     """
     parts = defaultdict(list)
     for row in rows:
         parts[part_of(row)].append((row["score"], row["mos"]))
-    values = []
-    for pairs in parts.values():
-        try:
-            values.append(correlations(*zip(*pairs, strict=True))["srcc"])
-        except ValueError:  # fewer than three clips, or the same score or label for all
-            continue
+    values = {}
+    for part, pairs in parts.items():
+        with contextlib.suppress(ValueError):  # fewer than three clips, or the same score or label for all
+            values[part] = correlations(*zip(*pairs, strict=True))["srcc"]
+    return values
+
+
+def within(part_of: Callable[[dict], Hashable], rows: list[dict]) -> dict[str, int | float | None]:
+    """The mean of `ranks_inside` over `n` parts: contents that score alike or not play no part in it."""
+    values = list(ranks_inside(rows, part_of).values())
     return {"n": len(values), "srcc": _mean(values)}
 
 
 def untouched_above(rows: list[dict]) -> dict[str, dict[str, int | float | None]]:
+    """`shares_above` of each distortion, at any strength. `h264 5` is H.264 at its strongest."""
+
+    def kinds(row: dict) -> list[str]:
+        is_strongest = (row["distortion"], row["strength"]) == ("h264", 5)
+        return [row["distortion"], *(["h264 5"] if is_strongest else [])]
+
+    return shares_above(rows, reference_of, lambda row: row["distortion"] == "none", kinds)
+
+
+def versions_below(rows: list[dict]) -> dict[str, dict[str, int | float | None]]:
+    """`shares_above` of each version; chains, steps alone and ladders that were drawn count as one version each."""
+
+    def kinds(row: dict) -> list[str]:
+        first, *_ = row["version"].split()
+        return [first if first in DRAWN else row["version"]]
+
+    return shares_above(rows, place, lambda row: row["version"] == UNTOUCHED, kinds)
+
+
+def shares_above(
+    rows: list[dict],
+    part_of: Callable[[dict], Hashable],
+    is_untouched: Callable[[dict], bool],
+    kinds_of: Callable[[dict], list[str]],
+) -> dict[str, dict[str, int | float | None]]:
     """
-    For each distortion, at any strength, the `share` of `n` clips whose untouched clip scores higher. Clips whose label
-    lies less than a point below that of the untouched clip are `unchanged` and not counted: a freeze of a still picture
-    is not there. `h264 5` is H.264 at its strongest.
+    For each kind the `share` of `n` clips whose untouched clip, of the same part, scores higher. Clips whose label lies
+    less than a point below that of the untouched clip are `unchanged` and not counted: a freeze of a still picture is not
+    there.
     """
-    untouched = {reference_of(row): row for row in rows if row["distortion"] == "none"}
+    untouched = {part_of(row): row for row in rows if is_untouched(row)}
     orders, unchanged = defaultdict(list), defaultdict(int)
     for row in rows:
-        clean = untouched.get(reference_of(row))
-        if row["distortion"] == "none" or clean is None:
+        clean = untouched.get(part_of(row))
+        if is_untouched(row) or clean is None:
             continue
-        kinds = [row["distortion"]] + (["h264 5"] if (row["distortion"], row["strength"]) == ("h264", 5) else [])
-        for kind in kinds:
+        for kind in kinds_of(row):
             if row["mos"] > clean["mos"] - UNSEEN:
                 unchanged[kind] += 1
             else:
                 orders[kind].append(row["score"] < clean["score"])
-    return _shares(orders, unchanged)
+    return {
+        kind: {"n": len(orders[kind]), "share": _mean(orders[kind]), "unchanged": unchanged[kind]}
+        for kind in sorted({*orders, *unchanged})
+    }
 
 
 def content_figures(predictions: list[dict], own_scale: bool = False, samples: int = 1000, seed: int = 0) -> dict:
@@ -219,11 +256,11 @@ def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
     inside = defaultdict(list)
     for (group, *_), value in ranks_inside(rows).items():
         inside[group].append(value)
-    of_all = [value for values in inside.values() for value in values]
+    ranks = [value for values in inside.values() for value in values]
     figures |= {
-        "within": _mean(of_all),
-        "share_well_ordered": float(np.mean(np.array(of_all) > WELL_ORDERED)) if of_all else None,
-        "lowest": min(of_all, default=None),
+        "within": _mean(ranks),
+        "share_well_ordered": float(np.mean(np.array(ranks) > WELL_ORDERED)) if ranks else None,
+        "lowest": min(ranks, default=None),
     }
     if len(inside) > 1:
         values = list(inside.values())
@@ -231,46 +268,6 @@ def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
         means = [np.mean([value for index in draw for value in values[index]]) for draw in draws]
         figures["intervals"]["within"] = tuple(np.quantile(means, [0.025, 0.975]).tolist())
     return figures
-
-
-def place(row: dict) -> tuple[str, str, int]:
-    """The group, the content and the size that a clip's versions share."""
-    return row["group"], row["content"], min(row["width"], row["height"])
-
-
-def ranks_inside(rows: list[dict]) -> dict[tuple, float]:
-    """Place -> SRCC of score and label over its versions, where there are three or more that differ."""
-    parts = defaultdict(list)
-    for row in rows:
-        parts[place(row)].append((row["score"], row["mos"]))
-    values = {}
-    for of_place, pairs in parts.items():
-        try:
-            values[of_place] = correlations(*zip(*pairs, strict=True))["srcc"]
-        except ValueError:
-            continue
-    return values
-
-
-def versions_below(rows: list[dict]) -> dict[str, dict[str, int | float | None]]:
-    """
-    For each version, the `share` of `n` clips whose untouched clip scores higher; chains, steps alone and ladders that
-    were drawn count as one version each. Clips whose label lies less than a point below that of the untouched clip are
-    `unchanged` and not counted.
-    """
-    untouched = {place(row): row for row in rows if row["version"] == UNTOUCHED}
-    orders, unchanged = defaultdict(list), defaultdict(int)
-    for row in rows:
-        clean = untouched.get(place(row))
-        if row["version"] == UNTOUCHED or clean is None:
-            continue
-        first, *_ = row["version"].split()
-        version = first if first in DRAWN else row["version"]
-        if row["mos"] > clean["mos"] - UNSEEN:
-            unchanged[version] += 1
-        else:
-            orders[version].append(row["score"] < clean["score"])
-    return _shares(orders, unchanged)
 
 
 def ladder_rises(rows: list[dict], allowed: float) -> dict[str, int | float | None]:
@@ -289,15 +286,4 @@ def ladder_rises(rows: list[dict], allowed: float) -> dict[str, int | float | No
         "allowed": allowed,
         "rises": int(np.sum(np.array(rises) > allowed)),
         "largest": float(max(rises)) if rises else None,
-    }
-
-
-def _shares(orders: dict[str, list[bool]], unchanged: dict[str, int]) -> dict[str, dict]:
-    return {
-        kind: {
-            "n": len(orders[kind]),
-            "share": _mean(orders[kind]),
-            "unchanged": unchanged[kind],
-        }
-        for kind in sorted({*orders, *unchanged})
     }

@@ -75,23 +75,28 @@ def test_a_clip_without_score_is_a_failure():
     assert figures["vmaf_coverage"] == {"n": 7, "share": pytest.approx(4 / 7)}  # 90, 95, 99 and 70 of 99, 81, 98.5, 51
 
 
-def test_the_table_tells_how_degraded_clips_are_judged():
+def predicted(rows: list[dict], *names: str) -> list[dict]:
+    """Rows as they stand in `predictions.jsonl`."""
     facts = {"dataset": "degraded_clips", "split": "test", "group": "g", "id": "0"}
-    rows = [described(facts | of_row, (0, 100), (40, 60)) for of_row in ROWS]
-    assert is_degraded_set(rows) and not is_degraded_set([{"video": "a.mp4", "mos": 1.0}])
-    predictions = [
-        of_file | {name: of_row[name] for name in ("score", "score_std")}
-        for of_file, of_row in zip(rows, ROWS, strict=True)
+    return [
+        described(facts | row, (0, 100), (40, 60)) | {name: row[name] for name in ("score", "score_std", *names)}
+        for row in rows
     ]
-    of_set = {"dataset": "degraded_clips", "part": "test", "protocol": "in_sample", "left_out": 0}
-    of_set |= figures_of(predictions, ["score"])
+
+
+def table_of(predictions: list[dict]) -> str:
+    entry = {"dataset": predictions[0]["dataset"], "part": "test", "protocol": "in_sample", "left_out": 0}
     head = {"model": "m", "readout": "score", "versions": {}, "notes": []}
-    table = checkpoint_tables(head | {"sets": [of_set]})
+    return checkpoint_tables(head | {"sets": [entry | figures_of(predictions, ["score"])]})
+
+
+def test_the_table_tells_how_degraded_clips_are_judged():
+    predictions = predicted(ROWS)
+    assert is_degraded_set(predictions) and not is_degraded_set([{"video": "a.mp4", "mos": 1.0}])
+    table = table_of(predictions)
     assert "## degraded_clips test: degradations" in table
     assert "| h264 | 67 % | 3 | 0 |" in table and "| freeze |  | 0 | 1 |" in table
-    few = figures_of(predictions[:2], ["score"])
-    table = checkpoint_tables(head | {"sets": [of_set | few]})
-    assert "degraded_clips test, degradations: got" in table
+    assert "degraded_clips test, degradations: got" in table_of(predictions[:2])
 
 
 # clips of many contents
@@ -194,31 +199,16 @@ def test_damage_has_figures_where_the_model_was_asked():
 
 
 def test_the_table_tells_how_well_damage_is_named():
-    facts = {"split": "test", "id": "0"}
-    predictions = [
-        described(facts | of_row, (0, 100), (40, 60))
-        | {name: of_row[name] for name in ("score", "score_std", "damage_answer")}
-        for of_row in DAMAGED_ROWS
-    ]
-    of_set = {"dataset": "degraded_contents", "part": "test", "protocol": "in_sample", "left_out": 0}
-    head = {"model": "m", "readout": "score", "versions": {}, "notes": []}
-    table = checkpoint_tables(head | {"sets": [of_set | figures_of(predictions, ["score"])]})
+    table = table_of(predicted(DAMAGED_ROWS, "damage_answer"))
     assert "| blur | 2 | 50 % | 1 | 100 % | 2 | 50 % | 1 | 100 % |" in table
     assert "| low resolution | 0 |  | 0 |  | 0 |  | 0 |  |" in table
     assert "| mean | 2 | 75 % |  |  | 4 | 88 % |  |  |" in table
 
 
 def test_the_table_has_a_line_for_each_kind_of_content():
-    facts = {"split": "test", "id": "0"}
-    rows = [described(facts | of_row, (0, 100), (40, 60)) for of_row in CONTENT_ROWS]
-    assert is_content_set(rows) and not is_content_set([{"video": "a.mp4", "mos": 1.0}])
-    predictions = [
-        of_file | {name: of_row[name] for name in ("score", "score_std")}
-        for of_file, of_row in zip(rows, CONTENT_ROWS, strict=True)
-    ]
-    of_set = {"dataset": "degraded_contents", "part": "test", "protocol": "in_sample", "left_out": 0}
-    head = {"model": "m", "readout": "score", "versions": {}, "notes": []}
-    table = checkpoint_tables(head | {"sets": [of_set | figures_of(predictions, ["score"])]})
+    predictions = predicted(CONTENT_ROWS)
+    assert is_content_set(predictions) and not is_content_set([{"video": "a.mp4", "mos": 1.0}])
+    table = table_of(predictions)
     assert "## degraded_contents test: contents" in table
     assert "| real clips | 8 | 0 | 2 |" in table and "| renders and games | 3 | 1 | 1 |" in table
     assert "| medium blur | 50 % | 2 | 0 |" in table and "Ladders" not in table

@@ -223,7 +223,7 @@ def test_written_answers_that_hold_no_score_are_failures(checkpoint, tmp_path, m
     assert metrics["sets"][0]["level"]["failures"] == 2 and metrics["failures"] == 3
 
 
-def test_the_level_written_for_most_seconds(tiny, clips, monkeypatch):
+def test_the_level_written_for_most_seconds(clips, monkeypatch):
     model, processor = tiny_pair()
     chat = processor.tokenizer(processor.prompt(processor.level_question), add_special_tokens=False)["input_ids"]
     model.config.text_config.max_position_embeddings = len(chat) + 2 * 4 + 16  # two seconds a window
@@ -234,47 +234,47 @@ def test_the_level_written_for_most_seconds(tiny, clips, monkeypatch):
     assert result["level_answer"] == "good"  # of seconds 1 to 3, poor of the first
 
 
+@pytest.fixture
+def scorer(tiny):
+    model, processor = tiny
+    return pipeline("video-quality-assessment", model=model, processor=processor)
+
+
 def answers_of(result):
     return {name: result[name] for name in ("score", "score_std", "answer", "level_answer")}
 
 
-def test_a_video_that_cannot_be_judged_takes_no_other_with_it(tiny, clips, monkeypatch):
-    model, processor = tiny
-    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+def test_a_video_that_cannot_be_judged_takes_no_other_with_it(scorer, clips, monkeypatch):
     alone = [predict_batch(scorer, [clip])[0] for clip in clips]
-    answer_log_probabilities = type(model).answer_log_probabilities
+    answer_log_probabilities = type(scorer.model).answer_log_probabilities
 
     def fail_for_three_seconds(self, answer_ids, num_chunks, **inputs):
         if max(num_chunks) == 3:
             raise RuntimeError("out of\nmemory")
         return answer_log_probabilities(self, answer_ids, num_chunks=num_chunks, **inputs)
 
-    monkeypatch.setattr(type(model), "answer_log_probabilities", fail_for_three_seconds)
+    monkeypatch.setattr(type(scorer.model), "answer_log_probabilities", fail_for_three_seconds)
     *answered, failed = predict_batch(scorer, clips)
     assert [answers_of(result) for result in answered] == [answers_of(result) for result in alone[:2]]
     assert all(result["error"] is None for result in answered)
     assert set(answers_of(failed).values()) == {None} and failed["error"] == "RuntimeError: out of memory"
 
 
-def test_a_batch_that_does_not_fit_the_memory_is_asked_one_by_one(tiny, clips, monkeypatch):
-    model, processor = tiny
-    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+def test_a_batch_that_does_not_fit_the_memory_is_asked_one_by_one(scorer, clips, monkeypatch):
     alone = [predict_batch(scorer, [clip])[0] for clip in clips]
-    answer_log_probabilities = type(model).answer_log_probabilities
+    answer_log_probabilities = type(scorer.model).answer_log_probabilities
 
     def fail_for_two(self, answer_ids, num_chunks, **inputs):
         if len(num_chunks) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return answer_log_probabilities(self, answer_ids, num_chunks=num_chunks, **inputs)
 
-    monkeypatch.setattr(type(model), "answer_log_probabilities", fail_for_two)
+    monkeypatch.setattr(type(scorer.model), "answer_log_probabilities", fail_for_two)
     assert predict_batch(scorer, clips) == alone
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_whatever_reading_raises_is_a_failed_row(tiny, clips, monkeypatch, cached):
-    model, processor = tiny
-    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+def test_whatever_reading_raises_is_a_failed_row(scorer, clips, monkeypatch, cached):
     encode = scorer.preprocess
 
     def fail_for_the_second(videos):
@@ -292,9 +292,7 @@ def test_whatever_reading_raises_is_a_failed_row(tiny, clips, monkeypatch, cache
     assert before["error"] is after["error"] is None and None not in answers_of(after).values()
 
 
-def test_a_score_that_is_not_finite_is_a_failed_row(tiny, clips, monkeypatch):
-    model, processor = tiny
-    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+def test_a_score_that_is_not_finite_is_a_failed_row(scorer, clips, monkeypatch):
     postprocess = scorer.postprocess
     monkeypatch.setattr(scorer, "postprocess", lambda outputs: postprocess(outputs) | {"score": float("nan")})
     (failed,) = predict_batch(scorer, clips[:1], tasks=["score"])
