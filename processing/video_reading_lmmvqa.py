@@ -14,13 +14,9 @@
 """A video in any form to its frames with their times: what FFmpeg opens, arrays and pictures."""
 
 import contextlib
-import functools
 import math
 import os
-import re
-import stat
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
@@ -28,20 +24,29 @@ from typing import BinaryIO, TypeVar
 import av
 from av.container import Flags as ContainerFlags
 from av.container import InputContainer
-from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
-from av.stream import Discard, Disposition
+from av.stream import Discard
 from transformers.utils import logging
 
 from .frame_scaler_lmmvqa import HDR_TRANSFERS
 from .picture_reading_lmmvqa import DEFAULT_ARRAY_FPS, read_pictures
+from .time_stamps_lmmvqa import LARGEST_STEP, Clock, Losses
+from .video_opening_lmmvqa import (
+    ENCRYPTED,
+    NoVideo,
+    Refusal,
+    allocated_pixels,
+    announced_seconds,
+    can_restart,
+    check_path,
+    choose_stream,
+    open_video,
+)
 from .video_source_lmmvqa import VideoDecodingError, VideoSource, failure_reason, source_name
 
 
 logger = logging.get_logger(__name__)
 
-# A time stamp that moves by more seconds has leapt; by less, it has gone on to the next frame, or is out of order
-LARGEST_STEP = 1.0
 # In formats made to be joined (transport streams, Ogg) a leap of more seconds is no gap; FFmpeg's own tool has 10 too
 LARGEST_GAP = 10.0
 # Frames of which whole files may fall short of what they announce, and seconds of sound that end them
@@ -50,29 +55,10 @@ FRAMES_SHORT, SECONDS_SHORT = 1.5, 0.1
 # Of so many frames, all may be in flight in as many threads
 FEW_FRAMES = 16
 
-# Demuxers that open what a file names instead of the file, and those that make a video of any text
-REFUSED_FORMATS = {"concat", "hls", "lavfi", "rtp", "rtsp", "sap", "sdp"} | {"adf", "bin", "idf", "tty", "xbin"}
-# What is no video, by its first bytes, and the way out
-NOT_VIDEOS = {
-    rb"\s*#EXTM3U": "it is a playlist (M3U8); give the media files it names",
-    rb"\s*(<\?xml[^>]*>\s*)?<MPD": "it is a playlist (DASH); give the media files it names",
-    rb"\s*ffconcat version": "it is a list of files (FFmpeg's concat); give the media files it names",
-    rb"v=0\s+o=": "it describes a network stream (SDP); record the stream to a file first",
-}
 # Of these codecs each packet holds a frame: one that gives none is lost, although their decoders do not always say so
 ONE_FRAME_A_PACKET = {"av1", "h264", "hevc"}
 
-ENCRYPTED = "it is encrypted; decrypt it first"
-
 T = TypeVar("T")
-
-
-class _Refusal(Exception):
-    """The reason why a source is not read, and the way out; `VideoDecodingError` names the source too."""
-
-
-class _NoVideo(_Refusal):
-    """A refusal of which the reason may be that FFmpeg cannot go back in the source."""
 
 
 class _DamagedVideo(Exception):
@@ -140,7 +126,7 @@ class VideoFacts:
 class VideoFrames:
     """The frames of a video in order, once: (time in seconds, duration in seconds, frame).
 
-    The first time is 0 and each is later than the one before, whatever the time stamps of a file say (see `_Clock`).
+    The first time is 0 and each is later than the one before, whatever the time stamps of a file say (see `Clock`).
 
     Attributes:
         facts: what was seen so far; of the whole video once the last frame is out.
@@ -194,9 +180,9 @@ def read_frames(
         pictures = _paced(pictures, source, limits, deadline)
         return _call(function, VideoFrames(pictures, VideoFacts()), source)
     if isinstance(source, str | os.PathLike):
-        _check_path(source)
+        check_path(source)
     with _naming_errors(source):
-        can_restart = _can_restart(source)
+        restarts = can_restart(source)
 
     def read(parallel: bool) -> T:
         facts = VideoFacts()
@@ -204,7 +190,7 @@ def read_frames(
 
     # Outside of the handler, where the error would hold the first decoder and its frames
     with contextlib.suppress(_DamagedVideo):
-        return read(parallel=can_restart)
+        return read(parallel=restarts)
     # What damaged frames look like in parallel depends on timing: once more in order, for the same result on every run
     return read(parallel=False)
 
@@ -219,23 +205,6 @@ def _call(function: Callable[[VideoFrames], T], frames: VideoFrames, source: Vid
         ) from error
 
 
-def _check_path(path: str | os.PathLike) -> None:
-    if os.path.exists(path):
-        return
-    if re.match(r"[A-Za-z][\w+.-]+:/", os.fsdecode(path)):
-        raise VideoDecodingError(
-            f"Could not read {source_name(path)}: it is an address, expected the path of a file; download it first"
-        )
-    raise FileNotFoundError(f"Could not read {source_name(path)}: no such file; check the path")
-
-
-def _can_restart(source: str | os.PathLike | BinaryIO) -> bool:
-    """Whether a file can be read twice, as a pipe cannot."""
-    if isinstance(source, str | os.PathLike):
-        return stat.S_ISREG(os.stat(source).st_mode)
-    return source.seekable()
-
-
 def _paced(
     pictures: Iterator[tuple[float, float, av.VideoFrame]], source: VideoSource, limits: ReadingLimits, deadline: float
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
@@ -245,7 +214,7 @@ def _paced(
         try:
             pace.goes_on()
             pace.came(seconds)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             raise VideoDecodingError(f"Could not read {source_name(source)}: {refusal}") from refusal
         yield seconds, duration, frame
 
@@ -254,7 +223,7 @@ def _read_file(
     source: str | os.PathLike | BinaryIO, parallel: bool, limits: ReadingLimits, deadline: float, facts: VideoFacts
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """Yields (time in seconds, duration in seconds, frame); see `_Reading`."""
-    with _naming_errors(source), _open(source, limits) as container:
+    with _naming_errors(source), open_video(source, limits.max_pixels) as container:
         reading = _Reading(container, source_name(source), parallel, limits, deadline, facts)
         yield from reading.frames()
         reading.finish()
@@ -268,166 +237,10 @@ def _naming_errors(source: str | os.PathLike | BinaryIO) -> Iterator[None]:
     except (_DamagedVideo, VideoDecodingError):
         raise
     except Exception as error:
-        reason = str(error) if isinstance(error, _Refusal) else failure_reason(error)
-        if isinstance(error, _NoVideo) and not _can_restart(source):
+        reason = str(error) if isinstance(error, Refusal) else failure_reason(error)
+        if isinstance(error, NoVideo) and not can_restart(source):
             reason += "; it comes through a pipe, where MP4 and others cannot be read: save it to a file first"
         raise VideoDecodingError(f"Could not read {source_name(source)}: {reason}") from error
-
-
-@functools.cache
-def _allowed_formats() -> str:
-    names = set()
-    for name in av.formats_available:
-        try:
-            names.add(ContainerFormat(name, "r").name)
-        except ValueError:  # FFmpeg only writes it
-            continue
-    return ",".join(sorted(names - REFUSED_FORMATS))
-
-
-def _open(source: str | os.PathLike | BinaryIO, limits: ReadingLimits) -> InputContainer:
-    is_path, can_restart = isinstance(source, str | os.PathLike), _can_restart(source)
-    if can_restart and not is_path:
-        source.seek(0)
-    options = {
-        "protocol_whitelist": "file" if is_path else "",
-        "format_whitelist": _allowed_formats(),
-        "pattern_type": "none",  # `%d` in the name of a picture stands for itself
-        "max_pixels": _max_pixels(limits),
-    }
-    # The prefix keeps FFmpeg from reading a name with a colon as an address
-    target = f"file:{os.fsdecode(source)}" if is_path else source
-    try:
-        return av.open(target, mode="r", options=options, metadata_errors="replace")
-    except (av.InvalidDataError, av.ArgumentError, av.PatchWelcomeError) as error:
-        is_raw = isinstance(error, av.ArgumentError)
-        reason = "it is raw video, which does not say its size, or no video" if is_raw else error.strerror
-        what_else = _what_else(source) if can_restart else None
-        raise _NoVideo(what_else or f"{reason}; expected a video or picture that FFmpeg can open") from error
-
-
-def _max_pixels(limits: ReadingLimits) -> str:
-    """What FFmpeg's decoders may allocate for a frame: they round its sides up first."""
-    return str(int(min(2 * limits.max_pixels, 2**31 - 1)))
-
-
-def _what_else(source: str | os.PathLike | BinaryIO) -> str | None:
-    """What a source is that is no video, and the way out."""
-    if isinstance(source, str | os.PathLike):
-        with open(source, "rb") as file:
-            start = file.read(1000)
-    else:
-        source.seek(0)
-        start = source.read(1000)
-    return next((text for pattern, text in NOT_VIDEOS.items() if re.match(pattern, start)), None)
-
-
-def _choose_stream(container: InputContainer) -> av.VideoStream:
-    """FFmpeg's own choice, but no cover of a song."""
-    streams = [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
-    if not container.streams:
-        raise _Refusal("FFmpeg knows nothing that is in it, as in HEIF pictures without compression; convert it")
-    if not streams:
-        raise _Refusal("it has no video stream; check the file")
-    best = container.streams.best("video")
-    stream = best if best in streams else streams[0]
-    if "enc_key_id" in stream.metadata:  # of Matroska; MP4 says it in each packet
-        raise _Refusal(ENCRYPTED)
-    if stream.codec_context is None:
-        raise _Refusal("FFmpeg has no decoder for its video; convert it to another codec")
-    return stream
-
-
-def _announced_seconds(container: InputContainer, stream: av.VideoStream) -> tuple[float | None, bool]:
-    """How long the file says that it is, and whether it says so of this stream rather than of all tracks together."""
-    # What FFmpeg gives for these formats it derives from time stamps and bit rates
-    if container.format.flags & (FormatFlags.ts_discont.value | FormatFlags.no_timestamps.value):
-        return None, False
-    if container.format.name == "avi" and stream.frames:  # FFmpeg shortens the durations of such files that are cut
-        return float(stream.frames * stream.time_base), True
-    if stream.duration:
-        return float(stream.duration * stream.time_base), True
-    return container.duration / av.time_base if container.duration else None, False
-
-
-class _Clock:
-    """Time stamps to times that go on from frame to frame, in seconds.
-
-    A stamp after the last frame's time is the time; what lies between is a gap, in which that frame is shown on (slide
-    shows, variable frame rate). Where the stamp is missing, the time is one step after it; the step is that between
-    the last two stamps. A stamp that goes back by more than `LARGEST_STEP` starts over: it is one step after the last
-    frame, and the stamps that follow go on from there. So do those after a leap of more than `largest_gap`, or to more
-    than twice the announced length. One that goes back by less is out of order, and waits for the others to catch up.
-
-    Args:
-        step: seconds from frame to frame, on average.
-        largest_gap: seconds.
-        length: seconds that the file announces; with B-frames and long steps the last stamps may be later.
-    """
-
-    def __init__(self, step: float, largest_gap: float, length: float):
-        self.step, self._average_step, self._largest_gap, self._length = step, step, largest_gap, length
-        self._time = self._stamp = self._end = None
-        self._shift = 0.0  # from stamps to times
-
-    def __call__(self, stamp: float | None) -> float:
-        last_stamp, self._stamp = self._stamp, stamp
-        if self._time is None:
-            self._time = stamp or 0.0
-            self._end = self._time + 2 * self._length
-            return self._time
-        if stamp is not None and last_stamp is not None and 0 < stamp - last_stamp <= LARGEST_STEP:
-            self.step = stamp - last_stamp
-        next_time = self._time + self.step
-        seconds = next_time if stamp is None else stamp + self._shift
-        ahead = seconds - self._time
-        is_leap = ahead > self._largest_gap or (ahead > LARGEST_STEP and seconds > self._end)
-        if is_leap or ahead < -LARGEST_STEP:
-            self._shift += next_time - seconds
-            seconds = next_time
-        self._time = seconds if seconds > self._time else self._time + min(self.step, self._average_step)
-        return self._time
-
-
-class _Losses:
-    """Finds the packets that gave no frame.
-
-    Args:
-        one_frame_a_packet: else some packets rightly give none, and only the last one's frame is missed.
-    """
-
-    def __init__(self, one_frame_a_packet: bool):
-        self._one_frame_a_packet = one_frame_a_packet
-        self._waiting = Counter()  # packets whose frame is not out, by their time stamps, which may stand still
-        self._first = self._newest = None
-        self._has_fields = False
-        self.num_failed, self.reason = 0, None
-
-    def sent(self, packet: av.Packet) -> None:
-        if packet.pts is not None and not packet.is_discard:
-            self._waiting[packet.pts] += 1
-            self._newest = packet.pts if self._newest is None else max(self._newest, packet.pts)
-
-    def failed(self, error: av.FFmpegError) -> None:
-        self.num_failed += 1
-        self.reason = error.strerror
-
-    def came(self, frame: av.VideoFrame) -> None:
-        if self._waiting[frame.pts]:
-            self._waiting[frame.pts] -= 1
-        if self._first is None:
-            self._first = frame.pts
-        self._has_fields |= frame.interlaced_frame  # then two packets may be one frame
-
-    def count(self) -> int:
-        """How many frames are lost, once all are out."""
-        if self._has_fields or self._first is None:
-            return self.num_failed
-        # Recordings that start in the middle of a broadcast begin with their first whole picture
-        lost = sum(count for pts, count in self._waiting.items() if pts > self._first)
-        if not self._one_frame_a_packet:
-            lost = min(1, self._waiting[self._newest])
-        return max(self.num_failed, lost)
 
 
 class _Pace:
@@ -448,7 +261,7 @@ class _Pace:
 
     def goes_on(self) -> None:
         if time.monotonic() > self._deadline:
-            raise _Refusal(f"it takes more than {self._limits.max_wall_seconds:g} s; raise max_wall_seconds")
+            raise Refusal(f"it takes more than {self._limits.max_wall_seconds:g} s; raise max_wall_seconds")
 
     def came(self, seconds: float) -> None:
         """A frame, at its time."""
@@ -460,11 +273,11 @@ class _Pace:
             self._second, self._frames_in_second = int(seconds), 0
         self._frames_in_second += 1
         if self._frames_in_second > self._limits.max_fps:
-            raise _Refusal(f"it has more than {self._limits.max_fps:g} frames in one second; raise max_fps")
+            raise Refusal(f"it has more than {self._limits.max_fps:g} frames in one second; raise max_fps")
 
     def lasts(self, seconds: float) -> None:
         if seconds > self._limits.max_seconds:
-            raise _Refusal(
+            raise Refusal(
                 f"it lasts {seconds:,.0f} s or more, expected at most {self._limits.max_seconds:,g} s; cut it or raise "
                 "max_seconds"
             )
@@ -493,16 +306,16 @@ class _Reading:
     ):
         self._container, self._name, self._parallel = container, name, parallel
         self._limits, self._pace, self._facts = limits, _Pace(limits, deadline), facts
-        self._stream = stream = _choose_stream(container)
+        self._stream = stream = choose_stream(container)
         context = stream.codec_context
         self._check_size(context.width, context.height)
         # Threads do not tell of every damage, and less of the last frames in flight: they stop at any doubt instead, and
         # what is short needs none
         has_threads = parallel and not 0 < stream.frames <= FEW_FRAMES
         context.thread_type = "AUTO" if has_threads else "NONE"
-        options = {"max_pixels": _max_pixels(limits)}
+        options = {"max_pixels": allocated_pixels(limits.max_pixels)}
         context.options = options | {"err_detect": "explode"} if has_threads else options
-        facts.expected_duration, self._is_of_stream = _announced_seconds(container, stream)
+        facts.expected_duration, self._is_of_stream = announced_seconds(container, stream)
         self._expected = math.inf if facts.expected_duration is None else facts.expected_duration
         if self._expected < math.inf:
             self._pace.lasts(self._expected)
@@ -517,8 +330,8 @@ class _Reading:
 
         rate = stream.average_rate or stream.guessed_rate or DEFAULT_ARRAY_FPS
         can_be_joined = container.format.flags & FormatFlags.ts_discont.value
-        self._clock = _Clock(1 / float(rate), LARGEST_GAP if can_be_joined else math.inf, self._expected)
-        self._losses = _Losses(context.codec.canonical_name in ONE_FRAME_A_PACKET)
+        self._clock = Clock(1 / float(rate), LARGEST_GAP if can_be_joined else math.inf, self._expected)
+        self._losses = Losses(context.codec.canonical_name in ONE_FRAME_A_PACKET)
         self._tick = float(stream.time_base)
 
     def frames(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
@@ -532,7 +345,7 @@ class _Reading:
             try:
                 packet = next(packets, last)
                 if not self._parallel and packet.has_sidedata("encryption_info"):
-                    raise _Refusal(ENCRYPTED)
+                    raise Refusal(ENCRYPTED)
                 self._losses.sent(packet)
                 frames = self._stream.decode(packet)
             except av.FFmpegError as error:
@@ -579,7 +392,7 @@ class _Reading:
 
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._limits.max_pixels:
-            raise _Refusal(
+            raise Refusal(
                 f"its frames have {width} x {height} pixels, expected at most {self._limits.max_pixels:,.0f} in all; "
                 "scale it down or raise max_pixels"
             )
@@ -595,17 +408,17 @@ class _Reading:
         if not facts.frames:
             reason = f"no frame decodes ({self._losses.reason})" if self._losses.reason else "it holds no frame"
             size = "" if self._stream.width else f", of at most {limits.max_pixels:,.0f} pixels a frame"
-            raise _NoVideo(f"{reason}; check that the file is complete{size}")
+            raise NoVideo(f"{reason}; check that the file is complete{size}")
         if is_cut:
             cut = f"the file announces {self._expected:.1f} s and holds {held:.1f} s"
             if held < limits.min_decoded_share * self._expected:
-                raise _Refusal(f"{cut}; get the whole file, or lower min_decoded_share")
+                raise Refusal(f"{cut}; get the whole file, or lower min_decoded_share")
             logger.warning(f"{self._name}: {cut}; the score is of what can be seen.")
         if facts.damaged_frames:
             num_frames = facts.frames + lost
             damage = f"{facts.damaged_frames} of {num_frames} frames are damaged or lost"
             if num_frames - facts.damaged_frames < limits.min_whole_share * num_frames:
-                raise _Refusal(f"{damage}; get a whole file, or lower min_whole_share")
+                raise Refusal(f"{damage}; get a whole file, or lower min_whole_share")
             logger.warning(f"{self._name}: {damage}; the score is of what can be seen.")
 
     def _compare_durations(self) -> tuple[float, bool]:

@@ -110,6 +110,8 @@ def test_the_folder_is_complete(exported):
             "video_reading_lmmvqa.py",
             "video_inputs_lmmvqa.py",
             "video_source_lmmvqa.py",
+            "video_opening_lmmvqa.py",
+            "time_stamps_lmmvqa.py",
             "picture_reading_lmmvqa.py",
             "answers_lmmvqa.py",
             "readout_lmmvqa.py",

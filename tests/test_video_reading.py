@@ -19,7 +19,8 @@ from av.stream import Disposition
 from conftest import write_clip
 
 from lmmvqa.processing import VideoDecodingError
-from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits, _Clock, _Losses, read_frames
+from lmmvqa.processing.time_stamps_lmmvqa import Clock, Losses
+from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits, read_frames
 
 
 def read(source, **limits):
@@ -117,14 +118,14 @@ def damage(path, indices):
     ],
 )
 def test_time_goes_on_whatever_the_time_stamps_say(stamps, times):
-    clock = _Clock(step=0.5, largest_gap=10.0, length=math.inf)
+    clock = Clock(step=0.5, largest_gap=10.0, length=math.inf)
     measured = [clock(stamp) for stamp in stamps]
     assert all(earlier < later for earlier, later in zip(measured, measured[1:], strict=False))
     assert measured == pytest.approx(times)
 
 
 def test_what_is_far_beyond_the_announced_end_is_no_gap():
-    clock = _Clock(step=0.1, largest_gap=math.inf, length=120.0)
+    clock = Clock(step=0.1, largest_gap=math.inf, length=120.0)
     stamps, times = (0.0, 100.0, 130.0, 500.0, 500.1), [0.0, 100.0, 130.0, 130.1, 130.2]
     assert [clock(stamp) for stamp in stamps] == pytest.approx(times)
 
@@ -530,7 +531,7 @@ def test_limits_that_are_none_are_refused(limits):
 
 
 def test_lost_frames_are_counted_where_time_stamps_stand_still():
-    losses = _Losses(one_frame_a_packet=True)
+    losses = Losses(one_frame_a_packet=True)
     for pts in (0, 1, 2, 2, 2):
         losses.sent(SimpleNamespace(pts=pts, is_discard=False))
     for pts in (0, 1, 2):
