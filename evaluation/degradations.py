@@ -228,12 +228,12 @@ def part_shown(row: dict) -> str:
 
 def of_contents(rows: list[dict], samples: int, seed: int) -> dict:
     """
-    Figures of clips of some contents, with 95 % intervals over groups of contents, if several, drawn with replacement.
+    Figures of clips of some contents. Their 95 % intervals are over groups of contents drawn with replacement.
 
     Returns:
-        `n` clips of so many `groups`, without the `failures`, clips that have no score; `srcc` and `plcc` of score and label over all, None where too few clips differ;
-        `within`, the mean SRCC inside a content at one size, the `share_well_ordered` of those above .8 and the `lowest`;
-        and `intervals`.
+        `n` clips of so many `groups`, and the `failures`, clips without a score, which `n` does not count; `srcc` and `plcc`
+        of score and label over all, None where too few clips differ; `within`, the mean SRCC inside a content at one size,
+        the `share_well_ordered` of those above .8 and the `lowest`; and `intervals`.
     """
     failures = sum(row["score"] is None for row in rows)
     rows = [row for row in rows if row["score"] is not None]

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for. Nothing heavy is imported here: the command line reads these to print its help."""
+"""The options of evaluations. Nothing heavy is imported here: the command line reads them to print its help."""
 
 import argparse
 from dataclasses import dataclass, field

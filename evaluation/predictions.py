@@ -95,9 +95,9 @@ def predict_batch(
         cache: features in place of videos.
 
     Returns:
-        A dict of `PREDICTION_KEYS` for each video: `score` and `score_std`, None where the answer was generated;
-        `answer`, and `damage_answer`, the `damage` there, see `QualityResult`; `level_answer`; what was seen of the video, see `VideoFacts`; and `error`, one
-        line, where the video, whatever it raised, has not all answers: then what is missing is None.
+        A dict of `PREDICTION_KEYS` for each video: `score`; `score_std`, None where the answer was generated; `answer` and
+        `damage_answer`, which are `answer` and `damage` of `QualityResult`; `level_answer`; the fields of `VideoFacts`; and
+        `error`. A video that raised anything lacks answers: they are None, and `error` says why in one line.
     """
     results = [dict.fromkeys(PREDICTION_KEYS) for _ in videos]
     readable, encoded = [], []

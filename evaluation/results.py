@@ -1,5 +1,4 @@
-"""The one loop of every evaluation, of a checkpoint, of a fold and of a baseline: parts of rated sets to predictions on disk,
-figures and a table."""
+"""The loop of every evaluation, of a checkpoint, a fold or a baseline: parts of rated sets to predictions, figures, tables."""
 
 import json
 import sys
