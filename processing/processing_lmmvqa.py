@@ -147,6 +147,13 @@ class LmmVqaProcessor(ReadoutMixin, ProcessorMixin):
         self.score_map = score_map
         self.score_std_scale = score_std_scale
         super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
+        fragments = video_processor.key_frame_fragments
+        views = 1 if isinstance(fragments, int) else len(fragments)
+        if views != key_frame_views:
+            raise ValueError(
+                f"got key_frame_views={key_frame_views} and a video processor with key_frame_fragments={fragments}, expected "
+                "as many views as fragments; set key_frame_views of the configuration too"
+            )
 
     def check_argument_for_proper_class(self, argument_name, argument):
         # The base class finds VideoProcessorMixin only where torchvision is installed

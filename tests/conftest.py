@@ -112,8 +112,11 @@ def tiny_config(tokenizer, vision="lite", **options):
 
 
 def tiny_processor(config, tokenizer):
+    views = list(range(1, config.key_frame_views + 1))
     return LmmVqaProcessor(
-        LmmVqaVideoProcessor(key_frame_size=32, chunk_size=32, chunk_frames=8),
+        LmmVqaVideoProcessor(
+            key_frame_size=32, key_frame_fragments=views if len(views) > 1 else 1, chunk_size=32, chunk_frames=8
+        ),
         tokenizer,
         key_frame_token=KEY_FRAME_TOKEN,
         video_token=VIDEO_TOKEN,

@@ -369,6 +369,7 @@ def test_a_file_saved_before_there_was_a_choice_keeps_its_frames(tmp_path):
 @pytest.mark.parametrize("spatial_projector_type", ["vit", "mlp", "perceiver"])
 def test_two_views_of_each_key_frame(clips, spatial_projector_type):
     model, processor = tiny_pair(key_frame_views=2, spatial_projector_type=spatial_projector_type)
+    processor.video_processor.key_frame_fragments = 1
     with pytest.raises(
         ValueError, match="got 3 pictures for the vision tower, expected a multiple of key_frame_views=2"
     ):
@@ -382,6 +383,11 @@ def test_two_views_of_each_key_frame(clips, spatial_projector_type):
         torch.testing.assert_close(model(**processor(clips[0]), logits_to_keep=1).logits[0], logits[0])
         (features,) = processor.video_processor.encode(clips[1], model)
     assert features.vision_features.shape[:2] == (2, 8)
+
+
+def test_a_processor_of_other_views_than_its_video_processor_is_refused():
+    with pytest.raises(ValueError, match=r"got key_frame_views=1 and .* key_frame_fragments=\[1, 2\], expected"):
+        LmmVqaProcessor(LmmVqaVideoProcessor(key_frame_fragments=[1, 2]), tiny_tokenizer())
 
 
 def test_only_a_video_processor_of_our_kind_is_taken():

@@ -71,3 +71,11 @@ def test_a_default_that_knows_more_words_goes_on_from_an_earlier_one(tmp_path, m
         torch.testing.assert_close(model.model.get_submodule(name).state_dict(), expected)
     torch.testing.assert_close(model.model.temporal_projector.weight, temporal)
     assert model.lm_head.weight is ours
+
+
+def test_the_decoder_gets_the_tokens_of_both_views_of_a_key_frame():
+    model, processor = small_model(key_frame_size=64)
+    frames = np.random.default_rng(0).integers(0, 255, (25, 320, 320, 3), dtype=np.uint8)
+    inputs = processor(frames, text=processor.prompt())
+    (tokens,) = model.eval().model.get_image_features(inputs["pixel_values"], inputs["num_chunks"]).pooler_output
+    assert len(tokens) == 2 * 4 * 4 == (inputs["input_ids"] == processor.image_token_ids[0]).sum()

