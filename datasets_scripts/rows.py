@@ -2,7 +2,12 @@
 
 A row is `{video, mos, dataset, split, group}`: a path (never pixels), a mean opinion score on 0-100, the name of the
 data set, one of `SPLITS`, and the content the item shows. A builder may add columns of its own, such as `id`, see
-`video_id`; rows that are not rated have no `mos`.
+`video_id`.
+
+A row that instructs has no `mos` but a conversation, `CONVERSATION_FEATURES` beside the columns above: `conversations` are
+its turns {role, content}, of a user and an assistant, perhaps after one of the system; `media` are the videos and
+pictures that it is about, in the order in which `VIDEO_MARK` stands for them in the user's turns. `video` is the first of
+them. A row may be rated and instruct at once.
 """
 
 import hashlib
@@ -13,7 +18,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from datasets import Dataset, DatasetDict, Features, Value, load_from_disk
+from datasets import Dataset, DatasetDict, Features, List, Value, load_from_disk
 from datasets.config import DATASETDICT_JSON_FILENAME
 
 
@@ -25,6 +30,10 @@ ROW_FEATURES = {
     "dataset": Value("string"),
     "split": Value("string"),
     "group": Value("string"),
+}
+CONVERSATION_FEATURES = {
+    "media": List(Value("string")),
+    "conversations": List({"role": Value("string"), "content": Value("string")}),
 }
 LEFT_OUT_FILE = "left_out.jsonl"
 REPORT_FILE = "report.json"
@@ -98,11 +107,11 @@ def video_digest(video: str) -> str:
 
 
 def rows_digest(rows: Iterable[dict]) -> str:
-    """Of which videos there are, in which order, with which MOS and damage; not of where they lie."""
+    """Of which videos there are, in which order, with which MOS, damage and conversation; not of where they lie."""
     digest = hashlib.sha256()
     for row in rows:
         identity = [row["dataset"], row["split"], row["group"], video_id(row), row["mos"]]
-        identity += [row["damage"]] if row.get("damage") else []
+        identity += [row[column] for column in ("damage", "conversations") if row.get(column)]
         digest.update(json.dumps(identity).encode() + b"\n")
     return digest.hexdigest()
 
@@ -182,7 +191,7 @@ def _save_whole(data: DatasetDict, folder: Path, texts: Mapping[str, str]) -> No
 
 def load_rows(folder: str | Path) -> DatasetDict:
     """
-    Loads what `save_rows` saved, with every `video` as an absolute path.
+    Loads what `save_rows` saved, with every `video` and all `media` as absolute paths.
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no rows, or `save_rows` was stopped there.
@@ -194,9 +203,14 @@ def load_rows(folder: str | Path) -> DatasetDict:
             "writing; prepare the data set there, once more where it was stopped"
         )
     # in memory: a cache file written beside the data would fail on a read-only folder
-    return load_from_disk(str(folder)).map(
-        lambda row: {"video": str((folder / row["video"]).resolve())}, keep_in_memory=True
-    )
+
+    def with_absolute_paths(row: dict) -> dict:
+        paths = {"video": str((folder / row["video"]).resolve())}
+        if row.get("media"):
+            paths["media"] = [str((folder / file).resolve()) for file in row["media"]]
+        return paths
+
+    return load_from_disk(str(folder)).map(with_absolute_paths, keep_in_memory=True)
 
 
 def load_report(folder: str | Path) -> list[dict]:
@@ -214,3 +228,8 @@ def load_report(folder: str | Path) -> list[dict]:
 def video_id(row: dict) -> str:
     """The name that a data set gives a video, on every machine: its `id`, or the file's name without suffix."""
     return row.get("id") or Path(row["video"]).stem
+
+
+def row_media(row: dict) -> list[str]:
+    """All videos and pictures of a row, in order."""
+    return row.get("media") or [row["video"]]

@@ -14,6 +14,7 @@
 """Questions about videos to the model's inputs: prompts, placeholders, windows."""
 
 import math
+from bisect import bisect_right
 
 import numpy as np
 from transformers.image_processing_utils import BatchFeature
@@ -26,6 +27,8 @@ from .video_processing_lmmvqa import SETTINGS
 
 
 SYSTEM_PROMPT = "You are an expert in video quality assessment."
+# Stands for a video or a picture in the turns of a conversation, whatever the tokenizer
+VIDEO_MARK = "<video>"
 
 # What the processor must know of the model's configuration to count visual tokens, under the same names
 TOKEN_LAYOUT = (
@@ -174,16 +177,49 @@ class LmmVqaProcessor(ReadoutMixin, ProcessorMixin):
             answer: the assistant's turn; without it the text ends where the answer begins.
             system_prompt: the processor's by default.
         """
-        system_prompt = system_prompt or self.system_prompt
-        content = f"{self.video_token}\n{question or self.score_question}"
-        if self.system_role:
-            messages = [{"role": "system", "content": system_prompt}, {"role": "user", "content": content}]
-        else:
-            messages = [{"role": "user", "content": f"{system_prompt}\n{content}"}]
-        if answer is not None:
-            messages.append({"role": "assistant", "content": answer})
+        return self.conversation_prompt(self.turns(question, answer, system_prompt), answer is None)
+
+    def turns(
+        self, question: str | None = None, answer: str | None = None, system_prompt: str | None = None
+    ) -> list[dict[str, str]]:
+        """The conversation of one video and one question, see `prompt`."""
+        turns = [
+            {"role": "system", "content": system_prompt or self.system_prompt},
+            {"role": "user", "content": f"{VIDEO_MARK}\n{question or self.score_question}"},
+        ]
+        return turns if answer is None else [*turns, {"role": "assistant", "content": answer}]
+
+    def conversation_prompt(self, turns: list[dict[str, str]], add_generation_prompt: bool = False) -> str:
+        """
+        The chat of a conversation, placeholders not expanded yet.
+
+        Args:
+            turns: {role, content} of "user" and "assistant", perhaps after one of "system"; `VIDEO_MARK` stands in the
+                user's turns where a video or a picture is shown.
+            add_generation_prompt: the text ends where an answer begins.
+
+        Raises:
+            ValueError: a turn holds a placeholder of the tokenizer's.
+        """
+        for turn in turns:
+            if written := [token for token in (self.key_frame_token, self.video_token) if token in turn["content"]]:
+                raise ValueError(
+                    f"got a turn with {written[0]}, expected {VIDEO_MARK} for what is shown: {turn['content'][:200]!r}"
+                )
+        messages = [
+            {**turn, "content": turn["content"].replace(VIDEO_MARK, self.video_token)}
+            if turn["role"] == "user"
+            else turn
+            for turn in turns
+        ]
+        if not self.system_role and messages[0]["role"] == "system":
+            system, user, *others = messages
+            messages = [{**user, "content": f"{system['content']}\n{user['content']}"}, *others]
         return self.tokenizer.apply_chat_template(
-            messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=answer is None
+            messages,
+            chat_template=self.chat_template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
         )
 
     def __call__(
@@ -375,26 +411,86 @@ class LmmVqaProcessor(ReadoutMixin, ProcessorMixin):
         expanded = text.replace(self.video_token, self._placeholders(num_chunks))
         return self.tokenizer(expanded, add_special_tokens=False)["input_ids"]
 
-    def answer_token_ids(self, question: str, answer: str, system_prompt: str | None = None) -> list[int]:
+    def fit_videos(self, videos: list, text: str, max_positions: int, num_answer_tokens: int = 0) -> list:
         """
-        Token ids of an answer in its place after the question, end-of-turn token included: tokenised alone, an answer
-        may merge otherwise.
+        The videos of one chat, shortened where the decoder's context or `max_window_seconds` cannot hold them whole: of
+        each at most so many seconds, evenly spread over it, the same number for all.
+
+        Args:
+            videos: decoded or encoded ones, in the order of the chat.
+            text: the chat, with a `video_token` for each.
+            max_positions: the decoder's `max_position_embeddings`.
+            num_answer_tokens: places to keep free behind the chat.
 
         Raises:
-            ValueError: the chat template gives the question other tokens when an answer follows.
+            ValueError: the chat does not fit beside one second of each video.
         """
-        prompt, chat = (
-            self.tokenizer(self.prompt(question, turn, system_prompt), add_special_tokens=False)["input_ids"]
-            for turn in (None, answer)
-        )
-        end = len(chat) - chat[::-1].index(self.tokenizer.eos_token_id) if self.tokenizer.eos_token_id in chat else 0
-        if chat[: len(prompt)] != prompt or end <= len(prompt) + 1:
+        lengths = [len(video.seconds) for video in videos]
+        most = self.longest_fitting(lengths, text, max_positions, num_answer_tokens)
+        return [video.spread(most) if len(video.seconds) > most else video for video in videos]
+
+    def longest_fitting(self, lengths: list[int], text: str, max_positions: int, num_answer_tokens: int = 0) -> int:
+        """
+        The most seconds of each of several videos that a chat can show, see `fit_videos`.
+
+        Args:
+            lengths: chunks of each video.
+        """
+        num_text_tokens = len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) - len(lengths)
+
+        def num_positions(most: int) -> int:
+            visual = (sum(visual_token_counts(self, min(most, length))) for length in lengths)
+            return num_text_tokens + sum(visual) + num_answer_tokens
+
+        longest = min(max(lengths, default=1), self.max_window_seconds or math.inf)
+        most = bisect_right(range(1, longest + 1), max_positions, key=num_positions)
+        if most == 0:
             raise ValueError(
-                f"got the chat {self.tokenizer.decode(chat)!r}, expected the prompt {self.tokenizer.decode(prompt)!r}, "
-                f"then an answer and {self.tokenizer.eos_token!r}; use a chat template that keeps the prompt and ends "
-                "turns with the tokenizer's eos_token"
+                f"got a chat that needs {num_positions(1)} positions with one second of each of {len(lengths)} videos, "
+                f"expected at most the decoder's {max_positions}; use a shorter one, a smaller spatial_grid_size or a "
+                "decoder of longer context"
             )
-        return chat[len(prompt) : end]
+        return most
+
+    def conversation_token_ids(self, turns: list[dict[str, str]]) -> tuple[list[int], list[bool]]:
+        """
+        Token ids of a conversation, one for each video, and which of them are its answers, end-of-turn tokens included,
+        in their place: tokenised alone, an answer may merge otherwise.
+
+        Raises:
+            ValueError: the chat template gives a question other tokens when an answer follows.
+        """
+
+        def token_ids(count: int, add_generation_prompt: bool) -> list[int]:
+            text = self.conversation_prompt(turns[:count], add_generation_prompt)
+            return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+        chat = token_ids(len(turns), False)
+        end_of_turn, is_answer = self.tokenizer.eos_token_id, [False] * len(chat)
+        for index, turn in enumerate(turns):
+            if turn["role"] != "assistant":
+                continue
+            prompt, answered = token_ids(index, True), token_ids(index + 1, False)
+            # Templates may add a line break after the turn's end; the answer ends at the last end-of-turn token
+            end = len(answered) - answered[::-1].index(end_of_turn) if end_of_turn in answered else 0
+            if answered[: len(prompt)] != prompt or chat[:end] != answered[:end] or end <= len(prompt) + 1:
+                raise ValueError(
+                    f"got the chat {self.tokenizer.decode(chat)!r}, expected the prompt "
+                    f"{self.tokenizer.decode(prompt)!r}, then an answer and {self.tokenizer.eos_token!r}; use a chat "
+                    "template that keeps the prompt and ends turns with the tokenizer's eos_token"
+                )
+            is_answer[len(prompt) : end] = [True] * (end - len(prompt))
+        return chat, is_answer
+
+    def answer_token_ids(self, question: str, answer: str, system_prompt: str | None = None) -> list[int]:
+        """
+        Token ids of an answer in its place after the question, end-of-turn token included.
+
+        Raises:
+            ValueError: see `conversation_token_ids`.
+        """
+        chat, is_answer = self.conversation_token_ids(self.turns(question, answer, system_prompt))
+        return [token for token, of_answer in zip(chat, is_answer, strict=True) if of_answer]
 
     @property
     def score_answer_ids(self) -> list[list[int]]:

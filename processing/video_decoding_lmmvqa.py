@@ -122,7 +122,11 @@ class DecodedVideo:
 
     def part(self, first: int, end: int) -> "DecodedVideo":
         """The chunks from `first` to before `end`."""
-        return DecodedVideo(**_part(self, first, end))
+        return DecodedVideo(**_part(self, slice(first, end)))
+
+    def spread(self, count: int) -> "DecodedVideo":
+        """So many of its chunks, evenly spread."""
+        return DecodedVideo(**_part(self, _spread(len(self.seconds), count)))
 
 
 @dataclass
@@ -153,20 +157,30 @@ class EncodedVideo:
 
     def part(self, first: int, end: int) -> "EncodedVideo":
         """The chunks from `first` to before `end`."""
-        return EncodedVideo(**_part(self, first, end))
+        return EncodedVideo(**_part(self, slice(first, end)))
+
+    def spread(self, count: int) -> "EncodedVideo":
+        """So many of its chunks, evenly spread."""
+        return EncodedVideo(**_part(self, _spread(len(self.seconds), count)))
 
 
-def _part(video: DecodedVideo | EncodedVideo, first: int, end: int) -> dict:
+def _spread(num_chunks: int, count: int) -> list[int]:
+    """The middle chunk of each of so many equal parts."""
+    return [(2 * index + 1) * num_chunks // (2 * count) for index in range(count)]
+
+
+def _part(video: DecodedVideo | EncodedVideo, chunks: slice | list[int]) -> dict:
     """The fields of some of a video's chunks."""
     parts = {name: value for name, value in vars(video).items() if value is not None}
+    chosen = np.zeros(len(video.seconds), dtype=bool)
+    chosen[chunks] = True
     if "clips" in parts:
-        of_chunks = slice(*(int(video.num_clips[:border].sum()) for border in (first, end)))
+        of_chunks = np.repeat(chosen, video.num_clips)
         parts |= {"clips": video.clips[of_chunks], "num_frames": video.num_frames[of_chunks]}
     if "key_frames" in parts:
-        views = len(video.key_frames) // len(video.seconds)
-        parts["key_frames"] = video.key_frames[first * views : end * views]
+        parts["key_frames"] = video.key_frames[np.repeat(chosen, len(video.key_frames) // len(chosen))]
     for name in parts.keys() & {"seconds", "num_clips", "vision_features", "temporal_features"}:
-        parts[name] = parts[name][first:end]
+        parts[name] = parts[name][chunks]
     return parts
 
 

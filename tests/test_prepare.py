@@ -1,6 +1,7 @@
 """`lmmvqa prepare`: label files of every format to rows, on tables and clips written here, and on the real tables."""
 
 import json
+import re
 import shutil
 import statistics
 from pathlib import Path
@@ -454,28 +455,92 @@ def test_rated_images_keep_their_split_when_a_file_is_missing(tmp_path, capsys):
     assert max(report["mos_max"] for report in reports if report["n"]) == 0.95
 
 
-def test_captions_and_conversations_become_questions_with_answers(tmp_path, clip):
-    put(clip, tmp_path, "a.mp4", "b.mp4")
-    turns = [("human", "<video>\nWhat moves?"), ("gpt", "A grating."), ("human", "Where to?"), ("gpt", "Left.")]
-    conversations = [{"from": speaker, "value": text} for speaker, text in turns]
-    records = [
-        {"id": 1, "video": "a.mp4", "conversations": conversations},
-        {"image": "b.mp4", "caption": "Stripes."},
-        {"image": "gone.jpg", "caption": "Nothing."},
-        {"id": 2, "conversations": conversations},
-    ]
-    labels = write_text(tmp_path / "talk.json", json.dumps(records))
+def human(text: str) -> dict[str, str]:
+    return {"from": "human", "value": text}
+
+
+def gpt(text: str) -> dict[str, str]:
+    return {"from": "gpt", "value": text}
+
+
+def test_records_of_llava_video_chatgpt_and_captions(tmp_path, clip):
+    put(clip, tmp_path, "00453/004539375.jpg.mp4", "v_p1QGn0IzfW0.mp4", "b.mp4")
+    llava = {
+        "id": "004539375",
+        "image": "00453/004539375.jpg.mp4",
+        "conversations": [human("Render a summary of the photo.\n<image>"), gpt("Stripes on a wall .")],
+    }
+    several_turns = {
+        "id": 2,
+        "video": "b.mp4",
+        "conversations": [human("<video>\nWhat moves?"), gpt("A grating."), human("Where to?"), gpt("Left.")],
+    }
+    chatgpt = {"q": "What is the main activity?", "a": "Someone waves.", "video_id": "v_p1QGn0IzfW0"}
+    caption = {"image": "b.mp4", "caption": "Stripes."}
+    labels = write_text(tmp_path / "talk.json", json.dumps([llava, several_turns, chatgpt, caption]))
     (report,) = prepare("instruction_json", labels, tmp_path / "rows")
-    assert (report["split"], report["n"], report["missing"], report["mos_min"]) == ("train", 3, 2, None)
+    assert (report["split"], report["n"], report["missing"], report["mos_min"]) == ("train", 4, 0, None)
     rows = load_rows(tmp_path / "rows")["train"]
-    assert [(Path(row["video"]).name, row["question"], row["answer"]) for row in rows] == [
-        ("a.mp4", "What moves?", "A grating."),
-        ("a.mp4", "Where to?", "Left."),
-        ("b.mp4", CAPTION_QUESTION, "Stripes."),
+    assert all(row["mos"] is None and row["media"] == [row["video"]] for row in rows)
+    assert [Path(row["video"]).name for row in rows] == [
+        *("004539375.jpg.mp4", "b.mp4", "v_p1QGn0IzfW0.mp4", "b.mp4"),
     ]
-    write_text(labels, json.dumps([{"video": "a.mp4", "conversations": conversations[:3]}]))
-    with pytest.raises(ValueError, match="record 1 has the keys .* expected a caption, or turns of human and gpt"):
-        prepare("instruction_json", labels, tmp_path / "rows")
+    assert [[(turn["role"], turn["content"]) for turn in row["conversations"]] for row in rows] == [
+        [("user", "Render a summary of the photo.\n<video>"), ("assistant", "Stripes on a wall .")],
+        [
+            *(("user", "<video>\nWhat moves?"), ("assistant", "A grating.")),
+            *(("user", "Where to?"), ("assistant", "Left.")),
+        ],
+        [("user", "<video>\nWhat is the main activity?"), ("assistant", "Someone waves.")],
+        [("user", f"<video>\n{CAPTION_QUESTION}"), ("assistant", "Stripes.")],
+    ]
+
+
+def test_several_images_and_videos_keep_their_places(tmp_path, clip):
+    put(clip, tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    record = {
+        "image": ["a.mp4", "c.mp4"],
+        "video": "b.mp4",
+        "conversations": [human("<image> and <video>, or"), gpt("Which?"), human("<image>?"), gpt("The last.")],
+    }
+    labels = write_text(tmp_path / "talk.json", json.dumps([record]))
+    prepare("instruction_json", labels, tmp_path / "rows")
+    (row,) = load_rows(tmp_path / "rows")["train"]
+    assert [Path(file).name for file in row["media"]] == ["a.mp4", "b.mp4", "c.mp4"]
+    assert [turn["content"] for turn in row["conversations"]][::2] == ["<video> and <video>, or", "<video>?"]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"image": "gone.jpg", "caption": "Nothing."}, None),
+        ({"conversations": [human("Hello?"), gpt("Yes.")]}, "names no video or image"),
+        ({"video": "a.mp4"}, "has the keys video, expected conversations, a caption, or q and a"),
+        ({"video": "a.mp4", "conversations": [human("Hello?")]}, "not human and gpt by turns"),
+        ({"video": "a.mp4", "conversations": [gpt("Hello?"), human("Yes.")]}, "not human and gpt by turns"),
+        ({"video": "a.mp4", "conversations": [human("<video>"), gpt(" ")]}, "no text in turn 2"),
+        ({"video": "a.mp4", "conversations": [human("What?"), gpt("<video>")]}, "in an answer"),
+        ({"video": "a.mp4", "conversations": [human("<video> <video>"), gpt("No.")]}, "has 2 of .* for 1 files"),
+        ({"video": 7, "conversations": [human("What?"), gpt("No.")]}, "names the video 7, expected a file"),
+        ({"q": "What?", "a": "That.", "video_id": None}, "names the video None"),
+        ({"q": "What?", "video_id": "a.mp4"}, "no text in turn 2"),
+        (
+            {"video": ["a.mp4", "gone.mp4"], "conversations": [human("What?"), gpt("No.")]},
+            "shows gone.mp4, left out above",
+        ),
+    ],
+)
+def test_a_wrong_record_is_named_by_its_number(tmp_path, clip, capsys, record, reason):
+    put(clip, tmp_path, "a.mp4")
+    right = {"video": "a.mp4", "caption": "Stripes."}
+    labels = write_text(tmp_path / "talk.json", json.dumps([right, record, right]))
+    (report,) = prepare("instruction_json", labels, tmp_path / "rows")
+    assert report["n"] == 2
+    error = capsys.readouterr().err
+    if reason is None:
+        assert "gone.jpg (train): no such file" in error
+    else:
+        assert re.search(f"talk.json record 2 .train.: .*{reason}", error)
 
 
 # the command
