@@ -1,4 +1,4 @@
-"""Trains LMM-VQA on rated videos and writes a complete checkpoint (section IV-A).
+"""Trains LMM-VQA on rated videos, or on conversations, and writes a complete checkpoint (sections IV-A and IV-D).
 
     python train.py --model DIR --data ROWS_DIR [ROWS_DIR ...] --output_dir runs/mine --export_dir mine
 
@@ -9,10 +9,14 @@ with `--lora_rank` the adapter; the export folder is complete, code included, wi
 output folder of other data or options is refused. Every option of transformers' TrainingArguments works too. The
 defaults are the paper's: a score and a level question for each video, towers and decoder frozen, learning rate 1e-3, batch 32, 6
 epochs. `--dry_run` says what a run will take. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
+
+`--stage align` trains the projectors on captions and `--stage instruct` them and the decoder on conversations, both from
+rows that `lmmvqa prepare instruction_json` wrote; `--stage quality` is the default. `--mix` adds rows of the other kind.
 """
 
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -36,13 +40,16 @@ from lmmvqa.checkpoints.export import export_checkpoint, load_checkpoint, push_c
 from lmmvqa.checkpoints.model_card import training_model_card
 from lmmvqa.checkpoints.training_videos import carry_training_videos, list_training_videos, save_training_videos
 from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
-from lmmvqa.datasets_scripts.rows import video_digest
+from lmmvqa.datasets_scripts.rows import row_media, video_digest
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
+from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
+from lmmvqa.training.conversations import fit_conversations
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache
 from lmmvqa.training.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_thresholds, question_templates
 from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
+from lmmvqa.training.stages import HUMAN_ASSISTANT, STAGES, check_rows, has, set_chat_template, stage_options
 from lmmvqa.training.trained_parts import PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer
 from lmmvqa.training.training_plan import default_batch, training_plan
@@ -57,6 +64,17 @@ RESULTS = ("checkpoint-*", "*.safetensors", RESULTS_FILE)
 @dataclass
 class ModelArguments:
     model: str = field(metadata={"help": "Checkpoint folder or repository to start from."})
+    stage: str = field(
+        default="quality",
+        metadata={
+            "help": f"One of {', '.join(STAGES)}: sets train_parts, learning_rate and num_train_epochs where they are "
+            "not given, and which rows are learned."
+        },
+    )
+    chat_template: str | None = field(
+        default=None,
+        metadata={"help": f"Jinja file, or {HUMAN_ASSISTANT} for the paper's (default: the checkpoint's own)."},
+    )
     train_parts: list[str] = field(
         default_factory=lambda: ["spatial_projector", "temporal_projector"],
         metadata={"help": f"What is trained, of {', '.join(PARTS)}; the rest is frozen."},
@@ -70,7 +88,10 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    data: list[str] = field(metadata={"help": "Folders of rows {video, mos, dataset, split, group}."})
+    data: list[str] = field(metadata={"help": "Folders of rows that `lmmvqa prepare` wrote, of the stage's kind."})
+    mix: list[str] = field(
+        default_factory=list, metadata={"help": "Folders of rows of the other kind, trained on beside them."}
+    )
     tasks: list[str] = field(
         default_factory=lambda: list(PAPER_TASKS),
         metadata={"help": f"Questions for each video, of {', '.join(TASKS)}; damage where rows say it."},
@@ -165,6 +186,40 @@ def wrong_use_in_one_line(parser: HfArgumentParser) -> Iterator[None]:
         parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
 
 
+def _rows(options: Namespace) -> tuple[dict[str, list[dict]], list[str]]:
+    """
+    The rows of both kinds by split, conversations no longer than the decoder's context, and a line for each one cut.
+
+    Raises:
+        OSError, ValueError: there are no such rows, or not of the stage's kind, or they do not fit.
+    """
+    rows, mixed = read_rows(options.data), read_rows(options.mix)
+    for split in rows:
+        check_rows(options.stage, rows[split], mixed[split])
+        rows[split] += mixed[split]
+    processor = AutoProcessor.from_pretrained(options.model)
+    if options.chat_template:
+        set_chat_template(processor, options.chat_template)
+    max_positions = AutoConfig.from_pretrained(options.model).get_text_config().max_position_embeddings
+    notes = []
+    for split, of_split in rows.items():
+        rows[split], cut = fit_conversations(of_split, processor, max_positions)
+        notes += cut
+    return rows, notes
+
+
+def _learn_quality(processor: LmmVqaProcessor, thresholds: dict[str, list[float]], tasks: list[str]) -> None:
+    """What a processor asks after training on ratings."""
+    was_trained = processor.level_answer_thresholds is not None
+    processor.level_answer_thresholds = thresholds
+    if "level" in tasks:
+        processor.level_question = processor.level_question or question_templates("level")[0].question
+    elif not was_trained:  # evaluation says that it never learned the question
+        processor.level_question = None
+    if "damage" in tasks:  # results name damage from here on
+        processor.damage_question = question_templates("damage")[0].question
+
+
 def train(
     model_args: ModelArguments,
     data_args: DataArguments,
@@ -181,14 +236,13 @@ def train(
         dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
         model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
         processor = AutoProcessor.from_pretrained(model_args.model)
-        was_trained = processor.level_answer_thresholds is not None
-        processor.level_answer_thresholds = level_thresholds(rows["train"])
-        if "level" in data_args.tasks:
-            processor.level_question = processor.level_question or question_templates("level")[0].question
-        elif not was_trained:  # evaluation says that it never learned the question
-            processor.level_question = None
-        if "damage" in data_args.tasks:  # results name damage from here on
-            processor.damage_question = question_templates("damage")[0].question
+        if model_args.chat_template:
+            set_chat_template(processor, model_args.chat_template)
+        thresholds = level_thresholds(rows["train"])
+        if thresholds:
+            _learn_quality(processor, thresholds, data_args.tasks)
+        rated = [row for row in rows["validation"] if has(row, "mos")]
+        instructing = [row for row in rows["validation"] if has(row, "conversations")]
         # Weights that change are to be calibrated anew, and MOS are on 0-100 here
         processor.score_map, processor.score_std_scale = None, 1.0
         train_only(model, model_args.train_parts)
@@ -209,7 +263,7 @@ def train(
             train_dataset=QaPairs(
                 rows["train"],
                 tuple(data_args.tasks),
-                processor.level_answer_thresholds,
+                thresholds,
                 data_args.score_noise,
                 cache,
                 training_args.seed,
@@ -217,20 +271,24 @@ def train(
                 inference_share=data_args.inference_share,
                 one_second_share=data_args.one_second_share,
             ),
+            # What is asked about rated videos is validated by the readout that users get
+            eval_dataset=QaPairs(instructing, (), {}, cache=cache) if instructing else None,
             data_collator=LmmVqaDataCollator(processor, model.config.get_text_config().max_position_embeddings),
             processing_class=processor,
         )
-        validation = Validation(trainer, processor, rows["validation"], cache)
-        if rows["validation"]:
+        validation = Validation(trainer, processor, rated, cache)
+        if rated:
             trainer.add_callback(validation)
         if cache is not None:  # last, as it is work
-            cache.build([row["video"] for row in rows["train"] + rows["validation"]])
+            cache.build([file for row in rows["train"] + rows["validation"] for file in row_media(row)])
         seal_folder(output, settings, RESULTS)
 
     metrics = trainer.train(resume_from_checkpoint=trainer.newest_checkpoint()).metrics
     trainer.save_model()
-    if rows["validation"]:
+    if rated:
         metrics["validation"] = validation.metrics()
+    if instructing:
+        metrics["validation_loss"] = trainer.evaluate()["eval_loss"]
     if trainer.is_world_process_zero():
         digest_of = video_digest if cache is None else cache.digest
         save_training_videos(list_training_videos(rows["train"], model_args.model, digest_of), output)
@@ -245,12 +303,17 @@ def main(argv: list[str] | None = None) -> None:
         argv = sys.argv[1:] if argv is None else [*map(str, argv)]
         options = parser.parse_args(argv)
         check_model(options.model)
-        rows = read_rows(options.data)
+        argv = [*stage_options(options.stage, options.lora_rank), *argv]
+        options = parser.parse_args(argv)
+        rows, notes = _rows(options)
         if not options.per_device_train_batch_size:
             argv = [*argv, *default_batch(options, rows["train"])]
         model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)
         # Trainer would upload its output folder, without pipeline and with a card of its own; here the export goes up
         push, training_args.push_to_hub = training_args.push_to_hub, False
+        if training_args.process_index == 0:
+            for note in notes:
+                print(note, file=sys.stderr)
         check_options(data_args, training_args)
         if data_args.dry_run:
             print(training_plan(model_args, data_args, training_args, rows))

@@ -123,7 +123,7 @@ def training_model_card(
     Args:
         name: of the repository or folder.
         model_args, data_args, training_args: the dataclasses of `train.py`.
-        train_rows: rows {video, mos, dataset, ...} that were trained on.
+        train_rows: rows that were trained on, see `datasets_scripts/rows.py`.
         metrics: as `train.py` computes them.
     """
     mos = defaultdict(list)
@@ -137,7 +137,15 @@ def training_model_card(
         start=model_args.model,
         trained_parts=model_args.train_parts,
         recipe=recipe,
-        data=[(dataset, len(values), min(values), max(values)) for dataset, values in sorted(mos.items())],
+        rated=any(row["mos"] is not None for row in train_rows),
+        instructed=any(row.get("conversations") for row in train_rows),
+        data=[(dataset, len(values), *_ends(values)) for dataset, values in sorted(mos.items())],
         results=metrics.get("validation", {}),
         license=model_args.license,
     )
+
+
+def _ends(mos: list[float | None]) -> tuple[str, str]:
+    """Lowest and highest MOS of a data set as text; of conversations, which are not rated, a dash each."""
+    rated = [value for value in mos if value is not None]
+    return (f"{min(rated):.1f}", f"{max(rated):.1f}") if rated else ("-", "-")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from transformers import AutoProcessor, HfArgumentParser
 from transformers.utils import cached_file
 
-from ..datasets_scripts.rows import load_rows, video_digest, video_id
+from ..datasets_scripts.rows import load_rows, row_media, video_digest, video_id
 
 
 TRAINING_VIDEOS_FILE = "training_videos.parquet"
@@ -68,7 +68,7 @@ def list_training_videos(
 ) -> TrainingVideos:
     """
     Args:
-        rows: rated videos that were trained on.
+        rows: what was trained on.
         start: checkpoint folder or repository that training started from, whose own list is taken over.
         digest_of: `FeatureCache.digest` remembers them, so that files are not read again.
     """
@@ -80,11 +80,15 @@ def list_training_videos(
 
 
 def _listed(rows: list[dict], digest_of: Callable[[str], str] = video_digest) -> list[TrainingVideo]:
-    digests = content_digests([row["video"] for row in rows], digest_of)
-    return [
-        TrainingVideo(row["dataset"], video_id(row), row["group"], digest)
-        for row, digest in zip(rows, digests, strict=True)
+    # Once each: there may be many conversations about one video
+    files = list(dict.fromkeys(file for row in rows for file in row_media(row)))
+    digests = dict(zip(files, content_digests(files, digest_of), strict=True))
+    listed = [
+        TrainingVideo(row["dataset"], video_id({**row, "video": file}), row["group"], digests[file])
+        for row in rows
+        for file in row_media(row)
     ]
+    return list(dict.fromkeys(listed))
 
 
 def save_training_videos(listed: TrainingVideos, folder: str | Path) -> None:

@@ -1,5 +1,7 @@
 """Training from saved rows to a loadable checkpoint: what moves, what is cached, what resumes."""
 
+import json
+import math
 import os
 import shutil
 import subprocess
@@ -12,8 +14,9 @@ from conftest import TRAIN_PY, moved, run, tiny_pair, write_clip
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from lmmvqa.checkpoints.training_videos import load_training_videos
 from lmmvqa.datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
-from lmmvqa.datasets_scripts.rows import load_rows, save_rows
+from lmmvqa.datasets_scripts.rows import CONVERSATION_FEATURES, load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from lmmvqa.scoring.scorer import load_scorer
@@ -321,3 +324,61 @@ def test_the_readout_loss_needs_numbers_of_one_token(train, frozen, tmp_path):
             readout_weight=1.0,
             score_answer_ids=[[1, 2], [3]],
         )
+
+
+# stages
+
+
+@pytest.fixture
+def talk(tmp_path, clips):
+    """A folder of six conversations about three clips, one of them about two."""
+    turns = [("user", "<video>\nHow good?"), ("assistant", "63"), ("user", "A word?"), ("assistant", "poor")]
+    media = [[clips[index % 3]] for index in range(5)] + [clips[:2]]
+    rows = [
+        {
+            "video": of_row[0],
+            "mos": None,
+            "dataset": "talk",
+            "split": "validation" if index == 4 else "train",
+            "group": str(index),
+            "media": of_row,
+            "conversations": [
+                {"role": role, "content": text.replace("<video>", "<video>" * len(of_row))} for role, text in turns
+            ],
+        }
+        for index, of_row in enumerate(media)
+    ]
+    save_rows(rows, [], "talk", tmp_path / "talk", CONVERSATION_FEATURES)
+    return tmp_path / "talk"
+
+
+@pytest.mark.parametrize(
+    ("stage", "parts"),
+    [
+        ("align", {"spatial_projector", "temporal_projector"}),
+        ("instruct", {"spatial_projector", "temporal_projector", "language_model"}),
+    ],
+)
+def test_a_stage_trains_its_parts_on_conversations(
+    train, monkeypatch, arguments, checkpoint, talk, tmp_path, stage, parts
+):
+    before = load_file(checkpoint / "model.safetensors")
+    after = run(train, monkeypatch, arguments, "--stage", stage, "--data", talk)
+    assert {name.split(".")[1] for name in moved(before, after)} == parts
+    results = json.loads((tmp_path / "run" / "train_results.json").read_text())
+    assert math.isfinite(results["validation_loss"]) and "validation" not in results
+    listed = load_training_videos(tmp_path / "mine").videos
+    assert {(video.dataset, video.id) for video in listed} == {("talk", f"{index}s") for index in (1, 2, 3)}
+    assert "| talk | 5 | - | - |" in (tmp_path / "mine" / "README.md").read_text()
+
+
+def test_mixed_rows_in_one_run(train, monkeypatch, arguments, rows, talk, tmp_path, capsys):
+    more = ["--mix", talk, "--feature_cache", tmp_path / "cache", "--lora_rank", 2]
+    run(train, monkeypatch, arguments, *more)
+    results = json.loads((tmp_path / "run" / "train_results.json").read_text())
+    assert results["validation"]["tiny"]["n"] == 3 and math.isfinite(results["validation_loss"])
+    run(train, monkeypatch, arguments, *more, "--dry_run", "--output_dir", tmp_path / "dry")
+    assert f"{6 * 2 + 5} questions" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(train, monkeypatch, arguments, "--stage", "instruct", "--output_dir", tmp_path / "other")
+    assert "rows without conversations in --data" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """
 Rated videos to question and answer pairs (section III-B): a score and a level question for each video, and what is wrong
-with it where the builder knows.
+with it where the builder knows; and beside them conversations, as they are.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..datasets_scripts.rows import row_media
 from ..processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS, NO_DAMAGE
 from .feature_cache import FeatureCache
 
@@ -61,10 +62,14 @@ def question_templates(task: str, sizes: Sequence[int] | None = None) -> list[Qu
 
 
 def level_thresholds(rows: list[dict]) -> dict[str, list[float]]:
-    """The MOS that divide each data set among rows {mos, dataset} into equal thirds: poor, fair, good (section III-B)."""
+    """
+    The MOS that divide each data set among rows {mos, dataset} into equal thirds: poor, fair, good (section III-B). Rows
+    that are not rated count for nothing.
+    """
     mos = defaultdict(list)
     for row in rows:
-        mos[row["dataset"]].append(row["mos"])
+        if row["mos"] is not None:
+            mos[row["dataset"]].append(row["mos"])
     return {dataset: np.quantile(values, [1 / 3, 2 / 3]).tolist() for dataset, values in sorted(mos.items())}
 
 
@@ -91,17 +96,18 @@ def draw_damage(strengths: dict[str, float], rng: np.random.Generator) -> str:
 @dataclass
 class QaPairs(torch.utils.data.Dataset):
     """
-    Rows {video, mos, dataset} as rows {video, position, one_second, system_prompt, question, answer, score, content}, each
-    video once a task, but for "damage": that is asked of rows that have the column, {kind: strength of 0-5}, alone. Questions are
-    drawn by seed; in each epoch anew, the noise, whether one second is seen alone, the position of what is seen where that
-    is not the whole video, and the damage that is the answer (`draw_damage`).
+    Rated rows {video, mos, dataset} as rows {video, position, one_second, system_prompt, question, answer, score,
+    content}, each video once a task, but for "damage": that is asked of rows that have the column, {kind: strength of 0-5}, alone.
+    Questions are drawn by seed; in each epoch anew, the noise, whether one second is seen alone, the position of what is
+    seen where that is not the whole video, and the damage that is the answer (`draw_damage`). Then rows with
+    conversations as rows {media, conversations}, see `datasets_scripts/rows.py`. `LmmVqaDataCollator` takes both.
 
     Attributes:
         contents: a number of the content for each pair that asks for the score of a row with the column `content` (its other
             versions have the same one), -1 for others.
 
     Args:
-        rows: rated videos.
+        rows: of both kinds.
         tasks: "score" and "level" for the paper's multi-task training, "score" alone for "wo/multi-task", "damage" for
             what is wrong.
         thresholds: MOS that divide each data set into levels, see `level_thresholds`.
@@ -133,11 +139,12 @@ class QaPairs(torch.utils.data.Dataset):
         rng = np.random.default_rng(self.seed)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # a loader's workers may outlive an epoch
         self._pairs = []
+        rated = [row for row in self.rows if row["mos"] is not None]
         for task in self.tasks:
             if task not in TASKS:
                 raise ValueError(f"got the task {task!r}, expected some of {', '.join(TASKS)}")
-            rows = [row for row in self.rows if task != "damage" or row.get("damage")]
-            if self.rows and not rows:
+            rows = [row for row in rated if task != "damage" or row.get("damage")]
+            if rated and not rows:
                 raise ValueError(
                     "got the task 'damage' and no row with the column damage, expected some of `lmmvqa prepare "
                     "degraded_contents`; add their folder, or leave the task out"
@@ -146,6 +153,7 @@ class QaPairs(torch.utils.data.Dataset):
             is_inference = rng.random(len(rows)) < self.inference_share
             drawn = np.where(is_inference, 0, rng.integers(len(templates), size=len(rows)))
             self._pairs += [(row, task, templates[index]) for row, index in zip(rows, drawn, strict=True)]
+        self._pairs += [(row, None, None) for row in self.rows if row.get("conversations")]
         numbers = {}
         names = [row.get("content") if task == "score" else None for row, task, _ in self._pairs]
         self.contents = [-1 if name is None else numbers.setdefault(name, len(numbers)) for name in names]
@@ -159,6 +167,9 @@ class QaPairs(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict:
         row, task, template = self._pairs[index]
+        if task is None:
+            media = row_media(row) if self.cache is None else [self.cache[file] for file in row_media(row)]
+            return {"media": media, "conversations": row["conversations"]}
         rng = np.random.default_rng((self.seed, int(self._epoch), index))
         noise = rng.normal(0.0, self.score_noise)
         return {

@@ -36,7 +36,7 @@ def run_settings(model_args, data_args, training_args: TrainingArguments, rows: 
         for name, value in arguments.items()
         if not any(fnmatchcase(name, pattern) for pattern in FREE_ARGUMENTS)
     }
-    del settings["data"]
+    del settings["data"], settings["mix"]
     settings |= {
         "model": checkpoint_digest(model_args.model),
         "feature_cache": data_args.feature_cache is not None,  # which rounds to float16
@@ -82,7 +82,7 @@ def check_model(model: str) -> None:
 
 def read_rows(folders: list[str]) -> dict[str, list[dict]]:
     """
-    The rows of the splits "train" and "validation", of all folders.
+    The rows of the splits "train" and "validation", of all folders; see `stages.check_rows` for their kinds.
 
     Raises:
         FileNotFoundError, ValueError: a folder holds no rows, or none to train on.

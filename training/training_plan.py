@@ -16,6 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, PreTrainedModel, TrainingArguments
 
+from ..datasets_scripts.rows import row_media
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .qa_pairs import QaPairs, level_thresholds
 from .trained_parts import add_lora, train_only
@@ -74,7 +75,9 @@ def video_seconds(videos: list[str]) -> np.ndarray:
     return np.array(lengths)
 
 
-def training_memory(model_args, training_args: TrainingArguments | Namespace, num_chunks: int) -> TrainingMemory:
+def training_memory(
+    model_args, training_args: TrainingArguments | Namespace, num_chunks: int, chat: str | None = None
+) -> TrainingMemory:
     """
     Activations are what autograd keeps of the projectors, of what is trained beside them, of the decoder and of the
     loss, and the float32 gradient and the half copy of the logits. With activation checkpointing each decoder layer
@@ -84,9 +87,12 @@ def training_memory(model_args, training_args: TrainingArguments | Namespace, nu
         model_args: `train.py`'s.
         training_args: `train.py`'s, or its options before they are parsed.
         num_chunks: of the longest video.
+        chat: a question with its answer; the score question by default.
     """
     config = AutoConfig.from_pretrained(model_args.model)
     processor = AutoProcessor.from_pretrained(model_args.model)
+    chat = chat or processor.prompt(answer="100")
+    num_text_tokens = len(processor.tokenizer(chat, add_special_tokens=False)["input_ids"]) - 1
     mixed = torch.bfloat16 if training_args.bf16 else torch.float16 if training_args.fp16 else None
     dtype = config.dtype if mixed and config.dtype else torch.float32
     with torch.device("meta"):
@@ -101,13 +107,13 @@ def training_memory(model_args, training_args: TrainingArguments | Namespace, nu
             size = tensor.numel() * tensor.element_size()
             weights[tensor.dtype] = weights.get(tensor.dtype, 0) + size
             trained += size if tensor.requires_grad else 0
-        copies, activations, tokens = _activations(model, processor, num_chunks, mixed)
+        copies, activations, tokens = _activations(model, processor, num_chunks, num_text_tokens, mixed)
         text_config = config.get_text_config()
         if training_args.activation_checkpointing or training_args.gradient_checkpointing:
             layers = text_config.num_hidden_layers
             model.activation_checkpointing_enable()
             # Layers' inputs are met, and what is kept inside of a layer is not
-            _, outside, _ = _activations(model, processor, num_chunks, mixed)
+            _, outside, _ = _activations(model, processor, num_chunks, num_text_tokens, mixed)
             activations = outside + (activations - outside) // layers
     logits = tokens * text_config.vocab_size
     activations += logits * (4 + (mixed or torch.float32).itemsize)
@@ -131,15 +137,26 @@ def _make_fake(model: PreTrainedModel) -> None:
 
 
 def _activations(
-    model: PreTrainedModel, processor: LmmVqaProcessor, num_chunks: int, mixed: torch.dtype | None
+    model: PreTrainedModel,
+    processor: LmmVqaProcessor,
+    num_chunks: int,
+    num_text_tokens: int,
+    mixed: torch.dtype | None,
 ) -> tuple[int, int, int]:
     """Bytes that a forward pass keeps beside weights, once and of each question, and the tokens of a question."""
-    (one, num_tokens), (two, _) = (_kept(model, processor, num_chunks, mixed, batch_size) for batch_size in (1, 2))
+    (one, num_tokens), (two, _) = (
+        _kept(model, processor, num_chunks, num_text_tokens, mixed, batch_size) for batch_size in (1, 2)
+    )
     return 2 * one - two, two - one, num_tokens
 
 
 def _kept(
-    model: PreTrainedModel, processor: LmmVqaProcessor, num_chunks: int, mixed: torch.dtype | None, batch_size: int
+    model: PreTrainedModel,
+    processor: LmmVqaProcessor,
+    num_chunks: int,
+    num_text_tokens: int,
+    mixed: torch.dtype | None,
+    batch_size: int,
 ) -> tuple[int, int]:
     towers, config = model.model, model.config
     video_processor = processor.video_processor
@@ -152,8 +169,6 @@ def _kept(
             kept[storage._cdata] = tensor  # alive, so that no other storage takes its place
         return tensor
 
-    chat = processor.prompt(answer="100")
-    num_text_tokens = len(processor.tokenizer(chat, add_special_tokens=False)["input_ids"]) - 1
     side = video_processor.key_frame_size
     pictures = torch.zeros(batch_size * num_chunks * config.key_frame_views, 3, side, side)
     chunks = None
@@ -182,9 +197,23 @@ def _kept(
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), embeddings.shape[1]
 
 
-def longest_part(processor: LmmVqaProcessor, seconds: float, max_positions: int) -> int:
-    """Chunks of a video so long that are seen at once: all, or those of its longest window."""
+def longest_chat(processor: LmmVqaProcessor, rows: list[dict]) -> str | None:
+    """Of rows with conversations the one of most text; None where there are none."""
+    conversations = [row["conversations"] for row in rows if row.get("conversations")]
+    if not conversations:
+        return None
+    longest = max(conversations, key=lambda turns: sum(len(turn["content"]) for turn in turns))
+    return processor.conversation_prompt(longest)
+
+
+def longest_part(processor: LmmVqaProcessor, seconds: float, max_positions: int, chat: str | None = None) -> int:
+    """
+    Chunks of a video so long that are seen at once: all, or those of its longest window; beside a conversation, as many
+    as fit.
+    """
     num_chunks = max(1, int(seconds) if not processor.video_processor.keep_incomplete_second else round(seconds))
+    if chat is not None:
+        return min(num_chunks, processor.longest_fitting([num_chunks], chat, max_positions))
     windows = processor.windows(np.arange(num_chunks), processor.prompt(answer="100"), max_positions)
     return max(window.end_chunk - window.first_chunk for window in windows)
 
@@ -200,8 +229,8 @@ def default_batch(options: Namespace, rows: list[dict]) -> list[str]:
     """
     processor = AutoProcessor.from_pretrained(options.model)
     max_positions = AutoConfig.from_pretrained(options.model).get_text_config().max_position_embeddings
-    longest = video_seconds([row["video"] for row in rows]).max()
-    memory = training_memory(options, options, longest_part(processor, longest, max_positions))
+    longest, chat = video_seconds([row["video"] for row in rows]).max(), longest_chat(processor, rows)
+    memory = training_memory(options, options, longest_part(processor, longest, max_positions, chat), chat)
     accumulated = options.gradient_accumulation_steps
     at_most = max(1, PAPER_BATCH_SIZE // (accumulated * int(os.environ.get("WORLD_SIZE", 1))))
     batch_size = memory.largest_batch(at_most)
@@ -233,8 +262,9 @@ def training_plan(model_args, data_args, training_args, rows: dict[str, list[dic
     processor = AutoProcessor.from_pretrained(model_args.model)
     max_positions = AutoConfig.from_pretrained(model_args.model).get_text_config().max_position_embeddings
     lengths = video_seconds([row["video"] for row in rows["train"]])
-    num_chunks = longest_part(processor, lengths.max(), max_positions)
-    memory = training_memory(model_args, training_args, num_chunks)
+    chat = longest_chat(processor, rows["train"])
+    num_chunks = longest_part(processor, lengths.max(), max_positions, chat)
+    memory = training_memory(model_args, training_args, num_chunks, chat)
     batch_size, accumulated = training_args.per_device_train_batch_size, training_args.gradient_accumulation_steps
     whole = batch_size * accumulated * training_args.world_size
     weights = ", ".join(
@@ -263,7 +293,7 @@ def training_plan(model_args, data_args, training_args, rows: dict[str, list[dic
         f"batch: {batch_size} a device x {accumulated} accumulated x {training_args.world_size} processes = {whole}; "
         f"{len(pairs):,} questions, {steps:,} steps"
     )
-    num_videos = len({row["video"] for of_split in rows.values() for row in of_split})
+    num_videos = len({file for of_split in rows.values() for row in of_split for file in row_media(row)})
     stored = cache_bytes_a_chunk(model_args) * num_videos * max(1.0, lengths.mean())
     lines.append(f"feature cache: about {_gb(stored)} for {num_videos:,} videos")
     lines.append("hours: not known before a step is timed; benchmarks/train_step.py times those of the paper's model")
