@@ -15,7 +15,19 @@ from importlib.metadata import version
 from safetensors import SafetensorError
 
 from ..scoring.report import printable
-from . import assemble, baseline, calibrate, evaluate, export, inspect, prepare, score, selfcheck, train
+from . import (
+    assemble,
+    baseline,
+    calibrate,
+    chat,
+    evaluate,
+    export,
+    inspect,
+    prepare,
+    score,
+    selfcheck,
+    train,
+)
 from .options import add_options, read_options
 from .output import drop_unwritten_output, warn
 
@@ -26,6 +38,7 @@ from .output import drop_unwritten_output, warn
 # By name, in the order of `lmmvqa --help`
 COMMANDS = {
     "score": score,
+    "chat": chat,
     "selfcheck": selfcheck,
     "prepare": prepare,
     "train": train,

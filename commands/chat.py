@@ -1,0 +1,60 @@
+"""`lmmvqa chat`: questions about a video in words."""
+
+import sys
+from dataclasses import dataclass, field
+
+from .model_options import ModelOptions, load
+from .output import print_line, warn
+
+
+HELP = "ask about a video or picture in words"
+DESCRIPTION = (
+    "Answers a question about a video or picture; without one, the questions that are typed, each a line, which go on "
+    "from the answers before. A question about quality gets the measured score and level below the answer, so that words "
+    "and numbers stand side by side. Models that were trained by train.py --stage instruct answer any question; the "
+    "embedded one knows those about quality alone."
+)
+
+
+@dataclass(kw_only=True)
+class Options(ModelOptions):
+    video: str = field(metadata={"help": "video or picture", "positional": True, "metavar": "VIDEO"})
+    question: str | None = field(
+        default=None, metadata={"help": "in words", "positional": True, "nargs": "?", "metavar": "QUESTION"}
+    )
+    image: list[str] = field(
+        default_factory=list, metadata={"help": "pictures or videos that are shown after it", "metavar": "FILE"}
+    )
+    max_new_tokens: int = field(default=256, metadata={"help": "of an answer (default: 256)"})
+
+
+def run(options: Options) -> int:
+    scorer, _ = load(options)
+    from transformers import TextStreamer
+
+    from ..scoring.chat import Chat, is_about_quality
+
+    files = [options.video, *options.image]
+    chat = Chat(scorer, files, options.max_new_tokens)
+    streamer = TextStreamer(scorer.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+    def answer(question: str) -> None:
+        chat.ask(question, streamer)
+        if is_about_quality(question) and chat.measured:
+            for file, result in zip(files, chat.measured, strict=True):
+                print_line(f"[measured: {file} {result.score:.1f} ± {result.score_std:.1f}, {result.level}]")
+
+    if options.question is not None:
+        answer(options.question)
+        return 0
+    is_typed = sys.stdin.isatty()
+    if is_typed:
+        warn("An empty line ends the conversation.")
+    while True:
+        try:
+            question = input("> " if is_typed else "").strip()
+        except EOFError:
+            return 0
+        if not question:
+            return 0
+        answer(question)
