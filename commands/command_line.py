@@ -23,10 +23,12 @@ from . import (
     evaluate,
     export,
     inspect,
+    multiple_choice,
     prepare,
     score,
     selfcheck,
     train,
+    vcgbench,
 )
 from .options import add_options, read_options
 from .output import drop_unwritten_output, warn
@@ -43,6 +45,8 @@ COMMANDS = {
     "prepare": prepare,
     "train": train,
     "evaluate": evaluate,
+    "vcgbench": vcgbench,
+    "multiple_choice": multiple_choice,
     "baseline": baseline,
     "assemble": assemble,
     "calibrate": calibrate,
