@@ -40,9 +40,13 @@ def run(options: Options) -> int:
 
     def answer(question: str) -> None:
         chat.ask(question, streamer)
-        if is_about_quality(question) and chat.measured:
-            for file, result in zip(files, chat.measured, strict=True):
-                print_line(f"[measured: {file} {result.score:.1f} ± {result.score_std:.1f}, {result.level}]")
+        if not is_about_quality(question):
+            return
+        if chat.measured is None:
+            print_line("[not measured: this model was not trained on ratings]")
+            return
+        for file, result in zip(files, chat.measured, strict=True):
+            print_line(f"[measured: {file} {result.score:.1f} ± {result.score_std:.1f}, {result.level}]")
 
     if options.question is not None:
         answer(options.question)

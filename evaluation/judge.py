@@ -62,7 +62,7 @@ class Judge:
         waits = self._waits()
         while True:
             try:
-                output = self._client.chat_completion(messages, model=self.model, max_tokens=64, temperature=0.0)
+                output = self._client.chat_completion(messages, model=self.model, max_tokens=512, temperature=0.0)
                 return output.choices[0].message.content or ""
             except HfHubHTTPError as error:
                 status, announced = error.response.status_code, error.response.headers.get("Retry-After", "")

@@ -90,7 +90,8 @@ def answer_questions(
     Returns:
         Question to the reason why it has no answer; it is tried again the next time.
     """
-    found = dict(zip((of.video for of in questions), find_media([of.video for of in questions], videos), strict=True))
+    names = list(dict.fromkeys(question.video for question in questions))
+    found = dict(zip(names, find_media(names, videos), strict=True))
     failures = {question.id: found[question.video].reason for question in questions if found[question.video].reason}
     missing = [of for of in questions if of.id not in lines.lines and of.id not in failures]
     encoded = (None, None)  # questions about one video stand together, mostly

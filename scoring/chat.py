@@ -103,9 +103,8 @@ class Chat:
             (place for place, (old, new) in enumerate(zip(self._cached_ids, token_ids, strict=False)) if old != new),
             min(len(self._cached_ids), len(token_ids) - 1),
         )
-        if any(
-            token in visual_ids for token in token_ids[num_shared:]
-        ):  # what is shown is read at the beginning alone
+        # What is shown is read at the beginning alone
+        if any(token in visual_ids for token in token_ids[num_shared:]):
             num_shared = 0
         if num_shared == 0:
             self._cache, self._cached_ids = DynamicCache(config=self.model.config.get_text_config()), []

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, LlamaConfig
 
 from lmmvqa.checkpoints.export import save_checkpoint
-from lmmvqa.datasets_scripts.rows import save_rows
+from lmmvqa.datasets_scripts.rows import CONVERSATION_FEATURES, save_rows
 from lmmvqa.modeling_lmmvqa import (
     LmmVqaConfig,
     LmmVqaEfficientNetLiteConfig,
@@ -194,6 +194,29 @@ def rows(tmp_path_factory):
     ]
     save_rows(rows, [], "tiny", folder)
     return folder
+
+
+@pytest.fixture
+def talk(tmp_path, clips):
+    """A folder of four conversations to train on, one of them about two clips, and one to validate with."""
+    turns = [("user", "<video>\nHow good?"), ("assistant", "63"), ("user", "A word?"), ("assistant", "poor")]
+    media = [*([clip] for clip in clips), clips[:2], [clips[0]]]
+    rows = [
+        {
+            "video": of_row[0],
+            "mos": None,
+            "dataset": "talk",
+            "split": "validation" if index == 4 else "train",
+            "group": str(index),
+            "media": of_row,
+            "conversations": [
+                {"role": role, "content": text.replace("<video>", "<video>" * len(of_row))} for role, text in turns
+            ],
+        }
+        for index, of_row in enumerate(media)
+    ]
+    save_rows(rows, [], "talk", tmp_path / "talk", CONVERSATION_FEATURES)
+    return tmp_path / "talk"
 
 
 @pytest.fixture

@@ -1,17 +1,21 @@
 """Conversations with a model: the text of plain generation, what is read once, and the measured score beside words."""
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from conftest import tiny_pair
 from transformers import TextStreamer, pipeline
 
-from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.checkpoints.export import export_checkpoint, save_checkpoint
 from lmmvqa.commands.command_line import main
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.scoring.chat import Chat, is_about_quality
 from lmmvqa.scoring.scorer import load_scorer
+from lmmvqa.training.stages import HUMAN_ASSISTANT, set_chat_template
 
 
 def scorer_of(model, processor) -> VideoQualityAssessmentPipeline:
@@ -98,6 +102,35 @@ def test_a_long_video_leaves_room_and_a_full_context_is_refused(clips):
     with pytest.raises(ValueError, match="begin a new one"):
         for _ in range(12):
             chat.ask("And then?")
+
+
+# Runs without this package: the code comes out of the exported folder
+ELSEWHERE = """
+import sys
+sys.modules["lmmvqa"] = None  # as if it were not installed
+from transformers import AutoModelForImageTextToText, AutoProcessor, TextStreamer
+folder, clip = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
+blocks = [{"type": "video", "path": clip}, {"type": "text", "text": "What moves?"}]
+inputs = processor.apply_chat_template(
+    [{"role": "user", "content": blocks}], add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+)
+streamer = TextStreamer(processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
+model.generate(**inputs, max_new_tokens=12, do_sample=False, streamer=streamer)
+"""
+
+
+def test_an_exported_model_streams_the_same_text_in_a_clean_process(clips, tmp_path):
+    model, processor = tiny_pair(temporal_reduction="none")
+    set_chat_template(processor, HUMAN_ASSISTANT)
+    export_checkpoint(model, processor, tmp_path / "mine", "# Mine")
+    expected = Chat(load_scorer(str(tmp_path / "mine"), "cpu"), [clips[1]], max_new_tokens=12).ask("What moves?")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    command = [sys.executable, "-c", ELSEWHERE, str(tmp_path / "mine"), clips[1]]
+    finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert expected and finished.stdout.strip() == expected
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import tiny_config, tiny_processor, tiny_tokenizer
 
+from lmmvqa.datasets_scripts.rows import CONVERSATION_FEATURES, load_rows, row_media, rows_digest, save_rows
 from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
 from lmmvqa.training.conversations import fit_conversations
 from lmmvqa.training.data_collator import LmmVqaDataCollator
@@ -178,3 +179,18 @@ def test_what_a_stage_sets():
     assert "language_model" not in stage_options("instruct", 8)
     with pytest.raises(ValueError, match="expected one of align, instruct, quality"):
         stage_options("chat", 0)
+
+
+# rows on disk
+
+
+def test_rows_keep_relative_media_and_are_known_by_what_is_said(tmp_path):
+    row = conversation(["clips/a.mp4", "clips/b.mp4"], [user("<video><video>?"), assistant("63")])
+    row |= {"split": "train", "group": "a"}
+    save_rows([row], [], "talk", tmp_path, CONVERSATION_FEATURES)
+    (loaded,) = load_rows(tmp_path)["train"]
+    assert loaded["media"] == [str(tmp_path / "clips" / name) for name in ("a.mp4", "b.mp4")] == row_media(loaded)
+    assert loaded["video"] == loaded["media"][0] and loaded["conversations"] == row["conversations"]
+    assert row_media({"video": "a.mp4", "media": None}) == ["a.mp4"]
+    other = row | {"conversations": [row["conversations"][0], assistant("64")]}
+    assert rows_digest([row]) == rows_digest([loaded]) != rows_digest([other])

@@ -458,7 +458,11 @@ def validations(output: str) -> list[dict]:
     return [json.loads(line)["tiny"] for line in output.splitlines() if line.startswith('{"epoch"')]
 
 
-def test_two_processes_equal_one_that_accumulates_twice_as_much(train, monkeypatch, arguments, tmp_path, capsys):
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_two_processes_equal_one_that_accumulates_twice_as_much(
+    train, monkeypatch, arguments, tmp_path, capsys, talk, is_mixed
+):
+    arguments += ["--mix", talk] if is_mixed else []
     options = ["--readout_weight", 1, "--score_noise", 5, "--optim", "sgd", "--lr_scheduler_type", "constant"]
     arguments = [*arguments, *options, *EACH_STEP, "--per_device_train_batch_size", 2]
     one = run(train, monkeypatch, arguments, "--gradient_accumulation_steps", 2, "--max_steps", 4)

@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from lmmvqa.checkpoints.training_videos import load_training_videos
 from lmmvqa.datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
-from lmmvqa.datasets_scripts.rows import CONVERSATION_FEATURES, load_rows, save_rows
+from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from lmmvqa.scoring.scorer import load_scorer
@@ -329,29 +329,6 @@ def test_the_readout_loss_needs_numbers_of_one_token(train, frozen, tmp_path):
 # stages
 
 
-@pytest.fixture
-def talk(tmp_path, clips):
-    """A folder of six conversations about three clips, one of them about two."""
-    turns = [("user", "<video>\nHow good?"), ("assistant", "63"), ("user", "A word?"), ("assistant", "poor")]
-    media = [[clips[index % 3]] for index in range(5)] + [clips[:2]]
-    rows = [
-        {
-            "video": of_row[0],
-            "mos": None,
-            "dataset": "talk",
-            "split": "validation" if index == 4 else "train",
-            "group": str(index),
-            "media": of_row,
-            "conversations": [
-                {"role": role, "content": text.replace("<video>", "<video>" * len(of_row))} for role, text in turns
-            ],
-        }
-        for index, of_row in enumerate(media)
-    ]
-    save_rows(rows, [], "talk", tmp_path / "talk", CONVERSATION_FEATURES)
-    return tmp_path / "talk"
-
-
 @pytest.mark.parametrize(
     ("stage", "parts"),
     [
@@ -369,7 +346,7 @@ def test_a_stage_trains_its_parts_on_conversations(
     assert math.isfinite(results["validation_loss"]) and "validation" not in results
     listed = load_training_videos(tmp_path / "mine").videos
     assert {(video.dataset, video.id) for video in listed} == {("talk", f"{index}s") for index in (1, 2, 3)}
-    assert "| talk | 5 | - | - |" in (tmp_path / "mine" / "README.md").read_text()
+    assert "| talk | 4 | - | - |" in (tmp_path / "mine" / "README.md").read_text()
 
 
 def test_mixed_rows_in_one_run(train, monkeypatch, arguments, rows, talk, tmp_path, capsys):
@@ -378,7 +355,7 @@ def test_mixed_rows_in_one_run(train, monkeypatch, arguments, rows, talk, tmp_pa
     results = json.loads((tmp_path / "run" / "train_results.json").read_text())
     assert results["validation"]["tiny"]["n"] == 3 and math.isfinite(results["validation_loss"])
     run(train, monkeypatch, arguments, *more, "--dry_run", "--output_dir", tmp_path / "dry")
-    assert f"{6 * 2 + 5} questions" in capsys.readouterr().out
+    assert f"{6 * 2 + 4} questions" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run(train, monkeypatch, arguments, "--stage", "instruct", "--output_dir", tmp_path / "other")
     assert "rows without conversations in --data" in capsys.readouterr().err
