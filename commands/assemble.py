@@ -26,7 +26,9 @@ class Options:
         metadata={"help": "chat model, or .gguf file (default: the preset's)", "metavar": "DIR_OR_REPO"},
     )
     out: str | None = field(default=None, metadata={"help": "new folder for the checkpoint", "metavar": "DIR"})
-    preset: str = field(default="paper", metadata={"help": "paper (default), paper-64, wo-temporal or llama-2"})
+    preset: str = field(
+        default="paper", metadata={"help": "paper (default), paper-64, general, wo-temporal or llama-2"}
+    )
     set: list[str] = field(
         default_factory=list,
         metadata={

@@ -1,0 +1,153 @@
+"""Renders clips of one second whose answers are known: which way a disc moves, which colour comes first, how many, which colour.
+
+    python -m recipes.general.render_scenes --out data/scenes
+
+A key frame is a clip's first frame, and it tells nothing about motion and order: where a disc starts says nothing about
+where it goes, and colours come later. So these two kinds of questions are at chance without temporal tokens. Backgrounds
+are the contents: each is in one split alone. Writes train.json for `lmmvqa prepare instruction_json`, in words and as
+questions with choices, and test.json for `lmmvqa multiple_choice`.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from transformers import HfArgumentParser
+
+from lmmvqa.datasets_scripts.rows import split_by_group
+from lmmvqa.evaluation.multiple_choice import ChoiceQuestion
+
+
+SIZE, FPS = 112, 24
+COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (230, 210, 40)}
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+KINDS = ("motion", "order", "count", "colour")
+SHARES = {"train": 0.8, "test": 0.2}
+
+
+@dataclass
+class Scene:
+    """
+    Attributes:
+        frames: (FPS, SIZE, SIZE, 3) uint8 RGB.
+        questions: {kind: (question, choices, right choice, answer in words)}.
+    """
+
+    frames: np.ndarray
+    questions: dict[str, tuple[str, tuple[str, ...], str, str]]
+
+
+@dataclass
+class RenderArguments:
+    out: str = field(metadata={"help": "New folder for clips and questions."})
+    num_clips: int = field(default=2000, metadata={"help": "Of all kinds together."})
+    num_backgrounds: int = field(default=100, metadata={"help": "Contents, each in one split alone."})
+    seed: int = 0
+
+
+def background(seed: int) -> np.ndarray:
+    """(SIZE, SIZE, 3) smooth grey waves, in [60, 140]."""
+    rng = np.random.default_rng((1, seed))
+    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
+    waves = sum(np.sin(2 * np.pi * (a * x + b * y + c)) for a, b, c in rng.uniform((-4, -4, 0), (4, 4, 1), (4, 3)))
+    return np.repeat((100 + 10 * waves)[..., None], 3, axis=-1)
+
+
+def _with_disc(frame: np.ndarray, colour: str, x: float, y: float, radius: float) -> np.ndarray:
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    cover = np.clip(radius + 0.5 - np.hypot(columns - x, rows - y), 0, 1)[..., None]  # soft by a pixel
+    return frame * (1 - cover) + np.array(COLOURS[colour]) * cover
+
+
+def render_scene(kind: str, ground: np.ndarray, rng: np.random.Generator) -> Scene:
+    """
+    Args:
+        kind: one of `KINDS`.
+        ground: of `background`.
+    """
+    names = list(COLOURS)
+    colour = names[rng.integers(4)]
+    of_colour = ("Which colour is the disc?", tuple(names), colour, f"The disc is {colour}.")
+    if kind == "motion":
+        direction = list(DIRECTIONS)[rng.integers(4)]
+        x, y = rng.uniform(0.4 * SIZE, 0.6 * SIZE, 2)
+        step = rng.uniform(1.0, 1.6)
+        dx, dy = (step * part for part in DIRECTIONS[direction])
+        frames = [_with_disc(ground, colour, x + dx * time, y + dy * time, 10) for time in range(FPS)]
+        asked = ("Which way does the disc move?", tuple(DIRECTIONS), direction, f"The disc moves {direction}.")
+        return Scene(_pixels(frames), {"motion": asked, "colour": of_colour})
+    if kind == "order":
+        first, second = rng.permutation(names)[:2].tolist()
+        x, y = rng.uniform(0.3 * SIZE, 0.7 * SIZE, 2)
+        start = int(rng.integers(3, 7))
+        shown = dict.fromkeys(range(start, start + 6), first)
+        shown |= dict.fromkeys(range(start + 9, start + 15), second)
+        frames = [_with_disc(ground, shown[time], x, y, 20) if time in shown else ground for time in range(FPS)]
+        asked = ("Which colour appears first?", tuple(names), first, f"First {first} appears, then {second}.")
+        return Scene(_pixels(frames), {"order": asked})
+    if kind == "count":
+        count = int(rng.integers(1, 5))
+        cells = rng.permutation(9)[:count]
+        frame = ground
+        for cell in cells:
+            x, y = (SIZE * (0.2 + 0.3 * place) + rng.uniform(-3, 3) for place in divmod(int(cell), 3))
+            frame = _with_disc(frame, colour, x, y, 9)
+        asked = ("How many discs are there?", ("1", "2", "3", "4"), str(count), f"There are {count}.")
+        return Scene(_pixels([frame] * FPS), {"count": asked})
+    x, y = rng.uniform(0.3 * SIZE, 0.7 * SIZE, 2)
+    return Scene(_pixels([_with_disc(ground, colour, x, y, 15)] * FPS), {"colour": of_colour})
+
+
+def _pixels(frames: list[np.ndarray]) -> np.ndarray:
+    return np.stack(frames).round().clip(0, 255).astype(np.uint8)
+
+
+def write_scene(path: Path, frames: np.ndarray) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "12", "preset": "veryfast"})
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def conversation(questions: list[tuple[str, tuple[str, ...], str, str]], rng: np.random.Generator) -> list[dict]:
+    """Turns about one clip: each question in words, or with its choices in one of their rotations."""
+    turns = []
+    for text, choices, right, in_words in questions:
+        answer = in_words
+        if rng.random() < 0.5:
+            rotations = ChoiceQuestion("", "", text, choices, choices.index(right), "").rotations()
+            text, letters, order = rotations[rng.integers(len(rotations))]
+            answer = letters[order.index(choices.index(right))]
+        turns += [{"from": "human", "value": text}, {"from": "gpt", "value": answer}]
+    return turns
+
+
+def main() -> None:
+    (arguments,) = HfArgumentParser(RenderArguments).parse_args_into_dataclasses()
+    out = Path(arguments.out)
+    (out / "clips").mkdir(parents=True)
+    splits = split_by_group(map(str, range(arguments.num_backgrounds)), SHARES, arguments.seed)
+    train, test = [], []
+    for number in range(arguments.num_clips):
+        rng = np.random.default_rng((arguments.seed, number))
+        kind, ground = KINDS[number % len(KINDS)], int(rng.integers(arguments.num_backgrounds))
+        scene, name = render_scene(kind, background(ground), rng), f"clips/{number}.mp4"
+        write_scene(out / name, scene.frames)
+        if splits[str(ground)] == "train":
+            train.append({"video": name, "conversations": conversation(list(scene.questions.values()), rng)})
+            continue
+        for of_kind, (text, choices, right, _) in scene.questions.items():
+            test.append(
+                {"video": name, "question": text, "candidates": choices, "correct_ans": right, "kind": of_kind}
+            )
+    for name, records in (("train", train), ("test", test)):
+        (out / f"{name}.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {len(records)} records")
+
+
+if __name__ == "__main__":
+    main()

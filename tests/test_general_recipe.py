@@ -1,0 +1,113 @@
+"""Rendered scenes: their answers are what the pixels show, and a first frame tells nothing about motion and order."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from lmmvqa.datasets_scripts.prepare import prepare
+from lmmvqa.datasets_scripts.rows import load_rows
+from lmmvqa.evaluation.multiple_choice import read_choice_questions
+from lmmvqa.processing.answers_lmmvqa import DAMAGES
+from recipes.general import render_scenes
+from recipes.general.damage_questions import damage_questions
+from recipes.general.render_scenes import COLOURS, DIRECTIONS, background, conversation, render_scene
+
+
+def disc_of(frame: np.ndarray) -> tuple[float, float, str] | None:
+    """Middle and colour of what is coloured in a frame, or None."""
+    coloured = np.ptp(frame.astype(int), axis=-1) > 100
+    if not coloured.any():
+        return None
+    rows, columns = np.nonzero(coloured)
+    mean = frame[coloured].mean(0)
+    colour = min(COLOURS, key=lambda name: np.abs(mean - COLOURS[name]).sum())
+    return columns.mean(), rows.mean(), colour
+
+
+def scenes(kind: str, count: int = 12):
+    for seed in range(count):
+        scene = render_scene(kind, background(seed), np.random.default_rng(seed))
+        assert scene.frames.shape == (24, 112, 112, 3) and scene.frames.dtype == np.uint8
+        yield scene
+
+
+def test_motion_goes_where_the_answer_says():
+    answers = set()
+    for scene in scenes("motion"):
+        (x, y, colour), (last_x, last_y, _) = disc_of(scene.frames[0]), disc_of(scene.frames[-1])
+        _, choices, right, in_words = scene.questions["motion"]
+        moved = np.array([last_x - x, last_y - y])
+        assert np.abs(moved).max() > 20 and in_words == f"The disc moves {right}."
+        assert choices == tuple(DIRECTIONS) and np.sign(moved.round()).tolist() == list(DIRECTIONS[right])
+        assert scene.questions["colour"][2] == colour
+        assert 40 < x < 72 and 40 < y < 72  # where it starts says nothing
+        answers.add(right)
+    assert answers == set(DIRECTIONS)
+
+
+def test_order_is_that_of_the_frames():
+    for scene in scenes("order"):
+        seen = [disc[2] for disc in map(disc_of, scene.frames) if disc is not None]
+        order = list(dict.fromkeys(seen))
+        assert disc_of(scene.frames[0]) is None and len(order) == 2
+        assert scene.questions["order"][2:] == (order[0], f"First {order[0]} appears, then {order[1]}.")
+
+
+@pytest.mark.parametrize("kind", ["count", "colour"])
+def test_still_scenes_show_their_answer_in_the_first_frame(kind):
+    for scene in scenes(kind):
+        assert (scene.frames == scene.frames[0]).all()
+        _, choices, right, _ = scene.questions[kind]
+        assert right in choices
+        if kind == "colour":
+            assert disc_of(scene.frames[0])[2] == right
+        else:
+            area = (np.ptp(scene.frames[0].astype(int), axis=-1) > 60).sum()
+            assert round(area / (np.pi * 9**2)) == int(right)
+
+
+def test_conversations_are_in_words_or_with_choices():
+    question = ("Which?", ("red", "blue"), "blue", "It is blue.")
+    given = set()
+    for seed in range(40):
+        (asked, answered) = conversation([question], np.random.default_rng(seed))
+        text, answer = asked["value"], answered["value"]
+        given.add(answer)
+        if answer != "It is blue.":
+            assert f"{answer}. blue" in text
+        else:
+            assert text == "Which?"
+    assert given == {"It is blue.", "A", "B"}
+
+
+def test_the_command_splits_by_background(tmp_path, monkeypatch):
+    out = tmp_path / "scenes"
+    monkeypatch.setattr(
+        sys, "argv", ["render", "--out", str(out), "--num_clips", "40", "--num_backgrounds", "10", "--seed", "3"]
+    )
+    render_scenes.main()
+    train = json.loads((out / "train.json").read_text())
+    test = read_choice_questions(out / "test.json")
+    of_test = {question.video for question in test}
+    assert len(train) + len(of_test) == 40 and of_test.isdisjoint(record["video"] for record in train)
+    assert {question.kind for question in test} == set(render_scenes.KINDS)
+    (report,) = prepare("instruction_json", out / "train.json", tmp_path / "rows")
+    assert (report["n"], report["missing"]) == (len(train), 0)
+    row = load_rows(tmp_path / "rows")["train"][0]
+    assert row["conversations"][0]["content"].startswith("<video>\n")
+
+
+def test_damage_is_asked_about_where_it_is_clear():
+    nothing = dict.fromkeys(DAMAGES, 0.0)
+    rng = np.random.default_rng(0)
+    clear = damage_questions(nothing | {DAMAGES[0]: 4.0}, rng)
+    text, choices, right, _ = clear["damage"]
+    assert text == "What is wrong with this video?" and right in choices and len(set(choices)) == 4
+    assert damage_questions(nothing, rng)["damage"][2] == "none"
+    assert "damage" not in damage_questions(nothing | {DAMAGES[0]: 1.0}, rng)
+    assert "damage" not in damage_questions(nothing | {DAMAGES[0]: 4.0, DAMAGES[1]: 3.0}, rng)
+    answers = {damage_questions(dict.fromkeys(DAMAGES, strength), rng)["whether"][2] for strength in (0.0, 3.0)}
+    assert answers == {"No", "Yes"}
+    assert "whether" not in damage_questions(dict.fromkeys(DAMAGES, 1.0), rng)
