@@ -467,7 +467,7 @@ def test_two_processes_equal_one_that_accumulates_twice_as_much(
     arguments = [*arguments, *options, *EACH_STEP, "--per_device_train_batch_size", 2]
     one = run(train, monkeypatch, arguments, "--gradient_accumulation_steps", 2, "--max_steps", 4)
     expected = validations(capsys.readouterr().out)
-    assert len(expected) == 2 and expected[0]["n"] == 3
+    assert len(expected) == (1 if is_mixed else 2) and expected[0]["n"] == 3  # an epoch of 16 questions, or two of 12
 
     arguments += ["--output_dir", tmp_path / "two", "--max_steps", 4]
     launch(TORCHRUN, arguments)
