@@ -4,25 +4,23 @@ import json
 from pathlib import Path
 
 
-class AnswerLines:
-    """
-    What a file of JSON lines holds, by their `id`.
+def complete_lines(path: Path) -> list[dict]:
+    """What a file of JSON lines holds; a last line that was cut is removed from it. Nothing where there is no file."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    end = data.rfind(b"\n") + 1
+    with open(path, "r+b") as file:
+        file.truncate(end)
+    return [json.loads(line) for line in data[:end].splitlines()]
 
-    Args:
-        path: its last line may be cut; it is removed.
-    """
+
+class AnswerLines:
+    """What a file of JSON lines holds, by their `id`."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.lines: dict[str, dict] = {}
-        if path.exists():
-            data = path.read_bytes()
-            end = data.rfind(b"\n") + 1
-            with open(path, "r+b") as file:
-                file.truncate(end)
-            for text in data[:end].splitlines():
-                line = json.loads(text)
-                self.lines[line["id"]] = line
+        self.lines = {line["id"]: line for line in complete_lines(path)}
 
     def add(self, line: dict) -> None:
         with open(self.path, "a", encoding="utf-8") as file:

@@ -15,6 +15,7 @@ from ..datasets_scripts.degraded import chained_clips, degraded_clips
 from ..datasets_scripts.rows import label_mos, video_id
 from ..scoring.report import printable
 from ..training.qa_pairs import mos_level
+from .answer_lines import complete_lines
 from .degradations import content_figures, degradation_figures, is_content_set, is_degraded_set
 from .leak_check import full_name
 from .metrics import agreement, coverage, level_report
@@ -79,7 +80,7 @@ def predict_to_file(path: Path, rows: list[dict], predict: Predict, batch_size: 
         predict: predictions of a batch of videos. Batches are the same in a run that was stopped, so that its results
             are too: one that was written in part is computed again.
     """
-    lines = _complete_lines(path)
+    lines = complete_lines(path)
     with open(path, "a", encoding="utf-8") as file:
         for start in tqdm(range(0, len(rows), batch_size), desc="batches", delay=3, disable=None):
             batch = rows[start : start + batch_size]
@@ -93,16 +94,6 @@ def predict_to_file(path: Path, rows: list[dict], predict: Predict, batch_size: 
                 file.write(json.dumps(lines[-1], allow_nan=False) + "\n")
                 file.flush()
     return lines
-
-
-def _complete_lines(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    with open(path, "r+b") as file:
-        file.truncate(end)
-    return [json.loads(line) for line in data[:end].splitlines()]
 
 
 def figures_of(

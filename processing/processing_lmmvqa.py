@@ -470,7 +470,8 @@ class LmmVqaProcessor(ReadoutMixin, ProcessorMixin):
         for index, turn in enumerate(turns):
             if turn["role"] != "assistant":
                 continue
-            prompt, answered = token_ids(index, True), token_ids(index + 1, False)
+            prompt = token_ids(index, True)
+            answered = chat if index + 1 == len(turns) else token_ids(index + 1, False)
             # Templates may add a line break after the turn's end; the answer ends at the last end-of-turn token
             end = len(answered) - answered[::-1].index(end_of_turn) if end_of_turn in answered else 0
             if answered[: len(prompt)] != prompt or chat[:end] != answered[:end] or end <= len(prompt) + 1:
