@@ -11,10 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.constants import ENDPOINT
-from huggingface_hub.errors import HfHubHTTPError
-from huggingface_hub.utils import get_session
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -37,6 +33,7 @@ from ..processing.video_processing_lmmvqa import SETTINGS, LmmVqaVideoProcessor
 from .convert_weights import slowfast_state_dict
 from .decoder_tokenizer import fix_chat, reserve_tokens
 from .export import save_checkpoint
+from .hub_connection import check_obtainable
 from .model_card import model_card
 
 
@@ -95,16 +92,6 @@ def preset_options(preset: str) -> dict:
     return PRESETS[preset]
 
 
-def _check_connection(source: str) -> None:
-    try:
-        get_session().head(ENDPOINT)
-    except HfHubHTTPError.__bases__ as error:  # OSError, and what the HTTP library raises without a connection
-        raise OSError(
-            f"got {source}, which is no folder here and was not downloaded before, and no connection to {ENDPOINT}, "
-            f"expected one of the three; connect, or name a folder (for --dry-run config.json suffices): {error}"
-        ) from error
-
-
 @contextmanager
 def _read(source: str) -> Iterator[None]:
     """
@@ -112,8 +99,7 @@ def _read(source: str) -> Iterator[None]:
     is not here is an OSError where the Hub cannot be reached, at once: the Hub's client would try for a minute.
     """
     try:
-        if not Path(source).exists() and not isinstance(try_to_load_from_cache(source, "config.json"), str):
-            _check_connection(source)
+        check_obtainable(source)
         yield
     except OSError:
         raise

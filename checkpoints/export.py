@@ -12,6 +12,7 @@ from transformers import AutoModelForImageTextToText
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 from ..modeling_lmmvqa.pipeline_lmmvqa import VideoQualityAssessmentPipeline
 from ..processing.processing_lmmvqa import LmmVqaProcessor
+from .hub_connection import check_obtainable
 from .model_card import complete_model_card
 
 
@@ -55,6 +56,7 @@ def load_checkpoint(model: str | Path, base: str | None = None) -> LmmVqaForCond
         OSError: there is no such model.
         ValueError: a folder that holds a part of a model.
     """
+    check_obtainable(model)
     check_whole(model)
     if not (Path(model) / "adapter_config.json").is_file():
         return AutoModelForImageTextToText.from_pretrained(model)

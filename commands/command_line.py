@@ -31,7 +31,7 @@ from . import (
     vcgbench,
 )
 from .options import add_options, read_options
-from .output import drop_unwritten_output, warn
+from .output import drop_unwritten_output, open_closed_streams, warn
 
 
 # Importing transformers takes seconds, so what needs it is imported where it is used: help and wrong use answer at once
@@ -57,6 +57,7 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns its exit status; wrong use raises SystemExit(2), as argparse does."""
+    open_closed_streams()
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["train"]:  # its options are transformers' too: its own parser reads them
         return train.run(argv[1:])

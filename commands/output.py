@@ -20,6 +20,13 @@ def print_line(line: str) -> None:
         raise
 
 
+def open_closed_streams() -> None:
+    """Standard streams that the caller closed (`>&-`) are None in Python: what is written to them is for nobody."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+
+
 def drop_unwritten_output() -> None:
     """The interpreter ends with another status where it cannot write what is left."""
     try:

@@ -5,6 +5,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, BatchFeature
 
+from ..checkpoints.hub_connection import check_obtainable
 from ..modeling_lmmvqa.pipeline_lmmvqa import GENERATION
 from ..processing.answers_lmmvqa import AnswerParsingError, parse_level, parse_score
 from ..training.qa_pairs import question_templates
@@ -37,6 +38,7 @@ class LmmBaseline:
         max_frames: int = 8,
         frames_as: str = "images",
     ):
+        check_obtainable(model)
         device = device or str(torch.accelerator.current_accelerator() or "cpu")
         self.model = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype).to(device).eval()
         self.processor = AutoProcessor.from_pretrained(model)

@@ -9,6 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndByte
 from transformers.utils import is_bitsandbytes_available, is_torchao_available
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
+from ..checkpoints.hub_connection import check_obtainable
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
 from .report import ROW_KEYS, failure_line, finite
 
@@ -82,6 +83,7 @@ def load_scorer(
 
     Raises:
         FileNotFoundError: this installation holds no embedded model.
+        OSError: the Hub, where the model may be, cannot be reached.
         ValueError: no such model, another kind of model, a device that PyTorch cannot use here, or a quantisation that
             is not installed.
     """
@@ -94,6 +96,7 @@ def load_scorer(
                 f"got device {device!r}, expected one that PyTorch can use here, such as cpu: {reason}"
             ) from error
     model = model or default_checkpoint()
+    check_obtainable(model)
     placement = {}
     if quantization is not None:  # quantised weights cannot be moved once they are loaded
         placement = {"device_map": device or "auto", "quantization_config": quantization_config(quantization)}

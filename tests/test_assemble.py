@@ -395,17 +395,17 @@ def test_without_a_connection_it_is_said_at_once(parts, tmp_path, monkeypatch, c
         tried.append(address)
         raise OSError("no route")
 
-    monkeypatch.setattr("lmmvqa.checkpoints.assemble.get_session", lambda: SimpleNamespace(head=head))
+    monkeypatch.setattr("lmmvqa.checkpoints.hub_connection.get_session", lambda: SimpleNamespace(head=head))
     monkeypatch.setattr("lmmvqa.checkpoints.assemble.AutoConfig", None)  # which would try for a minute
     with pytest.raises(SystemExit) as stop:
         main(["assemble", "--dry-run", "--vision", "nobody/nothing", "--decoder", parts["decoder"]])
     assert stop.value.code == 2 and len(tried) == 1
     error = capsys.readouterr().err
-    assert "got nobody/nothing, which is no folder here" in error and error.endswith("no route\n")
+    assert "got model 'nobody/nothing', which is no folder here" in error and error.endswith("no route\n")
 
 
 def test_a_dry_run_of_folders_needs_no_connection(parts, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lmmvqa.checkpoints.assemble.get_session", None)
+    monkeypatch.setattr("lmmvqa.checkpoints.hub_connection.get_session", None)
     for name in ("vision", "decoder"):
         (tmp_path / name).mkdir()
         shutil.copy(os.path.join(parts[name], "config.json"), tmp_path / name)

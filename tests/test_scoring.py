@@ -274,6 +274,33 @@ def test_a_full_disk_leaves_no_traceback(arguments, model, clips):
     assert done.stderr.count("\n") == 1 and "No space left on device" in done.stderr
 
 
+@pytest.mark.parametrize("closed", [["stdout"], ["stderr"], ["stdout", "stderr"]])
+def test_streams_that_the_caller_closed_are_for_nobody(monkeypatch, stub, closed):
+    stub.failures = {"b": MemoryError()}
+    for name in closed:
+        monkeypatch.setattr(sys, name, None)
+    assert main(["score", "a.mp4", "b.mp4"]) == 1
+
+
+def test_a_reader_that_has_enough_ends_the_command_without_a_traceback(capsys, monkeypatch, stub):
+    monkeypatch.setattr(sys, "stdout", FailingOutput(BrokenPipeError(errno.EPIPE, "Broken pipe")))
+    assert main(["score", "a.mp4", "b.mp4"]) == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", [["score"], ["calibrate", "--csv", "a.csv", "--out", "new"], ["inspect"]])
+def test_a_model_that_is_nowhere_is_said_at_once_without_a_connection(capsys, monkeypatch, command):
+    def head(address):
+        raise OSError("no route")
+
+    monkeypatch.setattr("lmmvqa.checkpoints.hub_connection.get_session", lambda: SimpleNamespace(head=head))
+    monkeypatch.setattr(scorer_module, "AutoModelForImageTextToText", None)  # which would try for minutes
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--model", "nobody", *(["a.mp4"] if command[0] != "calibrate" else [])])
+    assert exit_.value.code == 2
+    assert "got model 'nobody', which is no folder here" in capsys.readouterr().err
+
+
 def test_limits_of_reading_are_options(capsys, model, clips):
     defaults = {field.name: field.default for field in dataclasses.fields(ReadingLimits)}
     options = dataclasses.fields(score.Options)

@@ -7,6 +7,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from ..checkpoints.checkpoint_digest import checkpoint_digest
+from ..checkpoints.hub_connection import check_obtainable
 from ..datasets_scripts.rows import load_rows, rows_digest
 from ..modeling_lmmvqa import LmmVqaConfig
 
@@ -68,9 +69,11 @@ def check_options(data_args, training_args: TrainingArguments) -> None:
 def check_model(model: str) -> None:
     """
     Raises:
+        OSError: the Hub, where the model may be, cannot be reached.
         ValueError: there is no such model, or it is another kind of model.
     """
     expected = "expected a checkpoint folder or a Hub repository of an LMM-VQA model"
+    check_obtainable(model)
     try:
         model_type = AutoConfig.from_pretrained(model).model_type
     except (ValueError, OSError) as error:
