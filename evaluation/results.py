@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..datasets_scripts.degraded import chained_clips, degraded_clips
 from ..datasets_scripts.rows import label_mos, video_id
+from ..scoring.json_lines import complete_lines
 from ..scoring.report import printable
 from ..training.qa_pairs import mos_level
 from .answer_lines import complete_lines
