@@ -16,6 +16,7 @@
 import re
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
 from .video_reading_lmmvqa import VideoFacts
@@ -83,6 +84,10 @@ class QualityResult:
         duration, expected_duration, frames, damaged_frames, width, height, fps, hdr: what was seen of the video, see
             `VideoFacts`; None where features alone are known.
         outside: what of that no model here was trained on, see `outside_training`; None where it is not known.
+        percentile_5: of the windows' scores, weighted by duration: at least 5 % of the seconds score no more; None where
+            the whole video fits.
+        worst_window: "start" and "end" in seconds and "score" of the window that scores lowest, the first of equal ones;
+            None where the whole video fits.
         windows: {"start", "end"} in seconds and the fields of the answer for each window; None where the whole video
             fits.
         scale: lowest and highest score that a calibrated processor gives; None where scores are 0 to 100.
@@ -103,6 +108,8 @@ class QualityResult:
     fps: float | None = None
     hdr: str | None = None
     outside: list[str] | None = None
+    percentile_5: float | None = None
+    worst_window: dict | None = None
     windows: list[dict] | None = None
     scale: list[float] | None = None
 
@@ -171,7 +178,7 @@ def window_weights(windows: list[VideoWindow]) -> list[float]:
 def result_of_video(
     result: QualityResult, windows: list[VideoWindow], results: list[QualityResult], facts: VideoFacts | None
 ) -> QualityResult:
-    """With what was seen of the video, and with the windows' results if there are several."""
+    """With what was seen of the video, and with the windows' results and what they pool to if there are several."""
     seen = vars(facts) | {"outside": outside_training(facts)} if facts else {}
     if len(windows) == 1:
         return replace(results[0], **seen)
@@ -179,7 +186,18 @@ def result_of_video(
         {"start": window.start, "end": window.end} | {name: getattr(of_window, name) for name in ANSWER_FIELDS}
         for window, of_window in zip(windows, results, strict=True)
     ]
-    return replace(result, windows=of_windows, **seen)
+    worst = min(of_windows, key=lambda window: window["score"])
+    return replace(
+        result,
+        percentile_5=_percentile_5(windows, [window["score"] for window in of_windows]),
+        worst_window={name: worst[name] for name in ("start", "end", "score")},
+        windows=of_windows,
+        **seen,
+    )
+
+
+def _percentile_5(windows: list[VideoWindow], scores: list[float]) -> float:
+    return float(np.quantile(scores, 0.05, weights=window_weights(windows), method="inverted_cdf"))
 
 
 __all__ = [

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 
 # What was seen of a video, see `VideoFacts`
@@ -96,13 +96,19 @@ class Table:
         score = f"{row['score']:5.1f}{std}"
         level = row["level"] if row["damage"] is None else f"{row['level']:<5}  {_damage_words(row['damage'])}"
         outside = f"  (outside: {', '.join(row['outside'])})" if row["outside"] else ""
-        windows = f"  ({len(row['windows'])} windows)" if "windows" in row else ""
-        return f"{video}  {score:<12}  {level}{_decoded_in_part(row)}{outside}{windows}"
+        return f"{video}  {score:<12}  {level}{_decoded_in_part(row)}{outside}{_worst_window(row)}"
 
 
 def _damage_words(probabilities: dict[str, float]) -> str:
     kinds = [kind for kind in named_damages(probabilities) if kind != "none"]
     return ", ".join(kind.replace("_", " ") for kind in kinds[:MAX_NAMED]) or "-"
+
+
+def _worst_window(row: dict) -> str:
+    if "windows" not in row:
+        return ""
+    worst = row["worst_window"]
+    return f"  ({len(row['windows'])} windows, worst {worst['start']}-{worst['end']} s: {worst['score']:.1f})"
 
 
 def _decoded_in_part(row: dict) -> str:
@@ -114,27 +120,43 @@ def _decoded_in_part(row: dict) -> str:
     return "".join(notes)
 
 
+def lowest_first(rows: list[dict]) -> list[dict]:
+    """The rows with a score, the lowest first, and then those without."""
+    scored = [row for row in rows if row["error"] is None]
+    return sorted(scored, key=lambda row: row["score"]) + [row for row in rows if row["error"] is not None]
+
+
+def summary_line(rows: list[dict], seconds: float) -> str:
+    """What many rows say in one line: how many, without score, the mean, and what 5 % of the scores do not exceed."""
+    scores = sorted(row["score"] for row in rows if row["error"] is None)
+    line = f"{len(rows)} videos, {len(rows) - len(scores)} without a score"
+    if scores:
+        lowest = scores[math.ceil(len(scores) / 20) - 1]
+        line += f", mean {sum(scores) / len(scores):.1f}, lowest 5 % up to {lowest:.1f}"
+    return f"{line}, {seconds:.1f} s"
+
+
 def json_line(row: dict) -> str:
     r"""
     A row as one line of JSON in ASCII. JSON has no NaN and no infinity, and not every reader takes a lone surrogate: bytes
     of a name that are not UTF-8 stand as text such as `\udcff`.
     """
-    texts = {
-        name: value.encode("utf-8", "backslashreplace").decode()
-        for name, value in row.items()
-        if isinstance(value, str)
-    }
-    return json.dumps(row | texts, allow_nan=False)
+    return json.dumps(row | {name: utf8(text) for name, text in row.items() if isinstance(text, str)}, allow_nan=False)
+
+
+def utf8(text: str) -> str:
+    r"""With bytes of a file's name that are not UTF-8, which Python holds as surrogates, as text such as `\udcff`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @contextlib.contextmanager
-def csv_file(path: str) -> Iterator[Callable[[dict], None]]:
+def csv_file(path: str, columns: Sequence[str] = ROW_KEYS) -> Iterator[Callable[[dict], None]]:
     """
-    Opens a new CSV file of `ROW_KEYS`, or a pipe or device, and gives the function that adds a row, on disk at once.
+    Opens a new CSV file of these columns, or a pipe or device, and gives the function that adds a row, on disk at once.
 
-    Dictionaries and lists, such as `level_probabilities`, are JSON in their cells, and None is an empty cell. Texts are `printable`, so that a row is a line,
-    and one with which a spreadsheet would begin a formula has an apostrophe before it. A long video's windows stand in
-    JSON rows only.
+    Dictionaries and lists, such as `level_probabilities`, are JSON in their cells, and None is an empty cell, as is what a
+    row lacks. Texts are `printable`, so that a row is a line, and one with which a spreadsheet would begin a formula has an
+    apostrophe before it. A long video's windows stand in JSON rows and in a table of their own only.
 
     Raises:
         OSError: the file exists, or cannot be written to, as where the disk is full.
@@ -148,8 +170,8 @@ def csv_file(path: str) -> Iterator[Callable[[dict], None]]:
                 writer.writerow(cells)
                 file.flush()
 
-            write(ROW_KEYS)
-            yield lambda row: write([_cell(row[name]) for name in ROW_KEYS])
+            write(columns)
+            yield lambda row: write([_cell(row.get(name)) for name in columns])
     except OSError as error:
         if error.filename not in (None, path):  # of another file, raised where rows are made
             raise

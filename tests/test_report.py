@@ -122,8 +122,9 @@ def test_the_table_says_where_a_part_was_decoded(facts, hint):
 )
 def test_the_table_names_what_is_wrong(damage, words):
     table = Table(["a.mp4"], with_damage=True)
-    line = table.line(row("a.mp4", level="fair", damage=damage, windows=[{}, {}]))
-    assert line[table.header.index("damage") :] == f"{words}  (2 windows)"
+    windows = {"windows": [{}, {}], "worst_window": {"start": 12, "end": 14, "score": 41.04}}
+    line = table.line(row("a.mp4", level="fair", damage=damage, **windows))
+    assert line[table.header.index("damage") :] == f"{words}  (2 windows, worst 12-14 s: 41.0)"
     assert "damage" not in Table(["a.mp4"]).header
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,8 +16,15 @@ from lmmvqa.commands.command_line import main
 from lmmvqa.evaluation.predictions import predict_levels, predict_scores
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing import video_reading_lmmvqa
-from lmmvqa.processing.answers_lmmvqa import ANSWER_FIELDS, DAMAGE_ANSWERS
+from lmmvqa.processing.answers_lmmvqa import (
+    ANSWER_FIELDS,
+    DAMAGE_ANSWERS,
+    QualityResult,
+    VideoWindow,
+    result_of_video,
+)
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
+from lmmvqa.processing.video_reading_lmmvqa import VideoFacts
 from lmmvqa.scoring.report import ROW_KEYS
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache
@@ -132,6 +140,9 @@ def test_the_score_is_the_mean_of_the_parts_weighted_by_duration(frames, unlimit
     # Variance of a mixture: mean of the variances and variance of the means
     variance = np.mean([part["score_std"] ** 2 for part in parts]) + np.var(scores)
     assert result["score_std"] == pytest.approx(math.sqrt(variance), abs=1e-3)
+    worst = min(result["windows"], key=lambda window: window["score"])
+    assert result["worst_window"] == {name: worst[name] for name in ("start", "end", "score")}
+    assert result["percentile_5"] == worst["score"]
     for level, mass in result["level_probabilities"].items():
         assert mass == pytest.approx(np.mean([part["level_probabilities"][level] for part in parts]), abs=1e-5)
 
@@ -349,7 +360,7 @@ def test_the_command_line_shows_windows(capsys, clip, clips, tmp_path):
     assert main([*command, "--json", "--csv", str(tmp_path / "rows.csv")]) == 0
     short, long = map(json.loads, capsys.readouterr().out.splitlines())
     assert "windows" not in short
-    assert list(long) == [*short, "windows"]
+    assert list(long) == [*short, "percentile_5", "worst_window", "windows"]
     assert [window["end"] for window in long["windows"]] == [2, 4, 6]
     weighted = np.mean([window["score"] for window in long["windows"]])
     assert long["score"] == pytest.approx(weighted, abs=1e-4)
@@ -361,7 +372,20 @@ def test_the_command_line_shows_windows(capsys, clip, clips, tmp_path):
 
     assert main(command) == 0
     _, short_line, long_line = capsys.readouterr().out.splitlines()
-    assert long_line.endswith("(3 windows)") and not short_line.endswith("windows)")
+    assert "  (3 windows, worst " in long_line and "windows" not in short_line
+
+
+def test_what_windows_pool_to():
+    facts = VideoFacts(duration=100.0, frames=100, width=96, height=64)
+    ends = [2, *range(10, 101, 2)]
+    windows = [VideoWindow(0, 0, start, end) for start, end in pairwise([0, *ends])]
+    scores = [40.0, 99.0, 20.0, *(60.0 + index for index in range(len(windows) - 3))]
+    results = [QualityResult(score, 5.0, "fair", {}, "") for score in scores]
+    result = result_of_video(results[0], windows, results, facts)
+    # 20 for 2 seconds of 100, 40 for 2 more, and 60 where the fifth second lies
+    assert result.percentile_5 == 60
+    assert result.worst_window == {"start": 10, "end": 12, "score": 20.0}
+    assert result_of_video(results[0], windows[:1], results[:1], facts).worst_window is None
 
 
 # training
