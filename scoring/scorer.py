@@ -2,7 +2,10 @@
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
 from importlib import resources
+from importlib.metadata import version
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, TorchAoConfig, pipeline
@@ -11,6 +14,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..checkpoints.hub_connection import check_obtainable
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
+from .addresses import downloaded, is_address
 from .report import ROW_KEYS, failure_line, finite
 
 
@@ -119,21 +123,45 @@ def load_scorer(
 
 
 def score_videos(
-    scorer: VideoQualityAssessmentPipeline, videos: Iterable[str], readout: str = "score"
+    scorer: VideoQualityAssessmentPipeline,
+    videos: Iterable[str],
+    readout: str = "score",
+    max_download: float | None = None,
 ) -> Iterator[dict]:
     """
     Yields a row of `ROW_KEYS` a video as soon as it is scored: the fields of `QualityResult`, `error` and `seconds`
     (wall time, decoding included). In the row of a video that cannot be read or scored, whatever it made the pipeline
     raise, `error` is one line and the result's fields are None; the videos after it are scored. The row of a video
-    longer than the decoder's context, and no other, has `windows` as well; rows of a calibrated model have `scale`.
+    longer than the decoder's context, and no other, has `percentile_5`, `worst_window` and `windows` as well; rows of a
+    calibrated model have `scale`.
+
+    Args:
+        max_download: bytes of an address at most, see `addresses`; None where addresses are refused, as other names are
+            that lead to no file.
     """
     for video in videos:
         start = time.perf_counter()
         result, error = {}, None
         try:
-            result = finite(scorer(video, readout=readout))
+            is_read = max_download is not None and is_address(video)
+            with downloaded(video, max_download) if is_read else nullcontext(video) as source:
+                result = finite(scorer(source, readout=readout))
         except Exception as failure:
             error = failure_line(failure)
         seconds = round(time.perf_counter() - start, 3)
         row = dict.fromkeys(ROW_KEYS) | {"video": video, **result, "error": error, "seconds": seconds}
         yield {name: value for name, value in row.items() if name in ROW_KEYS or value is not None}
+
+
+def scoring_settings(scorer: VideoQualityAssessmentPipeline, **others) -> dict:
+    """What scores hang on beside the checkpoint and the videos, by name, as JSON can hold it; `others` as they are."""
+    processor = scorer.processor
+    return {
+        "lmmvqa": version("lmmvqa"),
+        "score_question": processor.score_question,
+        "damage_question": processor.damage_question,
+        "max_window_seconds": processor.max_window_seconds,
+        **asdict(processor.video_processor.frame_settings),
+        **{name: f"{limit:g}" for name, limit in vars(processor.video_processor.limits).items()},
+        **others,
+    }

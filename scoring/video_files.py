@@ -2,7 +2,13 @@
 
 import glob
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import PurePath
+from typing import BinaryIO
+
+from .addresses import is_address
 
 
 # What FFmpeg reads, as PyAV's wheels build it: not JPEG XL
@@ -81,6 +87,11 @@ PICTURE_SUFFIXES = frozenset(
     ]
 )
 
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+TIMELINE_SUFFIXES = (".json", ".csv", ".png")
+# Of a figure that can still be read
+MAX_PANELS = 40
+
 
 @dataclass
 class FoundVideos:
@@ -89,16 +100,24 @@ class FoundVideos:
         videos: files, each once.
         without_videos: of the named paths those that gave none: folders without videos and patterns without matches.
         skipped: what was left out below the named folders, and what kind it is of.
+        excluded: how many the caller's patterns left out.
     """
 
     videos: list[str] = field(default_factory=list)
     without_videos: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    excluded: int = 0
 
 
-def find_videos(paths: list[str]) -> FoundVideos:
+def read_names(file: BinaryIO) -> list[str]:
+    """Names, one a line, or with zero bytes between them as `find -print0` writes them; empty ones are none."""
+    data = file.read()
+    return [os.fsdecode(name) for name in data.split(b"\0" if b"\0" in data else b"\n") if name]
+
+
+def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
     """
-    Files, folders and patterns to files.
+    Files, folders, patterns and addresses to files and addresses.
 
     A file is taken whatever its suffix and its kind. A folder gives, sorted, every file in it and below whose suffix is
     a known one, links to files among them, also those that lead nowhere: they are reported as other files that cannot
@@ -106,11 +125,15 @@ def find_videos(paths: list[str]) -> FoundVideos:
     which may lead to anywhere or in circles, files of other kinds, and folders that cannot be opened; what is named
     itself is taken, hidden or a link. A pattern (`*`, `?`, `[...]`, `**`) gives, sorted, what a shell would have put in
     its place; a name with such characters that exists is no pattern. A name that does not exist is kept, so that it is
-    reported too.
+    reported too. An address is taken as it is.
+
+    Args:
+        exclude: patterns. What matches one from its right end, such as `*_draft.mp4` and `raw/*`, and what lies in a folder
+            that does, is left out and counted, however it was named.
     """
     found = FoundVideos()
     for path in paths:
-        if os.path.lexists(path) or not glob.has_magic(path):
+        if is_address(path) or os.path.lexists(path) or not glob.has_magic(path):
             names = [path]
         else:
             names = sorted(glob.glob(path, recursive=True))
@@ -122,8 +145,16 @@ def find_videos(paths: list[str]) -> FoundVideos:
         found.videos += of_path
         if not of_path:
             found.without_videos.append(path)
-    found.videos = list(dict.fromkeys(found.videos))
+    videos = dict.fromkeys(found.videos)
+    excluded = {video for video in videos if _is_excluded(video, exclude)}
+    found.excluded = len(excluded)
+    found.videos = [video for video in videos if video not in excluded]
     return found
+
+
+def _is_excluded(video: str, patterns: Sequence[str]) -> bool:
+    path = PurePath(video)
+    return any(part.match(pattern) for pattern in patterns for part in (path, *path.parents))
 
 
 def _videos_below(folder: str, skipped: dict[str, str]) -> list[str]:
@@ -149,9 +180,13 @@ def _videos_below(folder: str, skipped: dict[str, str]) -> list[str]:
     return sorted(videos)
 
 
+def suffix_of(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
 def is_media_name(name: str) -> bool:
     """Whether a file's suffix is that of a video or a picture."""
-    suffix = os.path.splitext(name)[1].lower()
+    suffix = suffix_of(name)
     return suffix in VIDEO_SUFFIXES or suffix in PICTURE_SUFFIXES
 
 
@@ -179,3 +214,20 @@ def refuse_to_overwrite(path: str, videos: list[str]) -> None:
             f"got the output {path}, which exists already, expected a new file, since nothing is overwritten; name "
             "another one, or move that one away"
         )
+
+
+def check_suffix(option: str, path: str, suffixes: tuple[str, ...], num_videos: int) -> None:
+    """
+    Raises:
+        ValueError: the suffix names no format; what draws figures is not installed, or there are too many videos for one.
+    """
+    suffix = suffix_of(path)
+    if suffix not in suffixes:
+        raise ValueError(f"got --{option} {path}, expected a name that ends in {', '.join(suffixes)}")
+    if suffix == ".png" and num_videos > MAX_PANELS:
+        raise ValueError(
+            f"got --{option} {path} for {num_videos} videos, expected at most {MAX_PANELS} in a figure; name fewer, or a file "
+            "that ends in .json or .csv"
+        )
+    if suffix == ".png" and find_spec("matplotlib") is None:
+        raise ValueError("got no matplotlib, expected it to be installed; pip install 'lmmvqa[inspect]'")

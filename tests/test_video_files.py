@@ -1,5 +1,6 @@
 """What is named on the command line to the files that are scored; where results may be written."""
 
+import io
 import os
 import socket
 from collections import Counter
@@ -15,6 +16,7 @@ from lmmvqa.scoring.video_files import (
     VIDEO_SUFFIXES,
     find_videos,
     is_media_name,
+    read_names,
     refuse_to_overwrite,
 )
 
@@ -42,6 +44,38 @@ def test_files_folders_and_patterns(tmp_path):
     assert find("odd[1].mp4") == (["odd[1].mp4"], 0)
     assert find("odd?.mp4") == (["odd1.mp4"], 0)
     assert find("b.mp4", "*.avi", "folder.mp4") == (["b.mp4"], 2)
+
+
+def test_what_is_excluded_is_counted(tmp_path):
+    touch(tmp_path, "a.mp4", "b_draft.mp4", "raw/c.mp4", "raw/deep/d.mp4", "new/raw/e.mp4", "new/f.mp4")
+
+    def find(*exclude):
+        found = find_videos([str(tmp_path), f"{tmp_path}/b_draft.mp4", "https://host/raw/g.mp4"], exclude)
+        names = [video.rpartition("/")[2] for video in found.videos]
+        assert len(names) + found.excluded == 7
+        return names
+
+    everything = ["a.mp4", "b_draft.mp4", "f.mp4", "e.mp4", "c.mp4", "d.mp4", "g.mp4"]
+    assert find() == everything
+    assert find("*_draft.mp4") == [name for name in everything if name != "b_draft.mp4"]
+    assert find("raw") == find("raw/*", "raw/deep") == ["a.mp4", "b_draft.mp4", "f.mp4"]
+    assert find("new/raw", "*.mkv") == ["a.mp4", "b_draft.mp4", "f.mp4", "c.mp4", "d.mp4", "g.mp4"]
+    assert find("*") == []
+
+
+def test_names_of_standard_input():
+    assert read_names(io.BytesIO(b"a.mp4\nb c.mp4\n\nlatin-\xe9.mp4")) == [
+        "a.mp4",
+        "b c.mp4",
+        os.fsdecode(b"latin-\xe9.mp4"),
+    ]
+    assert read_names(io.BytesIO(b"a\nb.mp4\0c.mp4\0")) == ["a\nb.mp4", "c.mp4"]
+    assert read_names(io.BytesIO(b"")) == []
+
+
+def test_an_address_is_taken_as_it_is():
+    names = ["https://host/a.mp4?version=[1]", "S3://bucket/*.mp4", "hf://datasets/a/b/c.mp4"]
+    assert find_videos(names).videos == names
 
 
 def test_what_is_left_out_below_a_folder_is_counted(tmp_path, monkeypatch):
