@@ -695,7 +695,9 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         return self.model.encode_key_frames(pixel_values), temporal_features
 
     @torch.no_grad()
-    def rate_videos(self, processor, videos, video_metadata=None, fps: float | None = None) -> list:
+    def rate_videos(
+        self, processor, videos, video_metadata=None, fps: float | None = None, on_error: str = "raise"
+    ) -> list:
         """
         Scores videos of any length, as the pipeline does: the towers see each video once, one that is longer than the
         processor's `max_window_seconds` or the decoder's context is judged in windows, and their answers are mixed.
@@ -705,19 +707,34 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
             videos: one video or a list, in any form of `video_inputs_lmmvqa.make_video_list`; they are asked about
                 together.
             video_metadata, fps: the frame rates of arrays and lists of pictures, see there.
+            on_error: with "row" a video that cannot be read gives `{"error": one line}` in its place, as in the pipeline,
+                and the others are rated.
 
         Returns:
             A `QualityResult` for each video.
 
         Raises:
-            VideoDecodingError: a video of which no frame can be read.
+            VideoDecodingError: with `on_error="raise"`, a video of which no frame can be read.
+            ValueError: another `on_error`.
         """
-        encoded = processor.video_processor.encode(videos, self, video_metadata, fps)
+        if on_error not in ("raise", "row"):
+            raise ValueError(f"got on_error={on_error!r}, expected 'raise' or 'row'")
+        rows, encoded = [], []
+        for video in processor.video_processor.make_video_list(videos, video_metadata, fps):
+            row = None
+            try:
+                encoded += processor.video_processor.encode([video], self)
+            except (ValueError, TypeError, OSError) as error:
+                if on_error == "raise":
+                    raise
+                row = {"error": " ".join(str(error).split())}
+            rows.append(row)
         answered = choose_answers(self, processor, encoded, processor.result_questions)
-        return [
+        results = (
             processor.post_process_window_scores(windows, scores, facts, *damages)
             for windows, (scores, *damages), facts in answered
-        ]
+        )
+        return [row or next(results) for row in rows]
 
     @torch.no_grad()
     def answer_log_probabilities(

@@ -460,6 +460,19 @@ def test_frame_rates_of_rate_videos(tiny, scorer, frames):
         assert [vars(result) for result in model.rate_videos(processor, frames, **options)] == [scorer(frames, fps=10)]
 
 
+def test_errors_of_rate_videos(tiny, scorer, clips):
+    model, processor = tiny
+    videos = [clips[0], "missing.mp4", clips[1]]
+    first, failed, second = model.rate_videos(processor, videos, on_error="row")
+    assert failed == scorer("missing.mp4", on_error="row") and "no such file" in failed["error"]
+    assert [first, second] == model.rate_videos(processor, [clips[0], clips[1]])
+    assert model.rate_videos(processor, "missing.mp4", on_error="row") == [failed]
+    with pytest.raises(FileNotFoundError):
+        model.rate_videos(processor, videos)
+    with pytest.raises(ValueError, match="got on_error='skip', expected 'raise' or 'row'"):
+        model.rate_videos(processor, videos, on_error="skip")
+
+
 def test_the_pipelines_own_frame_rate(tiny, frames):
     scorer = pipeline("video-quality-assessment", model=tiny[0], processor=tiny[1], fps=10)
     assert scorer(frames) == scorer((frames, {"fps": 10}))
