@@ -2,21 +2,39 @@
 
 import argparse
 import contextlib
+import os
 import sys
+import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from tqdm import tqdm
 
-from ..scoring.report import OUTSIDE_NOTE, Table, csv_file, json_line
-from ..scoring.video_files import find_videos, is_media_name, refuse_to_overwrite
+from ..scoring.addresses import check_readers
+from ..scoring.journal import Journal, video_version
+from ..scoring.report import OUTSIDE_NOTE, Table, csv_file, json_line, lowest_first, summary_line
+from ..scoring.video_files import (
+    TABLE_SUFFIXES,
+    TIMELINE_SUFFIXES,
+    check_suffix,
+    find_videos,
+    is_media_name,
+    read_names,
+    refuse_to_overwrite,
+)
 from .model_options import ModelOptions, load
 from .output import print_line, warn
 
 
 HELP = "score videos and pictures"
-DESCRIPTION = "Scores each video or picture. One that cannot be scored is reported, and the exit status is 1."
+DESCRIPTION = (
+    "Scores each video or picture. Exit status 1: one could not be scored, and was reported; 3: all were, and one is below "
+    "--fail_under."
+)
+BELOW = 3
 
 
 def limit(text: str) -> float:
@@ -25,6 +43,13 @@ def limit(text: str) -> float:
     if not number >= 0:
         raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more, or inf")
     return number
+
+
+def count(text: str) -> int:
+    """A number of rows of the command line."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number, 0 or more")
+    return int(text)
 
 
 def reading_limit(what: str) -> float | None:
@@ -39,7 +64,8 @@ READING_LIMITS = ("max_pixels", "max_seconds", "max_fps", "max_wall_seconds", "m
 class Options(ModelOptions):
     paths: list[str] = field(
         metadata={
-            "help": "file, pattern, or folder with all below it but what is hidden",
+            "help": "file, pattern, folder with all below it but what is hidden, address (http, https, s3, gs, hf), or - "
+            "for names on standard input",
             "positional": True,
             "metavar": "PATH",
         }
@@ -51,6 +77,42 @@ class Options(ModelOptions):
     csv: str | None = field(
         default=None, metadata={"help": "write a new CSV file as well, a row a video", "metavar": "FILE"}
     )
+    out: str | None = field(
+        default=None,
+        metadata={
+            "help": "write a row a video to a .csv, .jsonl or .parquet file; the same command again goes on where it was "
+            "stopped (FILE.journal), tries failures again, and scores no video anew that has not changed",
+            "metavar": "FILE",
+        },
+    )
+    windows: str | None = field(
+        default=None,
+        metadata={"help": "write a row a window of long videos to a .csv, .jsonl or .parquet file", "metavar": "FILE"},
+    )
+    timeline: str | None = field(
+        default=None,
+        metadata={"help": "write scores over time to a .json, .csv or .png file", "metavar": "FILE"},
+    )
+    sort: bool = field(default=False, metadata={"help": "print at the end, the lowest score first"})
+    worst: int | None = field(
+        default=None, metadata={"help": "print the N lowest scores alone, and failures", "type": count, "metavar": "N"}
+    )
+    fail_under: float | None = field(
+        default=None, metadata={"help": "exit status 3 where a score is lower", "metavar": "SCORE"}
+    )
+    exclude: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "leave out files and folders that match, such as '*_draft.mp4'; may be given several times",
+            "metavar": "GLOB",
+            "action": "append",
+            "nargs": None,
+        },
+    )
+    max_download: float = field(
+        default=2e9, metadata={"help": "bytes of an address (default: 2e9)", "type": limit, "metavar": "NUMBER"}
+    )
+    progress: bool = field(default=False, metadata={"help": "show rate and time left where no terminal is, too"})
     readout: Literal["score", "generate"] = field(
         default="score",
         metadata={
@@ -74,40 +136,127 @@ class Options(ModelOptions):
 
 
 def run(options: Options) -> int:
-    found = find_videos(options.paths)
-    if found.skipped:
-        counts = ", ".join(f"{kind} ({number})" for kind, number in Counter(found.skipped.values()).items())
-        warn(f"skipped {counts}; name what is to be scored all the same")
-    if not found.videos:
-        names = ", ".join(found.without_videos)
-        raise ValueError(f"got no video in {names}, expected files, or folders that hold any")
-    for path in found.without_videos:
-        warn(f"warning: no video in {path}")
-    if options.csv:
-        if is_media_name(options.csv):
-            raise ValueError(f"got --csv {options.csv}, expected a name that is no video's, such as rows.csv")
-        refuse_to_overwrite(options.csv, found.videos)
-
-    scorer, _ = load(options, dtype=options.dtype, quantization=options.quantization)
-    from ..scoring.scorer import score_videos
-
+    videos = _find(options)
+    _check_outputs(options, videos)
+    scorer, model = load(options, dtype=options.dtype, quantization=options.quantization)
     limits = {name: getattr(options, name) for name in READING_LIMITS}
     given = {name: limit for name, limit in limits.items() if limit is not None}
     video_processor = scorer.processor.video_processor
     video_processor.limits = replace(video_processor.limits, **given)
+
+    started, rows = time.perf_counter(), []
+    is_late = options.sort or options.worst is not None
+    table = Table(videos, scorer.processor.damage_question is not None and options.readout == "score")
     with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(_journal(options, scorer, model)) if options.out else None
+        if journal:
+            for path in filter(None, (options.out, options.windows, options.timeline)):
+                journal.refuse_foreign(path, videos)
         write_csv = stack.enter_context(csv_file(options.csv)) if options.csv else None
-        table = Table(found.videos, scorer.processor.damage_question is not None and options.readout == "score")
         if not options.json:
             print_line(table.header)
-        rows = score_videos(scorer, found.videos, options.readout)
-        num_errors = num_outside = 0
-        for row in tqdm(rows, total=len(found.videos), unit="video", delay=3, disable=not sys.stderr.isatty()):
-            print_line(json_line(row) if options.json else table.line(row))
+        for row in _rows(options, scorer, videos, journal):
+            rows.append(row)
+            if not is_late:
+                print_line(json_line(row) if options.json else table.line(row))
             if write_csv:
                 write_csv(row)
-            num_errors += row["error"] is not None
-            num_outside += bool(row["outside"])
-        if num_outside and not options.json:
-            warn(OUTSIDE_NOTE)
-    return 1 if num_errors else 0
+        _write_files(options, rows, journal)
+    for row in _chosen(options, rows) if is_late else ():
+        print_line(json_line(row) if options.json else table.line(row))
+    if not options.json and any(row["outside"] for row in rows):
+        warn(OUTSIDE_NOTE)
+    if len(rows) > 1:
+        warn(summary_line(rows, time.perf_counter() - started))
+    if any(row["error"] is not None for row in rows):
+        return 1
+    is_below = options.fail_under is not None and any(row["score"] < options.fail_under for row in rows)
+    return BELOW if is_below else 0
+
+
+def _find(options: Options) -> list[str]:
+    paths = [name for path in options.paths for name in (read_names(sys.stdin.buffer) if path == "-" else [path])]
+    found = find_videos(paths, options.exclude)
+    if found.skipped:
+        counts = ", ".join(f"{kind} ({number})" for kind, number in Counter(found.skipped.values()).items())
+        warn(f"skipped {counts}; name what is to be scored all the same")
+    if found.excluded:
+        warn(f"excluded {found.excluded} of {found.excluded + len(found.videos)}")
+    if not found.videos:
+        names = ", ".join(found.without_videos or options.paths)
+        raise ValueError(f"got no video in {names}, expected files, or folders that hold any")
+    for path in found.without_videos:
+        warn(f"warning: no video in {path}")
+    return found.videos
+
+
+def _check_outputs(options: Options, videos: list[str]) -> None:
+    check_readers(videos)
+    if options.csv:
+        if is_media_name(options.csv):
+            raise ValueError(f"got --csv {options.csv}, expected a name that is no video's, such as rows.csv")
+        refuse_to_overwrite(options.csv, videos)
+    outputs = [path for path in (options.csv, options.out, options.windows, options.timeline) if path]
+    if len({*map(os.path.abspath, outputs)}) < len(outputs):
+        raise ValueError(f"got the outputs {', '.join(outputs)}, expected a file for each; name another one")
+    for name, suffixes in (("out", TABLE_SUFFIXES), ("windows", TABLE_SUFFIXES), ("timeline", TIMELINE_SUFFIXES)):
+        if path := getattr(options, name):
+            check_suffix(name, path, suffixes, len(videos))
+            if not options.out:  # else its journal knows which files are its own
+                refuse_to_overwrite(path, videos)
+
+
+def _journal(options: Options, scorer, model: str) -> Journal:
+    from ..checkpoints.checkpoint_digest import checkpoint_digest
+    from ..scoring.scorer import scoring_settings
+
+    digest = checkpoint_digest(model)
+    own = {name: getattr(options, name) for name in ("readout", "dtype", "quantization")}
+    return Journal(options.out, {"model_digest": digest} | scoring_settings(scorer, **own))
+
+
+def _rows(options: Options, scorer, videos: list[str], journal: Journal | None) -> Iterator[dict]:
+    """The row of each video in order, from the journal where it stands there."""
+    from ..scoring.scorer import score_videos
+
+    with tqdm(total=len(videos), unit="video", delay=3, disable=not (options.progress or sys.stderr.isatty())) as bar:
+        for video in videos:
+            version = video_version(video) if journal else {}
+            if journal and (row := journal.known(video, version)):
+                bar.total -= 1
+                yield row
+                continue
+            (row,) = score_videos(scorer, [video], options.readout, options.max_download)
+            if journal:
+                row |= version | {
+                    "model": options.model or "default",
+                    "model_digest": journal.settings["model_digest"],
+                }
+                journal.add(row)
+            yield row
+            bar.update()
+
+
+def _write_files(options: Options, rows: list[dict], journal: Journal | None) -> None:
+    from ..scoring.table_files import VIDEO_COLUMNS, WINDOW_COLUMNS, table_writer, timeline_writer, window_rows
+
+    # What the journal has of other videos is not taken out of its tables
+    of_tables = list(journal.rows.values()) if journal else rows
+    writers = {}
+    if options.out:
+        writers[options.out] = table_writer(options.out, of_tables, VIDEO_COLUMNS)
+    if options.windows:
+        writers[options.windows] = table_writer(options.windows, list(window_rows(of_tables)), WINDOW_COLUMNS)
+    if options.timeline:
+        writers[options.timeline] = timeline_writer(options.timeline, rows)
+    for path, write in writers.items():
+        if journal:
+            journal.write(path, write)
+        else:
+            write(Path(path))
+
+
+def _chosen(options: Options, rows: list[dict]) -> list[dict]:
+    ordered = lowest_first(rows)
+    num_scored = sum(row["error"] is None for row in rows)
+    return ordered if options.worst is None else ordered[:num_scored][: options.worst] + ordered[num_scored:]

@@ -40,13 +40,25 @@ def check_seal(folder: Path, settings: dict, results: Iterable[str]) -> None:
             f"got {folder}, which holds results without a readable {SEAL_FILE} that says what they were made of, "
             "expected a folder begun with the same settings, or a new one; name another folder"
         ) from None
+    refuse_differences(folder, begun, settings)
+
+
+def refuse_differences(path: Path, begun: dict, settings: dict) -> None:
+    """
+    Args:
+        path: folder or file of the results.
+        begun: what they were begun with, as it was read.
+
+    Raises:
+        ValueError: the settings are others.
+    """
     settings = json.loads(json.dumps(settings))  # as it would be read
     differing = [name for name in {**begun, **settings} if begun.get(name) != settings.get(name)]
     if differing:
         raise ValueError(
-            f"got {folder}, which was begun with "
+            f"got {path}, which was begun with "
             + ", ".join(f"{name} {begun.get(name)} (now {settings.get(name)})" for name in differing)
-            + ", expected the same settings; name another folder"
+            + f", expected the same settings; name another {'folder' if path.is_dir() else 'file'}"
         )
 
 

@@ -10,6 +10,7 @@ def complete_lines(path: Path) -> list[dict]:
         return []
     data = path.read_bytes()
     end = data.rfind(b"\n") + 1
+    lines = [json.loads(line) for line in data[:end].splitlines()]
     with open(path, "r+b") as file:
         file.truncate(end)
-    return [json.loads(line) for line in data[:end].splitlines()]
+    return lines

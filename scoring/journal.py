@@ -1,0 +1,147 @@
+"""Scored rows on disk as they come, so that a run that was stopped goes on where it was, and the tables made of them."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ..datasets_scripts.folder_seal import refuse_differences
+from .addresses import address_version, is_address
+from .json_lines import complete_lines
+from .video_files import refuse_to_overwrite
+
+
+def video_version(video: str) -> dict:
+    """
+    What tells a file from another of its name: `size` in bytes and `modified`, the time of its last change (UTC). Of an
+    address it is what its store says, see `address_version`. Both are None where there is no such file.
+    """
+    try:
+        if is_address(video):
+            return address_version(video)
+        facts = os.stat(video)
+    except Exception:  # scoring meets the same, and says it
+        return {"size": None, "modified": None}
+    seconds, nanoseconds = divmod(facts.st_mtime_ns, 10**9)
+    return {"size": facts.st_size, "modified": f"{datetime.fromtimestamp(seconds, UTC):%FT%T}.{nanoseconds:09d}Z"}
+
+
+class Journal:
+    """
+    JSON lines beside a table, `results.csv.journal` beside `results.csv`, each on disk before the next video is scored:
+    first the settings that all rows were made under, then a row a video, and digests of the tables made of them. A last
+    line that was cut is made anew. One process at a time writes it. Use it as a context.
+
+    Attributes:
+        path: of the journal.
+        settings: as given.
+        rows: {video: its newest row}, in the order in which videos first came.
+
+    Args:
+        table: path of the table.
+        settings: all that the rows hang on but the videos, by name, as JSON can hold it.
+
+    Raises:
+        ValueError: when it is entered: its rows were made under other settings; it is no journal; another process writes it.
+        OSError: it cannot be written, as where the disk is full.
+    """
+
+    def __init__(self, table: str, settings: dict):
+        self.path = Path(f"{table}.journal")
+        self.settings = settings
+        self.rows: dict[str, dict] = {}
+        self._tables: set[str] = set()  # digests of what was written
+        self._file = None
+        self._lock = FileLock(f"{self.path}.lock", timeout=0)
+
+    def __enter__(self) -> "Journal":
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise ValueError(
+                f"got {self.path}, which another process writes, expected one at a time; wait, or name another file"
+            ) from error
+        try:
+            self._read()
+        except ValueError:
+            self._unlock()
+            raise
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._file:
+            with contextlib.suppress(OSError):  # the line that could not be written, which was said already
+                self._file.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        os.unlink(self._lock.lock_file)  # whoever opened it meanwhile notices that it is gone, and makes another
+        self._lock.release()
+
+    def _read(self) -> None:
+        try:
+            lines = complete_lines(self.path)
+            begun = [line["settings"] for line in lines[:1]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"got {self.path}, which is no journal of scored videos or is damaged, expected one; move it away, or name "
+                "another file"
+            ) from error
+        for settings in begun:
+            refuse_differences(self.path, settings, self.settings)
+        for line in lines[1:]:
+            if "row" in line:
+                self.rows[line["row"]["video"]] = line["row"]
+            else:
+                self._tables.add(line["table"])
+
+    def _append(self, line: dict) -> None:
+        try:
+            if self._file is None:  # not before there is something to keep
+                self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+                if self._file.tell() == 0:
+                    self._append({"settings": self.settings})
+            self._file.write(json.dumps(line, allow_nan=False) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise OSError(f"got the output {self.path}, expected a file to write to: {error.strerror}") from error
+
+    def known(self, video: str, version: dict) -> dict | None:
+        """The row of a video that was scored and has not changed since; failures are tried again."""
+        row = self.rows.get(video)
+        is_known = row is not None and row["error"] is None and {**row, **version} == row
+        return row if is_known else None
+
+    def add(self, row: dict) -> None:
+        self._append({"row": row})
+        self.rows[row["video"]] = row
+
+    def refuse_foreign(self, path: str, videos: list[str]) -> None:
+        """
+        Raises:
+            ValueError: a file is there that was not written from this journal, or was changed since; or it is a video.
+        """
+        if not (os.path.isfile(path) and _digest(Path(path)) in self._tables):
+            refuse_to_overwrite(path, videos)
+
+    def write(self, path: str, write: Callable[[Path], None]) -> None:
+        """Writes a whole file in the place of an earlier one, by a function that writes to the path that it is given."""
+        partial = Path(f"{path}.partial")
+        partial.unlink(missing_ok=True)  # of a run that was killed here
+        write(partial)
+        digest = _digest(partial)
+        if digest not in self._tables:  # first, so that a file in its place is never a foreign one
+            self._append({"table": digest})
+            self._tables.add(digest)
+        partial.replace(path)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
