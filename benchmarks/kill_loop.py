@@ -41,7 +41,7 @@ def make_inputs(folder: Path, num_files: int) -> None:
     save_checkpoint(*tiny_pair(), folder / "checkpoint", torch.float32)
     (folder / "videos").mkdir()
     for index in range(num_files - NO_VIDEOS):
-        write_clip(folder / "videos" / f"{index:03}.mp4", num_frames=10 + index % 50, seed=index)
+        write_clip(folder / "videos" / f"{index:03}.mp4", num_frames=5 + index % 20, seed=index)
     for index in range(NO_VIDEOS):
         (folder / "videos" / f"{60 * index:03}_text.mp4").write_text("no video")
 
