@@ -3,16 +3,7 @@
 import json
 from pathlib import Path
 
-
-def complete_lines(path: Path) -> list[dict]:
-    """What a file of JSON lines holds; a last line that was cut is removed from it. Nothing where there is no file."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    with open(path, "r+b") as file:
-        file.truncate(end)
-    return [json.loads(line) for line in data[:end].splitlines()]
+from ..scoring.json_lines import complete_lines
 
 
 class AnswerLines:

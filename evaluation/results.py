@@ -16,7 +16,6 @@ from ..datasets_scripts.rows import label_mos, video_id
 from ..scoring.json_lines import complete_lines
 from ..scoring.report import printable
 from ..training.qa_pairs import mos_level
-from .answer_lines import complete_lines
 from .degradations import content_figures, degradation_figures, is_content_set, is_degraded_set
 from .leak_check import full_name
 from .metrics import agreement, coverage, level_report
