@@ -37,8 +37,7 @@ from .hub_connection import check_obtainable
 from .model_card import model_card
 
 
-# The paper's model, its fast setting, that of general video understanding (section IV-D) and its ablations (Tables VI
-# and VII)
+# The paper's model, its fast setting, that of general video understanding (section IV-D) and its ablations (Table VII)
 PAPER = {"chunk_sampling": "second", "keep_incomplete_second": False}  # K = floor(N / tau) chunks, Eq. 2
 PRESETS = {
     "paper": PAPER,
