@@ -49,6 +49,7 @@ from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache
 from lmmvqa.training.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_thresholds, question_templates
 from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
+from lmmvqa.training.score_losses import ScoreLoss
 from lmmvqa.training.stages import HUMAN_ASSISTANT, STAGES, check_rows, has, set_chat_template, stage_options
 from lmmvqa.training.trained_parts import PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer
@@ -254,10 +255,8 @@ def train(
             model = add_lora(model, model_args.lora_rank, model_args.train_parts)
 
         trainer = LmmVqaTrainer(
-            readout_weight=data_args.readout_weight,
-            within_weight=data_args.within_weight,
+            score_loss=ScoreLoss(processor.score_answer_ids, data_args.readout_weight, data_args.within_weight),
             versions_a_batch=data_args.versions_a_batch,
-            score_answer_ids=processor.score_answer_ids,
             model=model,
             args=training_args,
             train_dataset=QaPairs(

@@ -14,6 +14,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from .non_finite import first_non_finite
+from .score_losses import ScoreLoss
 from .trained_parts import trained_state
 from .version_sampler import VersionSampler
 
@@ -25,51 +26,27 @@ PARTIAL_FOLDER = "partial"
 class LmmVqaTrainer(Trainer):
     """Trains on batches of `LmmVqaDataCollator`.
 
-    The loss is the paper's, and beside it, weighted, what the score readout misses, in squared units of 25 MOS.
-    Cross-entropy does not know that 64 is close to 63. A pretrained decoder does; one that starts from nothing learns
-    many times faster when the expected score itself is pulled to the MOS. Both terms are means over all answers of an
-    optimizer step, however these are divided into accumulated batches and processes.
+    The loss is the paper's, and beside it what `ScoreLoss` adds. Cross-entropy does not know that 64 is close to 63. A
+    pretrained decoder does; one that starts from nothing learns many times faster when the expected score itself is pulled
+    to the MOS. All terms are means over all answers of an optimizer step, however these are divided into accumulated
+    batches and processes; what compares rows of a batch sees those of one accumulated batch alone.
 
-    With `versions_a_batch`, versions of one content come together (`VersionSampler`), and what the readout misses of the
-    differences between them counts as well: all that their content does to the expected score is taken off before the
-    error is squared.
+    With `versions_a_batch`, versions of one content come together (`VersionSampler`), so that differences between them can
+    be learned.
 
     A `checkpoint-N` folder holds what training changes, to resume from; adapters as peft saves them. Under FSDP and
     DeepSpeed it holds their own complete shards as well. It appears when it is whole, and only then are older ones
     removed. `save_model` writes a whole model.
 
     Args:
-        readout_weight: of the squared error of the expected score.
-        within_weight: of the squared error of differences within a content, as a multiple of readout_weight.
+        score_loss: what is added to the cross-entropy.
         versions_a_batch: versions of one content that come together; 0: rows come in any order.
-        score_answer_ids: `LmmVqaProcessor.score_answer_ids`.
-
-    Raises:
-        ValueError: a readout_weight for a tokenizer that splits numbers.
     """
 
-    def __init__(
-        self,
-        *args,
-        readout_weight: float,
-        score_answer_ids: list[list[int]],
-        within_weight: float = 0.0,
-        versions_a_batch: int = 0,
-        **kwargs,
-    ):
+    def __init__(self, *args, score_loss: ScoreLoss, versions_a_batch: int = 0, **kwargs):
         super().__init__(*args, **kwargs)
         self._is_saving_checkpoint = False
-        self.readout_weight, self.within_weight, self.versions_a_batch = (
-            readout_weight,
-            within_weight,
-            versions_a_batch,
-        )
-        if readout_weight and any(len(ids) > 1 for ids in score_answer_ids):
-            raise ValueError(
-                "got a readout_weight for a tokenizer that splits numbers, expected one token for each of 0 to 100; "
-                "set readout_weight to 0"
-            )
-        self.score_token_ids = [ids[0] for ids in score_answer_ids]
+        self.score_loss, self.versions_a_batch = score_loss, versions_a_batch
         self.add_callback(_EpochCallback())
 
     def _get_train_sampler(self, train_dataset=None):
@@ -85,27 +62,17 @@ class LmmVqaTrainer(Trainer):
         return self.step_batches, num_items_in_batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        scores, contents = inputs.pop("scores"), inputs.pop("contents")
+        scores, contents, labels = inputs.pop("scores"), inputs.pop("contents"), inputs["labels"]
+        if not self.score_loss.readout_weight:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        inputs = self.score_loss.with_answer_nodes(inputs, self.accelerator.unwrap_model(model).dtype)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        if self.readout_weight:
-            # The logits that decide the first answer token stand one place before it
-            before = (inputs["labels"] != -100).int().argmax(-1) - 1  # (batch,)
-            logits = outputs.logits[torch.arange(len(before)), before][:, self.score_token_ids]  # (batch, 101)
-            expected = logits.float().softmax(-1) @ torch.arange(101.0, device=logits.device)
-            asked = ~scores.isnan()
-            # Of a batch without any score as well: ZeRO-3 needs the same graph in every process
-            error = torch.where(asked, (expected - scores) / 25, 0.0)
-            squared_error = error.square().sum()
-            if self.within_weight:
-                # A row that asks no score, or of no content, is a version of itself alone, and misses nothing
-                same = ((contents[:, None] == contents) & (contents >= 0)).float().fill_diagonal_(1.0)
-                within = error - same @ error / same.sum(1)
-                squared_error = squared_error + self.within_weight * within.square().sum()
-            if num_items_in_batch is None:  # this batch alone, as the cross-entropy
-                squared_error = squared_error / asked.sum().clamp(min=1)
-            else:  # gradients are averaged over processes
-                squared_error = squared_error / self.num_scores.clamp(min=1) * self.accelerator.num_processes
-            loss = loss + self.readout_weight * squared_error
+        of_scores = self.score_loss(self.score_loss.log_probabilities(outputs.logits, labels), scores, contents)
+        if num_items_in_batch is None:  # this batch alone, as the cross-entropy
+            of_scores = of_scores / (~scores.isnan()).sum().clamp(min=1)
+        else:  # gradients are averaged over processes
+            of_scores = of_scores / self.num_scores.clamp(min=1) * self.accelerator.num_processes
+        loss = loss + of_scores
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model, grad_norm=None):
