@@ -130,6 +130,16 @@ class DataArguments:
 @dataclass
 class LmmVqaTrainingArguments(TrainingArguments):
     learning_rate: float = 1e-3
+    fidelity_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the fidelity loss between videos of one data set in a batch: which is the better."
+        },
+    )
+    soft_label_std: float = field(
+        default=0.0,
+        metadata={"help": "Standard deviation (MOS) of soft labels about the MOS in place of one answer; 0: none."},
+    )
     per_device_train_batch_size: int = field(
         default=0,
         metadata={"help": "0: as many as fit 80 GB, accumulated to a batch of 32 over all processes."},
@@ -255,7 +265,13 @@ def train(
             model = add_lora(model, model_args.lora_rank, model_args.train_parts)
 
         trainer = LmmVqaTrainer(
-            score_loss=ScoreLoss(processor.score_answer_ids, data_args.readout_weight, data_args.within_weight),
+            score_loss=ScoreLoss(
+                processor.score_answer_ids,
+                data_args.readout_weight,
+                data_args.within_weight,
+                data_args.fidelity_weight,
+                data_args.soft_label_std,
+            ),
             versions_a_batch=data_args.versions_a_batch,
             model=model,
             args=training_args,

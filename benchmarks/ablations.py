@@ -1,4 +1,4 @@
-"""The paper's ablations, Tables VII and VIII: variants of one checkpoint, trained alike and compared on held-out videos.
+"""The paper's ablations, Tables VII and VIII, and our own: variants of one checkpoint, trained alike and compared on held-out videos.
 
     python benchmarks/ablations.py --model BASE --data ROWS [ROWS ...] --work DIR --out FILE -- OPTIONS OF train.py
 
@@ -49,7 +49,8 @@ SETTINGS = ("model", "decoder_b", "data", "test_data", "splits", "data_share", "
 
 # Each row of the tables is what its run changes: options of LmmVqaConfig, and these of how it is trained. A row that
 # changes nothing, as "ViT" where BASE has that projector, is the run `base`
-TRAINING = {"tasks": "score level", "data_share": 1.0, "decoder": "A"}
+LOSSES = {"soft_label_std": 0.0, "fidelity_weight": 0.0}  # options of train.py
+TRAINING = {"tasks": "score level", "data_share": 1.0, "decoder": "A", **LOSSES}
 TABLES = {
     "Table VII: decoder, temporal tokens, multi-task": {
         "decoder A, temporal tokens, both questions": {},
@@ -79,6 +80,11 @@ TABLES = {
         "mean over key frames (Algorithm 1)": {"spatial_reduction": "mean"},
         "temporal token joins in the decoder's width (Eq. 8)": {"temporal_fusion": "decoder"},
         "temporal token joins before the ViT layer": {"temporal_fusion": "vision"},
+    },
+    "Beside the paper: losses": {
+        "those of the base": {},
+        "soft labels of 5 MOS in place of one answer": {"soft_label_std": 5.0},
+        "fidelity loss": {"fidelity_weight": 1.0},
     },
 }
 
@@ -179,6 +185,7 @@ def train(arguments: argparse.Namespace, start: str, data: list[str], change: di
         *("--model", start, "--data", *data, "--output_dir", trained, "--feature_cache", arguments.feature_cache),
         *("--train_parts", *parts, "--tasks", *change.get("tasks", TRAINING["tasks"]).split()),
         *("--seed", seed, *arguments.train_options),
+        *(part for name in LOSSES.keys() & change.keys() for part in (f"--{name}", change[name])),
     ]
     was_stopped = any(trained.glob("checkpoint-*")) or (trained / "train_results.json").is_file()
     cpu_seconds = cpu_seconds_of_children()

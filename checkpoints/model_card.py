@@ -34,7 +34,10 @@ RECIPE = (
     "bf16",
     "seed",
 )
-DATA_OPTIONS = ("tasks", "template_sizes", "inference_share", "score_noise", "readout_weight")
+DATA_OPTIONS = (
+    *("tasks", "template_sizes", "inference_share"),
+    *("score_noise", "readout_weight", "fidelity_weight", "soft_label_std"),
+)
 
 
 def model_card(model: LmmVqaForConditionalGeneration, name: str, **filling) -> str:

@@ -38,7 +38,7 @@ def kept_bytes(model, batch, dtype):
             kept[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 
-    del batch["scores"], batch["contents"]
+    del batch["scores"], batch["contents"], batch["data_sets"]
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16),

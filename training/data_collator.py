@@ -13,10 +13,10 @@ class LmmVqaDataCollator:
     """
     Rows to model inputs and `labels` (batch, sequence): the ids of each answer and of its end-of-turn token as they stand
     in the chat, -100 on everything else. Labels are not shifted; the loss does that. `scores` (batch,) are the MOS that
-    the answers state, NaN for other questions; `contents` (batch,) are the numbers of `QaPairs.contents`. The model takes
-    neither. Two kinds of rows, which may be in one batch:
+    the answers state, NaN for other questions; `contents` (batch,) are the numbers of `QaPairs.contents`, and `data_sets`
+    (batch,) those of their data sets. The model takes none of the three. Two kinds of rows, which may be in one batch:
 
-    {video, question, answer, score}, optionally with system_prompt, position, one_second and content, about quality. A video
+    {video, question, answer, score}, optionally with system_prompt, position, one_second, content and data_set, about quality. A video
     longer than the decoder's context is cut as for scoring, see `LmmVqaProcessor.windows`, and the window at the row's position (0
     to below 1) is taken, the first one without. Nothing is drawn here, where batches are made ahead: a resumed run would
     draw otherwise. With `one_second` it is the second there.
@@ -60,7 +60,8 @@ class LmmVqaDataCollator:
             row_labels[own] = torch.tensor(text)
         scores = torch.tensor([row.get("score", torch.nan) for row in rows])
         contents = torch.tensor([row.get("content", -1) for row in rows])
-        return {**batch, "labels": labels, "scores": scores, "contents": contents}
+        data_sets = torch.tensor([row.get("data_set", -1) for row in rows])
+        return {**batch, "labels": labels, "scores": scores, "contents": contents, "data_sets": data_sets}
 
     def _parts(self, row: dict, chat: str) -> list[DecodedVideo | EncodedVideo]:
         """What is seen of a row's videos."""

@@ -97,7 +97,7 @@ def draw_damage(strengths: dict[str, float], rng: np.random.Generator) -> str:
 class QaPairs(torch.utils.data.Dataset):
     """
     Rated rows {video, mos, dataset} as rows {video, position, one_second, system_prompt, question, answer, score,
-    content}, each video once a task, but for "damage": that is asked of rows that have the column, {kind: strength of 0-5}, alone.
+    content, data_set}, each video once a task, but for "damage": that is asked of rows that have the column, {kind: strength of 0-5}, alone.
     Questions are drawn by seed; in each epoch anew, the noise, whether one second is seen alone, the position of what is
     seen where that is not the whole video, and the damage that is the answer (`draw_damage`). Then rows with
     conversations as rows {media, conversations}, see `datasets_scripts/rows.py`. `LmmVqaDataCollator` takes both.
@@ -154,6 +154,7 @@ class QaPairs(torch.utils.data.Dataset):
             drawn = np.where(is_inference, 0, rng.integers(len(templates), size=len(rows)))
             self._pairs += [(row, task, templates[index]) for row, index in zip(rows, drawn, strict=True)]
         self._pairs += [(row, None, None) for row in self.rows if row.get("conversations")]
+        self._data_sets = {name: number for number, name in enumerate(sorted({row["dataset"] for row in self.rows}))}
         numbers = {}
         names = [row.get("content") if task == "score" else None for row, task, _ in self._pairs]
         self.contents = [-1 if name is None else numbers.setdefault(name, len(numbers)) for name in names]
@@ -180,6 +181,7 @@ class QaPairs(torch.utils.data.Dataset):
             "answer": draw_damage(row["damage"], rng) if task == "damage" else self.answer(task, row, noise),
             "score": row["mos"] if task == "score" else math.nan,
             "content": self.contents[index],
+            "data_set": self._data_sets[row["dataset"]],
         }
 
     def answer(self, task: str, row: dict, noise: float = 0.0) -> str:

@@ -9,6 +9,9 @@ from ..modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
 
 # Of errors in the squared loss, so that it is about as large as the cross-entropy
 MOS_UNIT = 25.0
+# A whole number stands for all that is rounded to it, twice
+VARIANCE_OF_ROUNDING = 2 / 12
+TINY = 1e-8  # the square root has no slope at 0
 
 
 def last_prompt_positions(labels: torch.Tensor) -> torch.Tensor:
@@ -29,14 +32,44 @@ class ScoreLoss:
         readout_weight: of the squared error of the expected score, in units of 25 MOS.
         within_weight: of the squared error of differences within a content, as a multiple of readout_weight: all that their
             content does to the expected score is taken off before the error is squared.
+        fidelity_weight: of the fidelity loss (Tsai et al., 2007; for quality UNIQUE, Zhang et al., 2021) between each two rows
+            of one data set: how likely the first is the better one, by the two distributions and by their MOS. Scales of
+            different data sets are never compared.
+        soft_label_std: standard deviation (MOS) of the normal distribution about the MOS that is learned in place of the one
+            answer (DeQA-Score, You et al., 2025, there over five levels), and of a MOS in the fidelity loss; 0 for neither.
+
+    Raises:
+        ValueError: a within_weight without readout_weight.
     """
 
     answer_ids: list[list[int]]
     readout_weight: float = 0.0
     within_weight: float = 0.0
+    fidelity_weight: float = 0.0
+    soft_label_std: float = 0.0
 
     def __post_init__(self):
+        if self.within_weight and not self.readout_weight:
+            raise ValueError(
+                f"got within_weight={self.within_weight} without readout_weight, expected both: the first is in units of the "
+                "second; add --readout_weight 1"
+            )
         self.tree = AnswerTree(self.answer_ids)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything is added to the cross-entropy."""
+        return any((self.readout_weight, self.fidelity_weight, self.soft_label_std))
+
+    def hard_labels(self, labels: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """
+        (batch, sequence) `labels` of what the cross-entropy learns: with soft labels no score, but where its turn ends.
+        """
+        if not self.soft_label_std:
+            return labels
+        is_answer = labels != -100
+        ends = is_answer.cumsum(-1) == is_answer.sum(-1, keepdim=True)
+        return labels.masked_fill(~scores.isnan()[:, None] & ~(ends & is_answer), -100)
 
     def with_answer_nodes(self, inputs: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """
@@ -84,24 +117,65 @@ class ScoreLoss:
         after_prompt = logits[rows, last_prompt_positions(labels)][:, None]  # (batch, 1, vocabulary)
         return self.tree.log_probabilities(torch.cat([after_prompt, logits[:, length:]], dim=1))
 
-    def __call__(self, log_probabilities: torch.Tensor, scores: torch.Tensor, contents: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, log_probabilities: torch.Tensor, scores: torch.Tensor, contents: torch.Tensor, data_sets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
             log_probabilities: (batch, 101).
             scores: (batch,) MOS, NaN for rows that ask no score: they lose nothing.
             contents: (batch,) numbers of contents, -1 for none.
+            data_sets: (batch,) numbers of data sets.
 
         Returns:
-            The weighted losses, summed over the rows. Of a batch without any score too they hang on the model: ZeRO-3 needs
-            the same graph in every process.
+            The weighted errors, and the cross-entropy with soft labels, each summed over the rows. Of a batch without any
+            score too they hang on the model: ZeRO-3 needs the same graph in every process.
         """
-        asked = ~scores.isnan()
-        expected = log_probabilities.exp() @ torch.arange(101.0, device=log_probabilities.device)  # (batch,)
-        error = torch.where(asked, (expected - scores) / MOS_UNIT, 0.0)
+        asked, mos = ~scores.isnan(), scores.nan_to_num()
+        answers = torch.arange(101.0, device=scores.device)
+        probabilities = log_probabilities.exp()
+        expected = probabilities @ answers  # (batch,)
+        error = torch.where(asked, (expected - mos) / MOS_UNIT, 0.0)
         squared_error = error.square().sum()
         if self.within_weight:
             # A row that asks no score, or of no content, is a version of itself alone, and misses nothing
             same = ((contents[:, None] == contents) & (contents >= 0)).float().fill_diagonal_(1.0)
             within = error - same @ error / same.sum(1)
             squared_error = squared_error + self.within_weight * within.square().sum()
-        return self.readout_weight * squared_error
+        errors = self.readout_weight * squared_error
+        if self.fidelity_weight:
+            variances = probabilities @ answers.square() - expected.square()
+            compared = asked[:, None] & asked & (data_sets[:, None] == data_sets)
+            compared = compared.float().fill_diagonal_(0.0)  # (batch, batch)
+            of_pairs = fidelity_loss(
+                better_probabilities(expected, variances),
+                better_probabilities(mos, torch.full_like(mos, self.soft_label_std**2)),
+            )
+            # Of each row the mean over those it is compared with
+            fidelity = (of_pairs * compared / compared.sum(1, keepdim=True).clamp(min=1)).sum()
+            errors = errors + self.fidelity_weight * fidelity
+        if not self.soft_label_std:
+            return errors, errors.new_zeros(())
+        targets = (-0.5 * ((answers - mos[:, None]) / self.soft_label_std).square()).softmax(-1)  # (batch, 101)
+        soft = torch.where(asked, -(targets * log_probabilities).sum(-1), 0.0).sum()
+        return errors, soft
+
+
+def better_probabilities(means: torch.Tensor, variances: torch.Tensor) -> torch.Tensor:
+    """
+    How likely each row is better than each other one, by Thurstone's model: qualities are normal and independent.
+
+    Args:
+        means, variances: (batch,).
+
+    Returns:
+        (batch, batch).
+    """
+    deviations = (variances[:, None] + variances + VARIANCE_OF_ROUNDING).sqrt()
+    return torch.special.ndtr((means[:, None] - means) / deviations)
+
+
+def fidelity_loss(predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """0 where two probabilities are equal, 1 where they are opposite certainties; element by element."""
+    agreement = ((predicted * true + TINY).sqrt(), ((1 - predicted) * (1 - true) + TINY).sqrt())
+    return 1 - sum(agreement)

@@ -62,17 +62,21 @@ class LmmVqaTrainer(Trainer):
         return self.step_batches, num_items_in_batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        scores, contents, labels = inputs.pop("scores"), inputs.pop("contents"), inputs["labels"]
-        if not self.score_loss.readout_weight:
+        scores, contents, data_sets = (inputs.pop(name) for name in ("scores", "contents", "data_sets"))
+        if not self.score_loss.is_used:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs["labels"]
         inputs = self.score_loss.with_answer_nodes(inputs, self.accelerator.unwrap_model(model).dtype)
+        inputs["labels"] = self.score_loss.hard_labels(inputs["labels"], scores)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        of_scores = self.score_loss(self.score_loss.log_probabilities(outputs.logits, labels), scores, contents)
+        log_probabilities = self.score_loss.log_probabilities(outputs.logits, labels)
+        errors, soft = self.score_loss(log_probabilities, scores, contents, data_sets)
         if num_items_in_batch is None:  # this batch alone, as the cross-entropy
-            of_scores = of_scores / (~scores.isnan()).sum().clamp(min=1)
-        else:  # gradients are averaged over processes
-            of_scores = of_scores / self.num_scores.clamp(min=1) * self.accelerator.num_processes
-        loss = loss + of_scores
+            num_scores = (~scores.isnan()).sum().clamp(min=1)
+            loss = loss + (errors + soft) / num_scores
+        else:  # gradients are averaged over processes; soft labels take the place of tokens
+            of_scores = errors / self.num_scores.clamp(min=1) + soft / num_items_in_batch
+            loss = loss + of_scores * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model, grad_norm=None):
