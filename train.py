@@ -51,7 +51,7 @@ from lmmvqa.training.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_threshol
 from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
 from lmmvqa.training.score_losses import ScoreLoss
 from lmmvqa.training.stages import HUMAN_ASSISTANT, STAGES, check_rows, has, set_chat_template, stage_options
-from lmmvqa.training.trained_parts import PARTS, add_lora, train_only
+from lmmvqa.training.trained_parts import LORA_PARTS, PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer
 from lmmvqa.training.training_plan import default_batch, training_plan
 
@@ -78,13 +78,25 @@ class ModelArguments:
     )
     train_parts: list[str] = field(
         default_factory=lambda: ["spatial_projector", "temporal_projector"],
-        metadata={"help": f"What is trained, of {', '.join(PARTS)}; the rest is frozen."},
+        metadata={
+            "help": f"What is trained, of {', '.join(PARTS)}; vision_tower:2 are its last two blocks; the rest is frozen."
+        },
     )
     lora_rank: int = field(
-        default=0, metadata={"help": "Rank of adapters beside the decoder's linear layers; 0 for none."}
+        default=0, metadata={"help": "Rank of adapters beside the linear layers of lora_parts; 0 for none."}
+    )
+    lora_parts: list[str] = field(
+        default_factory=lambda: ["language_model"],
+        metadata={"help": f"What adapters stand beside, of {', '.join(LORA_PARTS)}."},
     )
     export_dir: str | None = field(default=None, metadata={"help": "Folder for the complete trained checkpoint."})
     license: str | None = field(default=None, metadata={"help": "Of the trained weights, for the model card."})
+
+    def __post_init__(self):
+        if self.lora_parts != ["language_model"] and not self.lora_rank:
+            raise ValueError(
+                f"got lora_parts {', '.join(self.lora_parts)} without lora_rank, expected a rank; add --lora_rank 16"
+            )
 
 
 @dataclass
@@ -118,6 +130,16 @@ class DataArguments:
         default=0.0,
         metadata={"help": "Weight of the squared error of differences between them, in units of readout_weight."},
     )
+    fidelity_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the fidelity loss between videos of one data set in a batch: which is the better."
+        },
+    )
+    soft_label_std: float = field(
+        default=0.0,
+        metadata={"help": "Standard deviation (MOS) of soft labels about the MOS in place of one answer; 0: none."},
+    )
     one_second_share: float = field(
         default=0.0, metadata={"help": "Share of answers learned from one second of a video, drawn at random."}
     )
@@ -130,16 +152,6 @@ class DataArguments:
 @dataclass
 class LmmVqaTrainingArguments(TrainingArguments):
     learning_rate: float = 1e-3
-    fidelity_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "Weight of the fidelity loss between videos of one data set in a batch: which is the better."
-        },
-    )
-    soft_label_std: float = field(
-        default=0.0,
-        metadata={"help": "Standard deviation (MOS) of soft labels about the MOS in place of one answer; 0: none."},
-    )
     per_device_train_batch_size: int = field(
         default=0,
         metadata={"help": "0: as many as fit 80 GB, accumulated to a batch of 32 over all processes."},
@@ -258,11 +270,11 @@ def train(
         processor.score_map, processor.score_std_scale = None, 1.0
         train_only(model, model_args.train_parts)
 
-        cache = None
-        if data_args.feature_cache:
-            cache = FeatureCache(data_args.feature_cache, model.eval().to(training_args.device), processor)
+        cache, whole = None, model
         if model_args.lora_rank:
-            model = add_lora(model, model_args.lora_rank, model_args.train_parts)
+            model = add_lora(model, model_args.lora_rank, model_args.train_parts, model_args.lora_parts)
+        if data_args.feature_cache:  # which looks at what adapters leave frozen
+            cache = FeatureCache(data_args.feature_cache, whole.eval().to(training_args.device), processor)
 
         trainer = LmmVqaTrainer(
             score_loss=ScoreLoss(

@@ -133,7 +133,8 @@ def training_model_card(
     for row in train_rows:
         mos[row["dataset"]].append(row["mos"])
     recipe = {option: getattr(training_args, option) for option in RECIPE}
-    recipe |= {option: getattr(data_args, option) for option in DATA_OPTIONS} | {"lora_rank": model_args.lora_rank}
+    recipe |= {option: getattr(data_args, option) for option in DATA_OPTIONS}
+    recipe |= {option: getattr(model_args, option) for option in ("lora_rank", "lora_parts")}
     return model_card(
         model,
         name,

@@ -309,11 +309,16 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True):
-        """As `nn.Module.train`, but a frozen tower stays in eval mode: its BatchNorm statistics must never move."""
+        """
+        As `nn.Module.train`, but what is frozen of a tower stays in eval mode: statistics of BatchNorm move only beside
+        weights that are trained, with which they are saved.
+        """
         super().train(mode)
         for name, tower in self.named_children():
-            if name.endswith("_tower") and not any(parameter.requires_grad for parameter in tower.parameters()):
-                tower.eval()
+            for module in tower.modules() if name.endswith("_tower") else ():
+                is_trained = any(parameter.requires_grad for parameter in module.parameters())
+                if not is_trained and any(True for _ in (*module.parameters(), *module.buffers())):
+                    module.eval()
         return self
 
     def encode_key_frames(self, pixel_values: torch.Tensor) -> torch.Tensor:

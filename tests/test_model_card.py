@@ -34,7 +34,13 @@ def card():
     text = training_model_card(
         model,
         "me/lmmvqa-mine",
-        SimpleNamespace(model="me/assembled", train_parts=["spatial_projector"], license="apache-2.0", lora_rank=8),
+        SimpleNamespace(
+            model="me/assembled",
+            train_parts=["spatial_projector"],
+            license="apache-2.0",
+            lora_rank=8,
+            lora_parts=["language_model"],
+        ),
         SimpleNamespace(**dict.fromkeys(DATA_OPTIONS, 0.5) | {"tasks": ["score"]}),
         SimpleNamespace(**options),
         ROWS,

@@ -22,7 +22,7 @@ PROJECTORS = ["spatial_projector", "temporal_projector"]
 
 
 def options(folder, **changed):
-    named = {"train_parts": PROJECTORS, "lora_rank": 0, "bf16": False, "fp16": False}
+    named = {"train_parts": PROJECTORS, "lora_rank": 0, "lora_parts": ["language_model"], "bf16": False, "fp16": False}
     named |= {"activation_checkpointing": False, "gradient_checkpointing": False}
     return Namespace(model=str(folder), **named | changed)
 

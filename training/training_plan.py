@@ -99,7 +99,8 @@ def training_memory(
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
         train_only(model, model_args.train_parts)
         if model_args.lora_rank:
-            model = add_lora(model, model_args.lora_rank, model_args.train_parts).get_base_model()
+            adapted = add_lora(model, model_args.lora_rank, model_args.train_parts, model_args.lora_parts)
+            model = adapted.get_base_model()
     with FakeTensorMode():
         _make_fake(model.train())
         weights, trained = {}, 0
