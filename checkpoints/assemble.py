@@ -61,6 +61,8 @@ OPTIONS = {
 
 # Parts of image-text and classification checkpoints that stand beside the vision tower
 BESIDE_THE_TOWER = re.compile(r"(text_model|text_projection|visual_projection|logit_scale|logit_bias|classifier)\b")
+# The same of video models
+BESIDE_THE_VIDEO_MODEL = re.compile(r"(classifier|pooler|fc_norm|mask_token|encoder_to_decoder|decoder)\b")
 
 
 def parse_option(text: str) -> tuple[str, object]:
@@ -116,12 +118,38 @@ def read_vision_config(vision: str) -> PreTrainedConfig:
     return config.vision_config if "vision_config" in config.sub_configs else config
 
 
-def read_temporal_config(temporal: str | None) -> LmmVqaSlowFastConfig:
-    """Our own SlowFast's configuration beside its weights; public checkpoints are SlowFast 8x8 R50."""
-    if temporal is None or not (Path(temporal).is_dir() or temporal.endswith(".safetensors")):
+def read_temporal_config(temporal: str | None) -> PreTrainedConfig:
+    """Of our own SlowFast or another video model, beside its weights; public `.pyth` files are SlowFast 8x8 R50."""
+    if temporal is None or temporal.endswith(".pyth"):
         return LmmVqaSlowFastConfig()
-    folder = Path(temporal) if Path(temporal).is_dir() else Path(temporal).parent
-    return LmmVqaSlowFastConfig.from_pretrained(folder)
+    folder = str(Path(temporal).parent) if temporal.endswith(".safetensors") else temporal
+    with _read(folder):
+        return AutoConfig.from_pretrained(folder)
+
+
+def temporal_settings(temporal: str | None, config: PreTrainedConfig) -> dict:
+    """
+    How many frames a video model of transformers takes, how large, and how they are normalised, as options; nothing of
+    SlowFast, which the defaults suit.
+
+    Raises:
+        ValueError: its folder does not say how frames are normalised.
+    """
+    if isinstance(config, LmmVqaSlowFastConfig):
+        return {}
+    values = config.to_dict()
+    # As VideoMAE and ViViT name them, and as V-JEPA 2 does
+    named = {"num_frames": "chunk_frames", "frames_per_clip": "chunk_frames"}
+    named |= {"image_size": "chunk_size", "crop_size": "chunk_size"}
+    settings = {ours: values[theirs] for theirs, ours in named.items() if theirs in values}
+    for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
+        file = cached_file(temporal, name, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            preprocessor = json.loads(Path(file).read_text(encoding="utf-8"))
+            return settings | {f"chunk_{name}": preprocessor[f"image_{name}"] for name in ("mean", "std")}
+    raise ValueError(
+        f"got {temporal} without preprocessor_config.json, expected it to say how frames are normalised; add the file"
+    )
 
 
 def decoder_source(decoder: str) -> tuple[str, dict[str, str]]:
@@ -155,7 +183,7 @@ def read_decoder_config(decoder: str) -> PreTrainedConfig:
 
 def composite_config(
     vision_config: PreTrainedConfig,
-    temporal_config: LmmVqaSlowFastConfig,
+    temporal_config: PreTrainedConfig,
     decoder_config: PreTrainedConfig,
     **options,
 ) -> LmmVqaConfig:
@@ -196,6 +224,29 @@ def meta_model(config: LmmVqaConfig, key_frame_size: int) -> LmmVqaForConditiona
     return model
 
 
+def _check_chunks(model: LmmVqaForConditionalGeneration, video_processor: LmmVqaVideoProcessor) -> None:
+    """
+    Raises:
+        ValueError: the temporal tower does not take chunks of the video processor's settings.
+    """
+    frames, size = video_processor.chunk_frames, video_processor.chunk_size
+    tower = model.model.temporal_tower
+    try:
+        with torch.device("meta"):
+            features = model.model.encode_chunks(torch.empty(1, frames, 3, size, size))
+        fits = features.shape == (1, model.config.temporal_feature_size)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"got chunk_frames={frames} and chunk_size={size} for a {type(tower).__name__}, expected what it takes ({error}); "
+            "leave both out, or set those of its configuration"
+        ) from error
+    if not fits:
+        raise ValueError(
+            f"got features {tuple(features.shape)} of one clip from a {type(tower).__name__}, expected (1, "
+            f"{model.config.temporal_feature_size}); take a video model that gives (clips, tokens, channels)"
+        )
+
+
 def key_frame_size(vision_config: PreTrainedConfig, options: dict) -> int:
     """
     Side of the key frames in pixels: the option, or what the vision tower was trained on.
@@ -212,8 +263,10 @@ def key_frame_size(vision_config: PreTrainedConfig, options: dict) -> int:
     return size
 
 
-def _video_processor(vision: str, vision_config: PreTrainedConfig, options: dict) -> LmmVqaVideoProcessor:
-    settings = {"key_frame_size": key_frame_size(vision_config, options)}
+def _video_processor(
+    vision: str, vision_config: PreTrainedConfig, options: dict, temporal_settings: dict
+) -> LmmVqaVideoProcessor:
+    settings = temporal_settings | {"key_frame_size": key_frame_size(vision_config, options)}
     file = cached_file(vision, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
     if file is not None:
         preprocessor = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -238,7 +291,9 @@ def _loaded(auto_class, source: str, ignored: re.Pattern | None = None, **option
     return model
 
 
-def _load_temporal_tower(temporal: str, config: LmmVqaSlowFastConfig) -> LmmVqaSlowFastModel:
+def _load_temporal_tower(temporal: str, config: PreTrainedConfig) -> PreTrainedModel:
+    if not isinstance(config, LmmVqaSlowFastConfig):
+        return _loaded(AutoModel, temporal, BESIDE_THE_VIDEO_MODEL, config=config, dtype=torch.float32)
     file = Path(temporal) / "model.safetensors" if Path(temporal).is_dir() else Path(temporal)
     with torch.device("meta"):
         tower = LmmVqaSlowFastModel(config)
@@ -343,7 +398,8 @@ def assemble(
 
     Args:
         vision: folder or repository of a vision model, or of an image-text model whose vision tower is taken.
-        temporal: public SlowFast R50 (`.pyth`), or our own SlowFast (folder or `.safetensors`); None without.
+        temporal: public SlowFast R50 (`.pyth`), our own SlowFast (folder or `.safetensors`), or folder or repository of a video
+            model of AutoModel, such as VideoMAE and V-JEPA 2; None without.
         decoder: folder, repository or `.gguf` file of a model of AutoModelForCausalLM that was trained to chat.
         out: new folder.
         dtype: of the decoder and the projectors; by default what the decoder is stored in, bfloat16 for GGUF. Towers
@@ -367,11 +423,14 @@ def assemble(
             "tower exactly where there are temporal tokens; name one, or take the preset wo-temporal without"
         )
     tokenizer = read_tokenizer(decoder)
-    processor = build_processor(tokenizer, config, _video_processor(vision, vision_config, options))
+    video_processor = _video_processor(vision, vision_config, options, temporal_settings(temporal, temporal_config))
+    processor = build_processor(tokenizer, config, video_processor)
     question = tokenizer(processor.score_question)["input_ids"]
     for answer_ids in (processor.score_answer_ids, processor.level_answer_ids):
         AnswerTree(answer_ids)  # refuses a template under which answers look alike
-    model = meta_model(config, processor.video_processor.key_frame_size)
+    model = meta_model(config, video_processor.key_frame_size)
+    if temporal is not None:
+        _check_chunks(model, video_processor)
 
     language_model = _load_decoder(decoder, config.text_config.vocab_size, dtype)
     parts = {"language_model": language_model.base_model}

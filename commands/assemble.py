@@ -17,8 +17,8 @@ class Options:
     temporal: str | None = field(
         default=None,
         metadata={
-            "help": "SlowFast: our folder or .safetensors, or a public .pyth such as https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOWFAST_8x8_R50.pyth",
-            "metavar": "FILE",
+            "help": "SlowFast: our folder or .safetensors, or a public .pyth such as https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOWFAST_8x8_R50.pyth; or a video model such as VideoMAE",
+            "metavar": "FILE_OR_REPO",
         },
     )
     decoder: str | None = field(

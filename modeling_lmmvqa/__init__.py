@@ -36,7 +36,6 @@ from .pipeline_lmmvqa import VideoQualityAssessmentPipeline
 
 
 AutoConfig.register(LmmVqaConfig.model_type, LmmVqaConfig, exist_ok=True)
-AutoConfig.register(LmmVqaSlowFastConfig.model_type, LmmVqaSlowFastConfig, exist_ok=True)
 AutoModel.register(LmmVqaConfig, LmmVqaModel, exist_ok=True)
 AutoModel.register(LmmVqaSlowFastConfig, LmmVqaSlowFastModel, exist_ok=True)
 AutoModel.register(LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, exist_ok=True)

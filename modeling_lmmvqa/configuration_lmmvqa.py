@@ -185,8 +185,9 @@ class LmmVqaEfficientNetLiteConfig(PreTrainedConfig):
             raise ValueError(f"`out_blocks` must be rising block indices from 0 to {total - 1}, got {blocks}.")
 
 
-# A checkpoint with the compact tower names it in its config.json, and as remote code nobody else could tell AutoConfig
+# A checkpoint names its towers in its config.json, and as remote code nobody else could tell AutoConfig of these two
 AutoConfig.register(LmmVqaEfficientNetLiteConfig.model_type, LmmVqaEfficientNetLiteConfig, exist_ok=True)
+AutoConfig.register(LmmVqaSlowFastConfig.model_type, LmmVqaSlowFastConfig, exist_ok=True)
 
 
 @auto_docstring
@@ -198,8 +199,10 @@ class LmmVqaConfig(PreTrainedConfig):
 
     vision_config (`PreTrainedConfig` or `dict`, *optional*):
         Any vision model of `AutoModel` that yields (num_frames, tokens, channels); CLIP ViT-L/14 by default.
-    temporal_config (`LmmVqaSlowFastConfig` or `dict`, *optional*):
-        SlowFast R50 by default; its `pathway` (slow, fast, both) chooses what the temporal tokens see.
+    temporal_config (`PreTrainedConfig` or `dict`, *optional*):
+        SlowFast R50 by default; its `pathway` (slow, fast, both) chooses what the temporal tokens see. Or any video model of
+        `AutoModel` that takes (clips, frames, channels, height, width) and gives (clips, tokens, channels), whose mean is
+        taken, or (clips, channels), such as VideoMAE and V-JEPA 2.
     text_config (`PreTrainedConfig` or `dict`, *optional*):
         Any decoder of `AutoModelForCausalLM`; Llama by default.
     image_token_id (`int`): Placeholder of one key-frame token in `input_ids`.
@@ -245,7 +248,7 @@ class LmmVqaConfig(PreTrainedConfig):
                 "projection_dim": 768,
             },
         ),
-        "temporal_config": LmmVqaSlowFastConfig,
+        "temporal_config": SubConfigSpec(config_class=AutoConfig, model_type=LmmVqaSlowFastConfig.model_type),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }
     # Trainer must not gather what evaluation never reads
@@ -275,6 +278,12 @@ class LmmVqaConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         # The decoder decides: `tie_weights` reads the flag of the composite configuration only
         self.tie_word_embeddings = self.text_config.tie_word_embeddings
+
+    @property
+    def temporal_feature_size(self) -> int:
+        """Length of the temporal tower's features of one chunk."""
+        config = self.temporal_config
+        return config.feature_size if config.model_type == LmmVqaSlowFastConfig.model_type else config.hidden_size
 
 
 __all__ = ["LmmVqaConfig", "LmmVqaEfficientNetLiteConfig", "LmmVqaSlowFastConfig"]

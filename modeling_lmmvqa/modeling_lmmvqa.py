@@ -23,6 +23,7 @@ from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel, ViTConfig
 from transformers import initialization as init
 from transformers.cache_utils import Cache
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
@@ -217,6 +218,14 @@ def _portions(pixels: torch.Tensor, tower: nn.Module) -> tuple[torch.Tensor, ...
     return pixels.split(2 if pixels.ndim == 4 else 4)
 
 
+def _auto_tower(config: PreTrainedConfig) -> PreTrainedModel:
+    """A tower of transformers, in float32."""
+    attention = config._attn_implementation
+    if attention and "flash" in attention:  # which takes half precision alone
+        attention = "sdpa"
+    return AutoModel.from_config(config, dtype=torch.float32, attn_implementation=attention)
+
+
 def _run_tower(tower: nn.Module, pixels: torch.Tensor, **inputs) -> ModelOutput:
     """In the precision of the tower's weights, in mixed precision too; of a frozen one nothing is kept for gradients."""
     # Activation checkpointing makes embeddings require gradients, those of a frozen tower as well
@@ -277,12 +286,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         if config.vision_config.model_type == "lmmvqa_efficientnet_lite":
             self.vision_tower = LmmVqaEfficientNetLiteModel._from_config(config.vision_config, dtype=torch.float32)
         else:
-            attention = config.vision_config._attn_implementation
-            if attention and "flash" in attention:  # which takes half precision alone
-                attention = "sdpa"
-            self.vision_tower = AutoModel.from_config(
-                config.vision_config, dtype=torch.float32, attn_implementation=attention
-            )
+            self.vision_tower = _auto_tower(config.vision_config)
         parameters = inspect.signature(self.vision_tower.forward).parameters
         needed = [
             name
@@ -300,10 +304,17 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             self._vision_options["interpolate_pos_encoding"] = True
         self.spatial_projector = SPATIAL_PROJECTORS[config.spatial_projector_type](config)
         if config.use_temporal_tokens:
-            self.temporal_tower = LmmVqaSlowFastModel._from_config(config.temporal_config, dtype=torch.float32)
+            self._is_slowfast = config.temporal_config.model_type == "lmmvqa_slowfast"
+            if self._is_slowfast:
+                self.temporal_tower = LmmVqaSlowFastModel._from_config(config.temporal_config, dtype=torch.float32)
+            else:
+                self.temporal_tower = _auto_tower(config.temporal_config)
+            # V-JEPA 2 predicts what it sees beside encoding it
+            skips = "skip_predictor" in inspect.signature(self.temporal_tower.forward).parameters
+            self._temporal_options = {"skip_predictor": True} if skips else {}
             joins_vision = config.temporal_fusion == "vision"
             width = config.vision_config.hidden_size if joins_vision else config.text_config.hidden_size
-            self.temporal_projector = nn.Linear(config.temporal_config.feature_size, width)
+            self.temporal_projector = nn.Linear(config.temporal_feature_size, width)
         self.dropout = nn.Dropout(config.projector_dropout)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
@@ -379,17 +390,21 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         """
         portions = _portions(pixel_values_videos, self.temporal_tower)
         if num_clips is None:
-            return torch.cat([_run_tower(self.temporal_tower, clips).pooler_output for clips in portions])
+            return torch.cat([self._encode_clips(clips) for clips in portions])
         sizes = [len(clips) for clips in portions]
         features = torch.cat(
-            [
-                _run_tower(self.temporal_tower, clips, num_frames=own).pooler_output
-                for clips, own in zip(portions, num_frames.split(sizes), strict=True)
-            ]
+            [self._encode_clips(clips, own) for clips, own in zip(portions, num_frames.split(sizes), strict=True)]
         )  # (clips, feature_size)
         weights = num_frames.to(features)[:, None]
         chunks = zip((features * weights).split(num_clips.tolist()), weights.split(num_clips.tolist()), strict=True)
         return torch.stack([weighted.sum(0) / of_chunk.sum() for weighted, of_chunk in chunks])
+
+    def _encode_clips(self, clips: torch.Tensor, num_frames: torch.LongTensor | None = None) -> torch.Tensor:
+        """(clips, frames, channels, height, width) to (clips, temporal feature_size); SlowFast alone leaves frames out."""
+        if self._is_slowfast:
+            return _run_tower(self.temporal_tower, clips, num_frames=num_frames).pooler_output
+        features = _run_tower(self.temporal_tower, clips, **self._temporal_options).last_hidden_state
+        return features.mean(1) if features.ndim == 3 else features
 
     @can_return_tuple
     @auto_docstring(custom_intro="Key frames to tokens in the decoder's width (Eq. 4 and 6).")

@@ -61,6 +61,9 @@ class FrameSettings:
     the SlowFast features of SimpleVQA and its kin: at high frame rates the rest of the second is never seen, at low
     ones chunks run into the next second.
 
+    With `chunk_sampling="even"` a chunk is its second, too, and one clip: `chunk_frames` of its frames, evenly spread, and
+    where it has fewer some of them twice. It is for towers that take a fixed number of frames, as VideoMAE does.
+
     Attributes:
         key_frame_size: side of the key frames in pixels.
         chunk_size: side of the chunks' frames in pixels.
@@ -81,15 +84,17 @@ class FrameSettings:
     chunk_frames: int
     key_frame_fragments: int | Sequence[int] = 1
     chunk_fragments: int = 1
-    chunk_sampling: Literal["second", "first_frames"] = "second"
+    chunk_sampling: Literal["second", "first_frames", "even"] = "second"
     keep_incomplete_second: bool = True
     key_frame_resize: Literal["squeeze", "crop"] = "squeeze"
 
     def __post_init__(self):
         if self.key_frame_resize not in ("squeeze", "crop"):
             raise ValueError(f"got key_frame_resize={self.key_frame_resize!r}, expected 'squeeze' or 'crop'")
-        if self.chunk_sampling not in ("second", "first_frames"):
-            raise ValueError(f"got chunk_sampling={self.chunk_sampling!r}, expected 'second' or 'first_frames'")
+        if self.chunk_sampling not in ("second", "first_frames", "even"):
+            raise ValueError(
+                f"got chunk_sampling={self.chunk_sampling!r}, expected 'second', 'first_frames' or 'even'"
+            )
 
     @property
     def key_frame_views(self) -> list[int]:
@@ -108,7 +113,7 @@ class DecodedVideo:
         clips: (clips, chunk_frames, chunk_size, chunk_size, 3) uint8 RGB, the frames of each chunk, see
             `FrameSettings`; a clip of fewer frames repeats its last one.
         num_clips: (chunks,) clips of each chunk.
-        num_frames: (clips,) frames of each clip, without repetition. With "first_frames" all count.
+        num_frames: (clips,) frames of each clip, without repetition. With "first_frames" and "even" all count.
         seconds: (chunks,) the second of the stream that each chunk starts; not 0, 1, 2 ... where no frame starts in one.
         facts: what was seen of the video, up to these chunks.
     """
@@ -250,6 +255,11 @@ class _Chunk:
             self.frames = self.frames[::2]
             self.stride *= 2
 
+    def spread(self, count: int) -> list[np.ndarray]:
+        """So many frames of the second and of a short one behind it, evenly."""
+        frames = [*self.frames, *self.frames_behind]
+        return [frames[place] for place in np.linspace(0, len(frames) - 1, count).round().astype(int)]
+
     def clips(self, most: int) -> list[list[np.ndarray]]:
         """In clips of at most so many frames, each spread over the whole second; those of a short second behind it too."""
         # A power of two: twice the frames are then twice the clips
@@ -303,12 +313,15 @@ def _end_with_whole_chunks(chunks: list[_Chunk], settings: FrameSettings, facts:
     shortest = SHORTEST_CHUNK if settings.keep_incomplete_second else 1.0
     if len(chunks) > 1 and length < shortest:
         last = chunks.pop()
-        if settings.keep_incomplete_second and settings.chunk_sampling == "second":
+        if settings.keep_incomplete_second and settings.chunk_sampling != "first_frames":
             chunks[-1].frames_behind = last.frames[:: max(1, chunks[-1].stride // last.stride)]
 
 
 def _decoded(chunks: list[_Chunk], settings: FrameSettings, facts: VideoFacts) -> DecodedVideo:
-    clips = [chunk.clips(settings.chunk_frames) for chunk in chunks]
+    if settings.chunk_sampling == "even":
+        clips = [[chunk.spread(settings.chunk_frames)] for chunk in chunks]
+    else:
+        clips = [chunk.clips(settings.chunk_frames) for chunk in chunks]
     whole = [clip + [clip[-1]] * (settings.chunk_frames - len(clip)) for of_chunk in clips for clip in of_chunk]
     num_frames = [len(clip) for of_chunk in clips for clip in of_chunk]
     if settings.chunk_sampling == "first_frames":

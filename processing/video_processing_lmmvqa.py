@@ -40,7 +40,7 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
         1 shows frames as a whole, more cuts them into patches, see `FrameScaler`; several numbers give several views of
         each key frame.
     key_frame_resize (`str`): "squeeze" or "crop", see `FrameSettings`.
-    chunk_sampling (`str`): "second" or "first_frames", see `FrameSettings`.
+    chunk_sampling (`str`): "second", "first_frames" or "even", see `FrameSettings`.
     keep_incomplete_second (`bool`): Whether a last second counts that is not complete, see `FrameSettings`.
     chunk_mean, chunk_std (`list[float]`): Normalisation of the chunks' channels, after division by 255.
     """
@@ -80,7 +80,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     Calling it with one video or a list gives `pixel_values` (chunks * views, 3, key_frame_size, key_frame_size),
     `pixel_values_videos` (clips of the batch, chunk_frames, 3, chunk_size, chunk_size), `num_chunks` (num_videos,), how
     many chunks each video has, `num_clips` (chunks of the batch,), how many clips each chunk has, and `num_frames`
-    (clips of the batch,), how many frames of each clip are its own. With `chunk_sampling="first_frames"` a clip is a
+    (clips of the batch,), how many frames of each clip are its own. With `chunk_sampling` "first_frames" or "even" a clip is a
     chunk, and the last two are left out. What one video and what a list may be stands in `video_inputs_lmmvqa`. `fps=25`, or
     `video_metadata=[{"fps": 25}, ...]` for each, is the frame rate of videos that are arrays or lists of pictures. Any of
     `SETTINGS` can be given for one call too. Which frames are looked at is LMM-VQA's own rule: nothing samples them.

@@ -166,8 +166,19 @@ def test_the_first_frames_from_the_key_frame_on_as_a_chunk(tmp_path):
     assert video.clips.dtype == video.key_frames.dtype == np.uint8
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_even_frames_of_each_second_are_one_clip(tmp_path, keep):
+    # Two seconds and a third of one; of each second every other frame is kept, as of any with more than four clips' frames
+    path = write_numbered_clip(tmp_path / "clip.mkv", even_times(70, 30))
+    video = decode(path, chunk_sampling="even", chunk_frames=4, keep_incomplete_second=keep)
+    assert own_frames(video) == [[[0, 10, 18, 28]], [[30, 42, 56, 68] if keep else [30, 40, 48, 58]]]
+    assert video.num_clips.tolist() == [1, 1] and video.num_frames.tolist() == [4, 4]
+    short = write_numbered_clip(tmp_path / "short.mkv", even_times(2, 2))
+    assert own_frames(decode(short, chunk_sampling="even", chunk_frames=4)) == [[[0, 0, 1, 1]]]
+
+
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="got chunk_sampling='every', expected 'second' or 'first_frames'"):
+    with pytest.raises(ValueError, match="got chunk_sampling='every', expected 'second', 'first_frames' or 'even'"):
         decode(numbered_pictures(2), chunk_sampling="every")
 
 

@@ -101,7 +101,7 @@ def training_memory(
         if model_args.lora_rank:
             adapted = add_lora(model, model_args.lora_rank, model_args.train_parts, model_args.lora_parts)
             model = adapted.get_base_model()
-    with FakeTensorMode():
+    with FakeTensorMode(allow_non_fake_inputs=True):  # VideoMAE has a table of positions that is no weight
         _make_fake(model.train())
         weights, trained = {}, 0
         for tensor in [*model.parameters(), *model.buffers()]:
@@ -246,7 +246,7 @@ def cache_bytes_a_chunk(model_args) -> int:
     with torch.device("meta"), torch.no_grad():
         towers = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).model.eval()
         features = towers.encode_key_frames(torch.zeros(config.key_frame_views, 3, side, side)).numel()
-    return 2 * (features + config.temporal_config.feature_size * config.use_temporal_tokens)
+    return 2 * (features + config.temporal_feature_size * config.use_temporal_tokens)
 
 
 def training_plan(model_args, data_args, training_args, rows: dict[str, list[dict]]) -> str:
