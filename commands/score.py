@@ -119,6 +119,12 @@ class Options(ModelOptions):
             "help": "expected value of the model's distribution over scores (default), or the answer that it writes"
         },
     )
+    problems: bool = field(
+        default=False,
+        metadata={
+            "help": "look at every frame for freezes, black, blocking, blur, interlacing, flashes and others, with their times"
+        },
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
         default="auto", metadata={"help": "of weights and computation (default: the checkpoint's)"}
     )
@@ -211,7 +217,7 @@ def _journal(options: Options, scorer, model: str) -> Journal:
     from ..scoring.scorer import scoring_settings
 
     digest = checkpoint_digest(model)
-    own = {name: getattr(options, name) for name in ("readout", "dtype", "quantization")}
+    own = {name: getattr(options, name) for name in ("readout", "dtype", "quantization", "problems")}
     return Journal(options.out, {"model_digest": digest} | scoring_settings(scorer, **own))
 
 
@@ -226,7 +232,7 @@ def _rows(options: Options, scorer, videos: list[str], journal: Journal | None) 
                 bar.total -= 1
                 yield row
                 continue
-            (row,) = score_videos(scorer, [video], options.readout, options.max_download)
+            (row,) = score_videos(scorer, [video], options.readout, options.max_download, options.problems)
             if journal:
                 row |= version | {
                     "model": options.model or "default",

@@ -120,7 +120,7 @@ class VideoQualityAssessmentPipeline(Pipeline):
     the decoder write its answer and parses it, as in the paper, with the options of `GenerationConfig`. `fps`, or
     `video_metadata` with an entry for each, is the frame rate of videos that are arrays or lists of pictures. `batch_size`
     videos go through the model together. Videos longer than the decoder's context are scored in windows, whatever the
-    readout. With `on_error="row"` a video that cannot be read, or whose generated answer holds no score, gives
+    readout. `problems=True` looks for named problems in every frame, see `WatchedFrames`. With `on_error="row"` a video that cannot be read, or whose generated answer holds no score, gives
     `{"error": one line}` in its place, and the others are scored; with `on_error="raise"` (default) it ends the call.
 
     Raises:
@@ -143,7 +143,12 @@ class VideoQualityAssessmentPipeline(Pipeline):
         self._questions = self.processor.result_questions
 
     def _sanitize_parameters(
-        self, readout: str | None = None, on_error: str | None = None, fps: float | None = None, **generate_kwargs
+        self,
+        readout: str | None = None,
+        on_error: str | None = None,
+        fps: float | None = None,
+        problems: bool | None = None,
+        **generate_kwargs,
     ):
         if readout not in (None, "score", "generate"):
             raise ValueError(f"got readout={readout!r}, expected 'score' or 'generate'")
@@ -153,10 +158,11 @@ class VideoQualityAssessmentPipeline(Pipeline):
         of_generation = {"tokenizer", *vars(GenerationConfig()), *inspect.signature(self.model.generate).parameters}
         if unknown := generate_kwargs.keys() - of_generation:
             raise TypeError(
-                f"got {', '.join(sorted(unknown))}, expected some of readout, on_error, fps, video_metadata, batch_size, "
-                "num_workers, and with readout='generate' options of GenerationConfig, such as max_new_tokens"
+                f"got {', '.join(sorted(unknown))}, expected some of readout, on_error, fps, problems, video_metadata, "
+                "batch_size, num_workers, and with readout='generate' options of GenerationConfig, such as max_new_tokens"
             )
-        preprocess_parameters = {} if fps is None else {"fps": fps}
+        of_reading = {"fps": fps, "problems": problems}
+        preprocess_parameters = {name: value for name, value in of_reading.items() if value is not None}
         forward_parameters = {} if readout is None else {"readout": readout}
         postprocess_parameters = {} if on_error is None else {"on_error": on_error}
         return preprocess_parameters, forward_parameters | generate_kwargs, postprocess_parameters
@@ -174,9 +180,9 @@ class VideoQualityAssessmentPipeline(Pipeline):
         results = super().__call__(videos, **kwargs) if videos else []
         return results if video_processor.is_batch(inputs) else results[0]
 
-    def preprocess(self, videos, fps: float | None = None):
+    def preprocess(self, videos, fps: float | None = None, problems: bool = False):
         # Encoding belongs to reading: a long video's pixels are never in memory all at once
-        return self.processor.video_processor.encode(videos, self.model, fps=fps)
+        return self.processor.video_processor.encode(videos, self.model, fps=fps, problems=problems)
 
     def _forward(self, videos, readout: str = "score", **generate_kwargs):
         if readout == "score":

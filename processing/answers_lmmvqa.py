@@ -83,6 +83,7 @@ class QualityResult:
             the answer was generated, or where the model has not learned the question.
         duration, expected_duration, frames, damaged_frames, width, height, fps, hdr: what was seen of the video, see
             `VideoFacts`; None where features alone are known.
+        problems: [{"kind", "start", "end", "strength"}] in seconds, see `WatchedFrames`; None where that was not asked.
         outside: what of that no model here was trained on, see `outside_training`; None where it is not known.
         percentile_5: of the windows' scores, weighted by duration: at least 5 % of the seconds score no more; None where
             the whole video fits.
@@ -107,6 +108,7 @@ class QualityResult:
     height: int | None = None
     fps: float | None = None
     hdr: str | None = None
+    problems: list[dict] | None = None
     outside: list[str] | None = None
     percentile_5: float | None = None
     worst_window: dict | None = None

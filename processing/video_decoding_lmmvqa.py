@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from .frame_scaler_lmmvqa import FrameScaler
+from .problems_lmmvqa import WatchedFrames
 from .video_reading_lmmvqa import (
     DEFAULT_LIMITS,
     ReadingLimits,
@@ -218,6 +219,7 @@ def decode_portions(
     settings: FrameSettings,
     fps: float | None = None,
     limits: ReadingLimits = DEFAULT_LIMITS,
+    problems: bool = False,
 ) -> list[T]:
     """As `decode_video`, but what is decoded is handed on while reading, so that memory does not grow with the video.
 
@@ -225,13 +227,17 @@ def decode_portions(
         function: called with each portion in order. It must keep nothing but its result: where damage is met, reading
             starts over, and results so far are dropped.
         portion: chunks a portion, the last one has what is left; None for the whole video at once.
+        problems: whether every frame is looked at for problems: `facts.problems` of the last portion, see `WatchedFrames`.
 
     Returns:
         What `function` returned, in order.
     """
-    return read_frames(
-        source, lambda frames: [function(part) for part in _cut(frames, source, portion, settings)], fps, limits
-    )
+
+    def decode(frames: VideoFrames) -> list[T]:
+        watched = WatchedFrames(frames) if problems else frames
+        return [function(part) for part in _cut(watched, source, portion, settings)]
+
+    return read_frames(source, decode, fps, limits)
 
 
 @dataclass
@@ -270,7 +276,7 @@ class _Chunk:
 
 
 def _cut(
-    frames: VideoFrames, source: VideoSource, portion: int | None, settings: FrameSettings
+    frames: VideoFrames | WatchedFrames, source: VideoSource, portion: int | None, settings: FrameSettings
 ) -> Iterator[DecodedVideo]:
     """Frames to key frames and chunks, `portion` of them at a time."""
     scale_key_frame = [

@@ -159,14 +159,17 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         function: Callable[[DecodedVideo], T],
         portion: int | None = PORTION,
         fps: float | None = None,
+        problems: bool = False,
     ) -> list[T]:
         """What `function` returns for each portion of a video's chunks, see `video_decoding_lmmvqa.decode_portions`."""
         if isinstance(video, DecodedVideo):
             portion = portion or len(video.seconds)
             return [function(video.part(first, first + portion)) for first in range(0, len(video.seconds), portion)]
-        return decode_portions(video, function, portion, self.frame_settings, fps, self.limits)
+        return decode_portions(video, function, portion, self.frame_settings, fps, self.limits, problems)
 
-    def encode(self, videos, model, video_metadata=None, fps: float | None = None) -> list[EncodedVideo]:
+    def encode(
+        self, videos, model, video_metadata=None, fps: float | None = None, problems: bool = False
+    ) -> list[EncodedVideo]:
         """
         Videos to both towers' features, `PORTION` chunks at a time: of long videos nothing else stays in memory. Encoded
         videos pass through.
@@ -175,6 +178,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             videos: in any form of `make_video_list`, decoded or encoded.
             model: a `LmmVqaForConditionalGeneration` in eval mode; the features are in its dtype and on its device.
             video_metadata, fps: see `make_video_list`.
+            problems: whether to look for problems in all frames of what is decoded here, see `WatchedFrames`.
 
         Raises:
             VideoDecodingError: a video of which no frame can be read.
@@ -187,7 +191,9 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
 
         sources = map(reader_source, make_video_list(videos, video_metadata, fps))
         return [
-            video if isinstance(video, EncodedVideo) else _join(self.decode_portions(video, encode_portion, fps=rate))
+            video
+            if isinstance(video, EncodedVideo)
+            else _join(self.decode_portions(video, encode_portion, fps=rate, problems=problems))
             for video, rate in sources
         ]
 

@@ -111,6 +111,7 @@ class VideoFacts:
         width, height: pixels of the first frame, as it is shown upright.
         fps: frames a second, of what was decoded; None for one frame.
         hdr: "pq" or "hlg" where the pictures were mapped to standard range, else None.
+        problems: what is wrong and when, see `WatchedFrames`; None where that was not asked.
     """
 
     duration: float = 0.0
@@ -121,6 +122,7 @@ class VideoFacts:
     height: int = 0
     fps: float | None = None
     hdr: str | None = None
+    problems: list[dict] | None = None
 
 
 class VideoFrames:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 
 # What was seen of a video, see `VideoFacts`
-FACT_KEYS = ("duration", "expected_duration", "frames", "damaged_frames", "width", "height", "fps", "hdr")
+FACT_KEYS = ("duration", "expected_duration", "frames", "damaged_frames", "width", "height", "fps", "hdr", "problems")
 ROW_KEYS = (
     *("video", "score", "score_std", "level", "level_probabilities", "answer", "damage"),
     *FACT_KEYS,
@@ -19,6 +19,8 @@ ROW_KEYS = (
 
 # Probability from which a kind of damage is named, and how many the table names
 NAMED_PROBABILITY, MAX_NAMED = 0.25, 2
+# How many problems the table names
+MAX_PROBLEMS = 3
 OUTSIDE_NOTE = (
     "outside: no model here was trained on HDR (hdr), a shorter side above 1080 pixels (resolution) or more than 60 "
     "frames a second (frame_rate); such a score is a guess"
@@ -76,8 +78,8 @@ def named_damages(probabilities: dict[str, float]) -> list[str]:
 
 class Table:
     """Lines of equal columns: video, score ± standard deviation, level, what is wrong where the model says it, how much was
-    decoded where that is not all, what no model was trained on, and the number of windows if there are several; or the
-    error of a video without score.
+    decoded where that is not all, what no model was trained on, the number of windows if there are several, and problems
+    where they were looked for; or the error of a video without score.
 
     Args:
         videos: whose lines there will be.
@@ -96,7 +98,9 @@ class Table:
         score = f"{row['score']:5.1f}{std}"
         level = row["level"] if row["damage"] is None else f"{row['level']:<5}  {_damage_words(row['damage'])}"
         outside = f"  (outside: {', '.join(row['outside'])})" if row["outside"] else ""
-        return f"{video}  {score:<12}  {level}{_decoded_in_part(row)}{outside}{_worst_window(row)}"
+        return (
+            f"{video}  {score:<12}  {level}{_decoded_in_part(row)}{outside}{_worst_window(row)}{_problem_words(row)}"
+        )
 
 
 def _damage_words(probabilities: dict[str, float]) -> str:
@@ -109,6 +113,18 @@ def _worst_window(row: dict) -> str:
         return ""
     worst = row["worst_window"]
     return f"  ({len(row['windows'])} windows, worst {worst['start']}-{worst['end']} s: {worst['score']:.1f})"
+
+
+def _problem_words(row: dict) -> str:
+    if row["problems"] is None:
+        return ""
+    words = [
+        f"{problem['kind'].replace('_', ' ')} {problem['start']:.1f}-{problem['end']:.1f} s"
+        for problem in row["problems"][:MAX_PROBLEMS]
+    ]
+    if (others := len(row["problems"]) - len(words)) > 0:
+        words.append(f"{others} more")
+    return f"  ({', '.join(words) or 'no problems'})"
 
 
 def _decoded_in_part(row: dict) -> str:

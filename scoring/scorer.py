@@ -127,6 +127,7 @@ def score_videos(
     videos: Iterable[str],
     readout: str = "score",
     max_download: float | None = None,
+    problems: bool = False,
 ) -> Iterator[dict]:
     """
     Yields a row of `ROW_KEYS` a video as soon as it is scored: the fields of `QualityResult`, `error` and `seconds`
@@ -138,6 +139,7 @@ def score_videos(
     Args:
         max_download: bytes of an address at most, see `addresses`; None where addresses are refused, as other names are
             that lead to no file.
+        problems: whether every frame is looked at for them, see `WatchedFrames`.
     """
     for video in videos:
         start = time.perf_counter()
@@ -145,7 +147,7 @@ def score_videos(
         try:
             is_read = max_download is not None and is_address(video)
             with downloaded(video, max_download) if is_read else nullcontext(video) as source:
-                result = finite(scorer(source, readout=readout))
+                result = finite(scorer(source, readout=readout, problems=problems))
         except Exception as failure:
             error = failure_line(failure)
         seconds = round(time.perf_counter() - start, 3)

@@ -74,6 +74,9 @@ def _parquet_type(column: str):
     if column in ("level_probabilities", "damage"):
         names = LEVELS if column == "level_probabilities" else DAMAGE_ANSWERS
         return pa.struct([(name, pa.float64()) for name in names])
+    if column == "problems":
+        numbers = [(name, pa.float64()) for name in ("start", "end", "strength")]
+        return pa.list_(pa.struct([("kind", pa.string()), *numbers]))
     is_text = column in ("video", "level", "answer", "hdr", "error", "modified", *MODEL_KEYS)
     return pa.string() if is_text else pa.float64()
 

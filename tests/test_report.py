@@ -144,11 +144,11 @@ def test_damage_and_what_is_outside_are_in_every_form_of_a_row(tmp_path):
 
 def test_facts_are_columns(tmp_path):
     assert tuple(field.name for field in dataclasses.fields(VideoFacts)) == FACT_KEYS
-    facts = dict(zip(FACT_KEYS, [1.0, 2.0, 25, 1, 96, 64, 25.0, "pq"], strict=True))
+    facts = dict(zip(FACT_KEYS, [1.0, 2.0, 25, 1, 96, 64, 25.0, "pq", []], strict=True))
     with csv_file(str(tmp_path / "rows.csv")) as write:
         write(row("a.mp4", **facts))
     (read,) = read_csv(tmp_path / "rows.csv")
-    assert [read[name] for name in FACT_KEYS] == ["1.0", "2.0", "25", "1", "96", "64", "25.0", "pq"]
+    assert [read[name] for name in FACT_KEYS] == ["1.0", "2.0", "25", "1", "96", "64", "25.0", "pq", "[]"]
     assert {name: json.loads(json_line(row("a.mp4", **facts)))[name] for name in FACT_KEYS} == facts
 
 
