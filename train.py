@@ -267,7 +267,7 @@ def train(
         rated = [row for row in rows["validation"] if has(row, "mos")]
         instructing = [row for row in rows["validation"] if has(row, "conversations")]
         # Weights that change are to be calibrated anew, and MOS are on 0-100 here
-        processor.score_map, processor.score_std_scale = None, 1.0
+        processor.score_map, processor.score_std_scale, processor.pair_std_scale = None, 1.0, 1.0
         train_only(model, model_args.train_parts)
 
         cache, whole = None, model

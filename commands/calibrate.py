@@ -17,7 +17,12 @@ DESCRIPTION = (
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    csv: str = field(metadata={"help": "your ratings: columns video, mos", "metavar": "FILE"})
+    csv: str = field(
+        metadata={
+            "help": "your ratings: columns video, mos, and content where several show the same",
+            "metavar": "FILE",
+        }
+    )
     out: str = field(metadata={"help": "new folder for the calibrated checkpoint", "metavar": "DIR"})
     std_only: bool = field(
         default=False,
@@ -31,10 +36,10 @@ def run(options: Options) -> int:
     scorer, model = load(options)
     from ..checkpoints.export import save_checkpoint
     from ..checkpoints.training_videos import carry_training_videos
-    from ..evaluation.calibration import calibrate, read_ratings, report_lines, write_report
+    from ..evaluation.calibration import calibrate, read_contents, read_ratings, report_lines, write_report
     from ..scoring.selfcheck import write_reference
 
-    report = calibrate(scorer, read_ratings(options.csv), options.std_only)
+    report = calibrate(scorer, read_ratings(options.csv), options.std_only, read_contents(options.csv))
     for failure in report["failures"]:
         warn(f"warning: no score, left out: {failure['error']}")
     save_checkpoint(scorer.model, scorer.processor, options.out)

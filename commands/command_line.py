@@ -20,6 +20,7 @@ from . import (
     baseline,
     calibrate,
     chat,
+    compare,
     evaluate,
     export,
     inspect,
@@ -40,6 +41,7 @@ from .output import drop_unwritten_output, open_closed_streams, warn
 # By name, in the order of `lmmvqa --help`
 COMMANDS = {
     "score": score,
+    "compare": compare,
     "chat": chat,
     "selfcheck": selfcheck,
     "prepare": prepare,

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..datasets_scripts.label_files import read_labels
 from ..modeling_lmmvqa import LmmVqaProcessor, VideoQualityAssessmentPipeline
 from ..scoring.scorer import score_videos
+from .comparison import fit_pair_std_scale, pairs_of_contents, reliability
 from .metrics import INTERVAL, coverage
 
 
@@ -50,6 +51,21 @@ def read_ratings(path: str | Path) -> dict[str, float]:
             raise ValueError(f"got {line['name']} twice in {path}, expected one line a video; keep one, or their mean")
         ratings[video] = mos
     return ratings
+
+
+def read_contents(path: str | Path) -> dict[str, str] | None:
+    """
+    The column `content` of a table of ratings, {path of the video: what it shows}, which versions of one content share; None
+    for a table without it. A video whose cell is empty shares its content with none.
+
+    Raises:
+        ValueError: the table cannot be read.
+        OSError: no such table.
+    """
+    lines = read_labels(path)
+    if "content" not in lines[0]:
+        return None
+    return {str(Path(path).parent / line["name"]): line["content"] for line in lines if line["content"]}
 
 
 def fit_line(scores: np.ndarray, mos: np.ndarray) -> np.ndarray:
@@ -114,9 +130,14 @@ def fit_std_scale(residuals: np.ndarray, stds: np.ndarray) -> tuple[float, float
     return float(np.quantile(needed, SHARE)), float(np.mean(inside))
 
 
-def calibrate(scorer: VideoQualityAssessmentPipeline, ratings: dict[str, float], std_only: bool = False) -> dict:
+def calibrate(
+    scorer: VideoQualityAssessmentPipeline,
+    ratings: dict[str, float],
+    std_only: bool = False,
+    contents: dict[str, str] | None = None,
+) -> dict:
     """
-    Fits `score_map` and `score_std_scale` of the scorer's processor to ratings, and sets them.
+    Fits `score_map`, `score_std_scale` and `pair_std_scale` of the scorer's processor to ratings, and sets them.
 
     The map is a line or, from `MIN_RATINGS_FOR_LOGISTIC` on, a logistic, whichever has the smaller squared error on videos
     that it was not fitted to. An earlier calibration is replaced.
@@ -124,12 +145,14 @@ def calibrate(scorer: VideoQualityAssessmentPipeline, ratings: dict[str, float],
     Args:
         ratings: {path of the video: mos}, on any scale on which more is better.
         std_only: the scores stay as they are, and ratings are on their scale.
+        contents: {path of the video: what it shows}, of those that share it; without it nothing is known of pairs, and
+            `pair_std_scale` is 1.
 
     Returns:
         What `lmmvqa calibrate` reports: errors before, after, and after on videos that nothing was fitted to.
 
     Raises:
-        ValueError: fewer than `MIN_RATINGS` videos with a score, scores or ratings that are all the same, or ratings that
+        ValueError: fewer than `MIN_RATINGS` videos with a score, or pairs of one content where contents are given, scores or ratings that are all the same, or ratings that
             fall as scores rise.
     """
     processor = scorer.processor
@@ -147,6 +170,23 @@ def calibrate(scorer: VideoQualityAssessmentPipeline, ratings: dict[str, float],
     before = scores if map_before is None or std_only else np.interp(scores, np.arange(101), map_before)
     after, expected, maps = (scores, scores, {}) if std_only else _fit_map(processor, scores, mos)
     processor.score_std_scale, share_unseen = fit_std_scale(mos - expected, stds)
+    processor.pair_std_scale, of_pairs = 1.0, {}
+    if contents is not None:
+        pairs = pairs_of_contents(
+            after, stds * processor.score_std_scale, mos, [contents.get(row["video"], row["video"]) for row in scored]
+        )
+        count = sum(map(len, pairs.values()))
+        if count < MIN_RATINGS:
+            raise ValueError(
+                f"got {count} pairs of videos with one content and different ratings, expected at least {MIN_RATINGS}; rate "
+                "more versions of a content, or leave the column content out"
+            )
+        processor.pair_std_scale = fit_pair_std_scale(pairs)
+        of_pairs = {
+            "pairs": count,
+            "pair_std_scale": processor.pair_std_scale,
+            "pairs, by probability": reliability(pairs, processor.pair_std_scale),
+        }
     return {
         "n": len(mos),
         "failures": [{"video": row["video"], "error": row["error"]} for row in rows if row["error"] is not None],
@@ -156,6 +196,7 @@ def calibrate(scorer: VideoQualityAssessmentPipeline, ratings: dict[str, float],
         "scale": processor.scale,
         "score_std_scale": processor.score_std_scale,
         **maps,
+        **of_pairs,
         "before": _agreement(before, mos, stds * std_scale_before),
         "after": _agreement(after, mos, stds * processor.score_std_scale),
         "unseen": {**_errors(expected, mos), "share": share_unseen},
@@ -206,6 +247,14 @@ def report_lines(report: dict) -> list[str]:
         lowest, highest = report["scale"]
         lines.append(f"map: {report['map']} (RMSE on videos left out: {errors}); scores {lowest:.4g} to {highest:.4g}")
     lines.append(f"std: {report['score_std_scale']:.4g} for each point that the answers deviate")
+    if "pairs" in report:
+        lines.append(
+            f"pairs: {report['pairs']} of one content; deviation of a difference {report['pair_std_scale']:.4g} of two"
+        )
+        lines += [
+            f"  called better with {row['probability']:.0%}: right in {row['share']:.0%} of {row['n']}"
+            for row in report["pairs, by probability"]
+        ]
     return lines
 
 

@@ -96,6 +96,11 @@ class LmmVqaProcessor(ReadoutMixin, ProcessorMixin):
     score_std_scale (`float`):
         Standard deviation of the distribution over scores, on the scale of the scores, for each point that the answers
         deviate: 1 is the model's own, more widens it about the score.
+    pair_std_scale (`float`):
+        Standard deviation of the difference between the scores of two versions of one content, over that of two
+        independent scores. Below 1 where the model errs alike on versions of one content, above 1 where it errs more on
+        their differences than its deviations say. 1, independent errors, is taken where nothing was fitted: `lmmvqa
+        calibrate` does for ratings with a column `content`.
     """
 
     # Chats are rendered with every special token already
@@ -125,8 +130,9 @@ class LmmVqaProcessor(ReadoutMixin, ProcessorMixin):
         score_std_scale=1.0,
         key_frame_views=1,
         damage_question=None,
+        pair_std_scale=1.0,
     ):
-        check_calibration(score_map, score_std_scale)
+        check_calibration(score_map, score_std_scale=score_std_scale, pair_std_scale=pair_std_scale)
         if max_window_seconds is not None and max_window_seconds < 1:
             raise ValueError(f"got max_window_seconds={max_window_seconds}, expected at least 1, or None for no limit")
         self.key_frame_token = key_frame_token
@@ -149,6 +155,7 @@ class LmmVqaProcessor(ReadoutMixin, ProcessorMixin):
         self.max_window_seconds = max_window_seconds
         self.score_map = score_map
         self.score_std_scale = score_std_scale
+        self.pair_std_scale = pair_std_scale
         super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
         fragments = video_processor.key_frame_fragments
         views = 1 if isinstance(fragments, int) else len(fragments)

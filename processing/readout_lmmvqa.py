@@ -148,14 +148,15 @@ class ReadoutMixin:
         return parse_level(answer)
 
 
-def check_calibration(score_map: list[float] | None, score_std_scale: float) -> None:
+def check_calibration(score_map: list[float] | None, **scales: float) -> None:
     if score_map is not None and (len(score_map) != 101 or not (np.diff(score_map) > 0).all()):
         raise ValueError(
             f"got a score_map of {len(score_map)} values from {score_map[0]} to {score_map[-1]}, expected 101 that rise "
             "strictly, one for each score from 0 to 100"
         )
-    if not score_std_scale > 0:
-        raise ValueError(f"got score_std_scale={score_std_scale}, expected a positive number")
+    for name, scale in scales.items():
+        if not scale > 0:
+            raise ValueError(f"got {name}={scale}, expected a positive number")
 
 
 __all__ = ["ReadoutMixin", "check_calibration"]

@@ -52,10 +52,11 @@ def test_what_is_trained_further_is_not_calibrated_any_more(train, monkeypatch, 
     shutil.copytree(checkpoint, tmp_path / "calibrated")
     processor = AutoProcessor.from_pretrained(checkpoint)
     processor.score_map, processor.score_std_scale = [1 + score / 25 for score in range(101)], 0.06
+    processor.pair_std_scale = 0.5
     processor.save_pretrained(tmp_path / "calibrated")
     run(train, monkeypatch, arguments, "--model", tmp_path / "calibrated")
     trained = AutoProcessor.from_pretrained(tmp_path / "mine")
-    assert (trained.score_map, trained.score_std_scale) == (None, 1)
+    assert (trained.score_map, trained.score_std_scale, trained.pair_std_scale) == (None, 1, 1)
 
 
 def test_a_model_knows_whether_it_learned_levels(train, monkeypatch, arguments, checkpoint, tmp_path):

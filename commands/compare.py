@@ -1,0 +1,150 @@
+"""`lmmvqa compare`: versions of one content, the best first, with how surely and at what bit rate."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+from ..scoring.report import printable
+from ..scoring.video_files import find_videos, refuse_to_overwrite
+from .model_options import ModelOptions, load
+from .output import print_line, warn
+
+
+HELP = "compare versions of one video: which looks best, and at what bit rate"
+DESCRIPTION = (
+    "Scores versions of one content and orders them, with the probability that the best one does look better than each. "
+    "One that cannot be scored is reported, and the exit status is 1."
+)
+
+
+# Seconds by which versions of one content may differ in length
+MOST_APART = 0.5
+
+
+@dataclass(kw_only=True)
+class Options(ModelOptions):
+    paths: list[str] = field(
+        metadata={
+            "help": "versions of one content: files, patterns, folders",
+            "positional": True,
+            "metavar": "VERSION",
+        }
+    )
+    ladder: list[str] | None = field(
+        default=None,
+        metadata={"help": "versions by another encoder: its BD-rate against the first", "metavar": "VERSION"},
+    )
+    within: float | None = field(
+        default=None,
+        metadata={"help": "name the smallest file within so many points of the best", "metavar": "POINTS"},
+    )
+    plot: str | None = field(
+        default=None, metadata={"help": "draw score against bit rate (extra `inspect`)", "metavar": "FILE.png"}
+    )
+    json: bool = field(default=False, metadata={"help": "print one JSON object instead of a table"})
+
+
+def run(options: Options) -> int:
+    ladders = {
+        "first ladder": find_videos(options.paths).videos,
+        "--ladder": find_videos(options.ladder or []).videos,
+    }
+    videos = [video for ladder in ladders.values() for video in ladder]
+    if options.ladder and not ladders["--ladder"]:
+        raise ValueError(f"got no video in --ladder {' '.join(options.ladder)}, expected versions of the same content")
+    if len(videos) < 2:
+        raise ValueError(f"got {len(videos)} video(s), expected two versions of one content or more")
+    if len(set(videos)) < len(videos):
+        raise ValueError("got a video in both ladders, expected each version once; take it out of one of them")
+    if options.within is not None and not options.within >= 0:
+        raise ValueError(f"got --within {options.within:g}, expected 0 points or more")
+    if options.plot:
+        if find_spec("matplotlib") is None:
+            raise ValueError(
+                "got --plot without matplotlib, expected it to be installed; pip install 'lmmvqa[inspect]'"
+            )
+        refuse_to_overwrite(options.plot, videos)
+
+    scorer, _ = load(options)
+    from ..evaluation.comparison import bd_rate, probability_better
+    from ..scoring.scorer import score_videos
+
+    rows = list(score_videos(scorer, videos))
+    failed = [row for row in rows if row["error"] is not None]
+    for row in failed:
+        warn(f"warning: no score, left out: {row['error']}")
+    scored = sorted((_version(row) for row in rows if row["error"] is None), key=lambda row: -row["score"])
+    if len(scored) < 2:
+        raise ValueError(f"got {len(scored)} version(s) with a score of {len(videos)}, expected at least two")
+    scale = scorer.processor.pair_std_scale
+    for row in scored:
+        row["better"] = {
+            other["video"]: float(
+                probability_better(row["score"], row["score_std"], other["score"], other["score_std"], scale)
+            )
+            for other in scored
+            if other is not row
+        }
+    durations = [row["duration"] for row in scored]
+    if max(durations) - min(durations) > MOST_APART:
+        warn(
+            f"warning: the versions last from {min(durations):.1f} to {max(durations):.1f} s; scores of different parts of a "
+            "video cannot be compared"
+        )
+    comparison = {
+        "versions": scored,
+        "failures": [{"video": row["video"], "error": row["error"]} for row in failed],
+        "best": scored[0]["video"],
+        "pair_std_scale": scale,
+    }
+    if options.within is not None:
+        near = [row for row in scored if row["score"] >= scored[0]["score"] - options.within]
+        comparison["smallest_within"] = min(near, key=lambda row: row["bytes"])["video"]
+    of_ladders = {
+        name: [row for row in scored if row["video"] in set(ladder)] for name, ladder in ladders.items() if ladder
+    }
+    if options.ladder:
+        curves = [[row[key] for row in ladder] for ladder in of_ladders.values() for key in ("kbps", "score")]
+        comparison["bd_rate"] = bd_rate(*curves)
+    if options.plot:
+        from ..evaluation.comparison_figure import draw
+
+        draw(of_ladders, options.plot)
+
+    if options.json:
+        print_line(json.dumps(comparison, allow_nan=False))
+    else:
+        _print_table(comparison, options)
+    return 1 if failed else 0
+
+
+def _version(row: dict) -> dict:
+    """What is compared of a row of `score_videos`."""
+    size = os.path.getsize(row["video"])
+    return {
+        "video": row["video"],
+        **{name: row[name] for name in ("score", "score_std", "level", "duration", "width", "height", "fps")},
+        "bytes": size,
+        "kbps": 8 * size / row["duration"] / 1000,
+    }
+
+
+def _print_table(comparison: dict, options: Options) -> None:
+    best, *others = comparison["versions"]
+    names = {row["video"]: printable(row["video"]) for row in comparison["versions"]}
+    width = max(len("version"), *map(len, names.values()))
+    print_line(f"{'version':<{width}}  {'score':<12}  level   kbit/s        MB  best looks better")
+    for row in (best, *others):
+        score = f"{row['score']:5.1f} ± {row['score_std']:.1f}"
+        surely = "" if row is best else f"  {best['better'][row['video']]:.0%}"
+        print_line(
+            f"{names[row['video']]:<{width}}  {score:<12}  {row['level']:<5} {row['kbps']:8,.0f}  {row['bytes'] / 1e6:8.3f}{surely}"
+        )
+    if options.within is not None:
+        print_line(f"smallest within {options.within:g} points of the best: {names[comparison['smallest_within']]}")
+    if options.ladder:
+        rate = comparison["bd_rate"]
+        print_line(f"BD-rate of --ladder: {rate:+.1f} % bits for the same score")
+    if options.plot:
+        print_line(f"wrote {options.plot}")
