@@ -58,7 +58,7 @@ KINDS = (*RULES, *HELD_KINDS)
 # Time is watched in small, as (width, height), with all of the picture in it
 SMALL = (160, 90)
 # Of the small picture in levels from 0 to 255: no row of a bar is brighter, and the first one inside is on average
-BAR_LEVEL, PICTURE_LEVEL = 24, 32
+BAR_LEVEL, PICTURE_LEVEL = 24, 16
 BAR_EDGES = 4 / SMALL[1]
 BLANK_DEVIATION = 2.0
 # Blocking and blur need the pixels as they are: the middle of so much, so many times a second, since they take time
