@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lmmvqa.datasets_scripts.degraded.degradation_chains import X265
+from lmmvqa.datasets_scripts.degraded.chain_steps import X265
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode, measure_vmaf
 from lmmvqa.evaluation.comparison import bd_rate, fit_pair_std_scale, pairs_of_contents, reliability
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
