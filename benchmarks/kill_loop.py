@@ -3,8 +3,8 @@
 `python benchmarks/kill_loop.py --suffixes csv jsonl parquet --kills 20 --seed 0 --out FILE`
 
 A tiny random model, clips of moving gratings and a few files that are no videos, made here. For each format the same
-command runs unbroken, and is then begun anew, killed and begun again; the last time it runs to its end. Its table must be
-that of the unbroken run in all but `seconds`, and its journal must hold one row of each clip. Runs are forked from a
+command runs unbroken, and is then begun anew, killed and begun again until it comes to its end. Its table must be that of
+the unbroken run in all but `seconds`, and its journal must hold one row of each clip. Runs are forked from a
 process that has imported everything, so that moments fall into the work.
 """
 
@@ -75,35 +75,45 @@ def scored_in(journal: Path) -> list[str]:
     return [row["video"] for row in rows if row["error"] is None]
 
 
+def num_lines(journal: Path) -> int:
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
 def measure(folder: Path, suffix: str, num_kills: int, rng: random.Random) -> dict:
     log, whole, killed = (folder / name for name in ("log", f"whole.{suffix}", f"killed.{suffix}"))
     begun = time.perf_counter()
     finish(start(score, folder, whole, log=log), log)
     seconds = time.perf_counter() - begun
+    expected = read_table(whole)
     journal = Path(f"{killed}.journal")
-    kills = []
+    kills, differing, scored_twice = [], 0, 0
     while len(kills) < num_kills:
-        begun = time.perf_counter()
         process = start(score, folder, killed, log=log)
-        process.join(rng.uniform(0, 2 * seconds / num_kills))
-        if process.exitcode is not None:
-            finish(process, log)
-            continue
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        after = round(time.perf_counter() - begun, 3)
-        data = journal.read_bytes() if journal.exists() else b""
-        kills.append({"after_seconds": after, "scored": len(scored_in(journal)), "cut": data[-1:] not in (b"", b"\n")})
-    finish(start(score, folder, killed, log=log), log)
-    scored = scored_in(journal)
-    expected, rows = read_table(whole), read_table(killed)
+        moment = num_lines(journal) + rng.uniform(0, 2 * len(expected) / num_kills)
+        while process.is_alive() and num_lines(journal) < moment:
+            process.join(0.005)
+        process.join(rng.uniform(0, 0.02))
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            data = journal.read_bytes() if journal.exists() else b""
+            kills.append({"scored": len(scored_in(journal)), "cut": data[-1:] not in (b"", b"\n")})
+            if len(kills) < num_kills:
+                continue
+            process = start(score, folder, killed, log=log)
+        finish(process, log)  # to its end, and anew while there are kills left
+        differing += read_table(killed) != expected
+        scored = scored_in(journal)
+        scored_twice += len(scored) - len(set(scored))
+        killed.unlink()
+        journal.unlink()
     return {
         "unbroken_seconds": round(seconds, 2),
         "kills": kills,
-        "rows": len(rows),
-        "rows_with_an_error": sum(row["error"] not in (None, "") for row in rows),
-        "scored_twice": len(scored) - len(set(scored)),
-        "identical": rows == expected,
+        "rows": len(expected),
+        "rows_with_an_error": sum(row["error"] not in (None, "") for row in expected),
+        "scored_twice": scored_twice,
+        "identical": not differing,
     }
 
 
