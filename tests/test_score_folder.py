@@ -33,7 +33,7 @@ class Scorer:
         self.processor, self.seconds = processor, seconds
         self.scored, self.failures = [], {}
 
-    def __call__(self, video, readout):
+    def __call__(self, video, readout, problems):
         time.sleep(self.seconds)
         if failure := self.failures.get(Path(video).name):
             raise failure
