@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
 from scipy.ndimage import gaussian_filter
 
 from lmmvqa.commands.command_line import main
@@ -222,3 +223,10 @@ def test_results_have_problems_where_they_are_asked_for(tiny, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["problems"] == asked["problems"]
     assert main(["score", "--model", str(tmp_path / "model"), "--problems", video]) == 0
     assert capsys.readouterr().out.rstrip().endswith("(freeze 1.0-2.0 s)")
+
+    out = tmp_path / "rows.parquet"
+    assert main(["score", "--model", str(tmp_path / "model"), "--problems", "--out", str(out), video]) == 0
+    assert parquet.read_table(out).to_pylist()[0]["problems"] == asked["problems"]
+    with pytest.raises(SystemExit):
+        main(["score", "--model", str(tmp_path / "model"), "--out", str(out), video])
+    assert "problems" in capsys.readouterr().err

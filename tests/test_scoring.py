@@ -120,7 +120,7 @@ class StubScorer:
         video_processor = SimpleNamespace(limits=ReadingLimits())
         self.processor = SimpleNamespace(video_processor=video_processor, damage_question=None)
 
-    def __call__(self, video, readout):
+    def __call__(self, video, readout, problems):
         result = self.failures.get(Path(video).stem, RESULT | FACTS)
         if isinstance(result, BaseException):
             raise result
