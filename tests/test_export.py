@@ -111,6 +111,7 @@ def test_the_folder_is_complete(exported):
             "video_inputs_lmmvqa.py",
             "video_source_lmmvqa.py",
             "video_opening_lmmvqa.py",
+            "problems_lmmvqa.py",
             "time_stamps_lmmvqa.py",
             "picture_reading_lmmvqa.py",
             "answers_lmmvqa.py",
