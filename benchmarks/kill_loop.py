@@ -16,6 +16,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ from pathlib import Path
 import torch
 from kill_and_resume import finish, start
 from pyarrow import parquet
+from tqdm import tqdm
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +53,7 @@ def score(folder: Path, out: Path) -> None:
     Raises:
         RuntimeError: the exit status is not 1, as it is where there are files that are no videos.
     """
+    tqdm.set_lock(threading.RLock())  # tqdm's own is shared with forks, and a killed one would keep it
     options = ["--model", folder / "checkpoint", "--device", "cpu", "--out", out]
     status = lmmvqa(["score", str(folder / "videos"), *map(str, options)])
     if status != 1:

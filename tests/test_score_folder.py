@@ -8,12 +8,14 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
 from conftest import full_disk, write_clip
+from tqdm import tqdm
 
 from lmmvqa.commands.command_line import main
 from lmmvqa.scoring import scorer as scorer_module
@@ -146,8 +148,13 @@ def test_kill_9_at_random_moments(run, tmp_path, scorer, suffix):
     scorer.seconds = 0.004
     rng = random.Random(suffix)
     killed = 0
+
+    def run_alone() -> None:
+        tqdm.set_lock(threading.RLock())  # tqdm's own is shared with forks, and a killed one would keep it
+        run(suffix, "--json")
+
     for _ in range(8):
-        process = multiprocessing.get_context("fork").Process(target=run, args=(suffix, "--json"))
+        process = multiprocessing.get_context("fork").Process(target=run_alone)
         process.start()
         process.join(rng.uniform(0.01, 0.1))
         if process.exitcode is None:
