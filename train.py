@@ -243,6 +243,32 @@ def _learn_quality(processor: LmmVqaProcessor, thresholds: dict[str, list[float]
         processor.damage_question = question_templates("damage")[0].question
 
 
+def load_parts(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: LmmVqaTrainingArguments,
+    thresholds: dict[str, list[float]],
+) -> tuple[torch.nn.Module, object, FeatureCache | None]:
+    """The model, of which only what is asked trains, its processor, and the cache of what is frozen where there is one."""
+    # Mixed precision leaves frozen weights as they are stored
+    dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
+    model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
+    processor = AutoProcessor.from_pretrained(model_args.model)
+    if model_args.chat_template:
+        set_chat_template(processor, model_args.chat_template)
+    if thresholds:
+        _learn_quality(processor, thresholds, data_args.tasks)
+    # Weights that change are to be calibrated anew, and MOS are on 0-100 here
+    processor.score_map, processor.score_std_scale, processor.pair_std_scale = None, 1.0, 1.0
+    train_only(model, model_args.train_parts)
+    cache, whole = None, model
+    if model_args.lora_rank:
+        model = add_lora(model, model_args.lora_rank, model_args.train_parts, model_args.lora_parts)
+    if data_args.feature_cache:  # which looks at what adapters leave frozen
+        cache = FeatureCache(data_args.feature_cache, whole.eval().to(training_args.device), processor)
+    return model, processor, cache
+
+
 def train(
     model_args: ModelArguments,
     data_args: DataArguments,
@@ -255,27 +281,10 @@ def train(
     output = Path(training_args.output_dir)
     with wrong_use_in_one_line(parser):
         set_seed(training_args.seed)
-        # Mixed precision leaves frozen weights as they are stored
-        dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
-        model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
-        processor = AutoProcessor.from_pretrained(model_args.model)
-        if model_args.chat_template:
-            set_chat_template(processor, model_args.chat_template)
         thresholds = level_thresholds(rows["train"])
-        if thresholds:
-            _learn_quality(processor, thresholds, data_args.tasks)
+        model, processor, cache = load_parts(model_args, data_args, training_args, thresholds)
         rated = [row for row in rows["validation"] if has(row, "mos")]
         instructing = [row for row in rows["validation"] if has(row, "conversations")]
-        # Weights that change are to be calibrated anew, and MOS are on 0-100 here
-        processor.score_map, processor.score_std_scale, processor.pair_std_scale = None, 1.0, 1.0
-        train_only(model, model_args.train_parts)
-
-        cache, whole = None, model
-        if model_args.lora_rank:
-            model = add_lora(model, model_args.lora_rank, model_args.train_parts, model_args.lora_parts)
-        if data_args.feature_cache:  # which looks at what adapters leave frozen
-            cache = FeatureCache(data_args.feature_cache, whole.eval().to(training_args.device), processor)
-
         trainer = LmmVqaTrainer(
             score_loss=ScoreLoss(
                 processor.score_answer_ids,

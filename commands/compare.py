@@ -51,23 +51,9 @@ def run(options: Options) -> int:
         "--ladder": find_videos(options.ladder or []).videos,
     }
     videos = [video for ladder in ladders.values() for video in ladder]
-    if options.ladder and not ladders["--ladder"]:
-        raise ValueError(f"got no video in --ladder {' '.join(options.ladder)}, expected versions of the same content")
-    if len(videos) < 2:
-        raise ValueError(f"got {len(videos)} video(s), expected two versions of one content or more")
-    if len(set(videos)) < len(videos):
-        raise ValueError("got a video in both ladders, expected each version once; take it out of one of them")
-    if options.within is not None and not options.within >= 0:
-        raise ValueError(f"got --within {options.within:g}, expected 0 points or more")
-    if options.plot:
-        if find_spec("matplotlib") is None:
-            raise ValueError(
-                "got --plot without matplotlib, expected it to be installed; pip install 'lmmvqa[inspect]'"
-            )
-        refuse_to_overwrite(options.plot, videos)
-
+    _check(options, ladders, videos)
     scorer, _ = load(options)
-    from ..evaluation.comparison import bd_rate, probability_better
+    from ..evaluation.comparison import bd_rate
     from ..scoring.scorer import score_videos
 
     rows = list(score_videos(scorer, videos))
@@ -78,20 +64,7 @@ def run(options: Options) -> int:
     if len(scored) < 2:
         raise ValueError(f"got {len(scored)} version(s) with a score of {len(videos)}, expected at least two")
     scale = scorer.processor.pair_std_scale
-    for row in scored:
-        row["better"] = {
-            other["video"]: float(
-                probability_better(row["score"], row["score_std"], other["score"], other["score_std"], scale)
-            )
-            for other in scored
-            if other is not row
-        }
-    durations = [row["duration"] for row in scored]
-    if max(durations) - min(durations) > MOST_APART:
-        warn(
-            f"warning: the versions last from {min(durations):.1f} to {max(durations):.1f} s; scores of different parts of a "
-            "video cannot be compared"
-        )
+    _compare_all(scored, scale)
     comparison = {
         "versions": scored,
         "failures": [{"video": row["video"], "error": row["error"]} for row in failed],
@@ -117,6 +90,43 @@ def run(options: Options) -> int:
     else:
         _print_table(comparison, options)
     return 1 if failed else 0
+
+
+def _check(options: Options, ladders: dict[str, list[str]], videos: list[str]) -> None:
+    if options.ladder and not ladders["--ladder"]:
+        raise ValueError(f"got no video in --ladder {' '.join(options.ladder)}, expected versions of the same content")
+    if len(videos) < 2:
+        raise ValueError(f"got {len(videos)} video(s), expected two versions of one content or more")
+    if len(set(videos)) < len(videos):
+        raise ValueError("got a video in both ladders, expected each version once; take it out of one of them")
+    if options.within is not None and not options.within >= 0:
+        raise ValueError(f"got --within {options.within:g}, expected 0 points or more")
+    if options.plot:
+        if find_spec("matplotlib") is None:
+            raise ValueError(
+                "got --plot without matplotlib, expected it to be installed; pip install 'lmmvqa[inspect]'"
+            )
+        refuse_to_overwrite(options.plot, videos)
+
+
+def _compare_all(scored: list[dict], scale: float) -> None:
+    """Gives each version its probability of being better than each other; warns where they are not of one length."""
+    from ..evaluation.comparison import probability_better
+
+    for row in scored:
+        row["better"] = {
+            other["video"]: float(
+                probability_better(row["score"], row["score_std"], other["score"], other["score_std"], scale)
+            )
+            for other in scored
+            if other is not row
+        }
+    durations = [row["duration"] for row in scored]
+    if max(durations) - min(durations) > MOST_APART:
+        warn(
+            f"warning: the versions last from {min(durations):.1f} to {max(durations):.1f} s; scores of different parts of a "
+            "video cannot be compared"
+        )
 
 
 def _version(row: dict) -> dict:

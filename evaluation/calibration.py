@@ -172,21 +172,8 @@ def calibrate(
     processor.score_std_scale, share_unseen = fit_std_scale(mos - expected, stds)
     processor.pair_std_scale, of_pairs = 1.0, {}
     if contents is not None:
-        pairs = pairs_of_contents(
-            after, stds * processor.score_std_scale, mos, [contents.get(row["video"], row["video"]) for row in scored]
-        )
-        count = sum(map(len, pairs.values()))
-        if count < MIN_RATINGS:
-            raise ValueError(
-                f"got {count} pairs of videos with one content and different ratings, expected at least {MIN_RATINGS}; rate "
-                "more versions of a content, or leave the column content out"
-            )
-        processor.pair_std_scale = fit_pair_std_scale(pairs)
-        of_pairs = {
-            "pairs": count,
-            "pair_std_scale": processor.pair_std_scale,
-            "pairs, by probability": reliability(pairs, processor.pair_std_scale),
-        }
+        of_videos = [contents.get(row["video"], row["video"]) for row in scored]
+        of_pairs = _fit_pairs(processor, pairs_of_contents(after, stds * processor.score_std_scale, mos, of_videos))
     return {
         "n": len(mos),
         "failures": [{"video": row["video"], "error": row["error"]} for row in rows if row["error"] is not None],
@@ -200,6 +187,22 @@ def calibrate(
         "before": _agreement(before, mos, stds * std_scale_before),
         "after": _agreement(after, mos, stds * processor.score_std_scale),
         "unseen": {**_errors(expected, mos), "share": share_unseen},
+    }
+
+
+def _fit_pairs(processor: LmmVqaProcessor, pairs: dict) -> dict:
+    """Sets `pair_std_scale`; returns what is reported of these pairs, `pairs_of_contents`."""
+    count = sum(map(len, pairs.values()))
+    if count < MIN_RATINGS:
+        raise ValueError(
+            f"got {count} pairs of videos with one content and different ratings, expected at least {MIN_RATINGS}; rate "
+            "more versions of a content, or leave the column content out"
+        )
+    processor.pair_std_scale = fit_pair_std_scale(pairs)
+    return {
+        "pairs": count,
+        "pair_std_scale": processor.pair_std_scale,
+        "pairs, by probability": reliability(pairs, processor.pair_std_scale),
     }
 
 
