@@ -141,6 +141,15 @@ def tiny():
     return tiny_pair()
 
 
+@pytest.fixture(scope="module")
+def model(tiny, tmp_path_factory):
+    """A folder of the tiny model and its processor, as `save_pretrained` writes it."""
+    folder = tmp_path_factory.mktemp("model")
+    for part in tiny:
+        part.save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
     """Three clips of 1, 2 and 3 seconds."""

@@ -14,14 +14,6 @@ from lmmvqa.scoring import addresses
 from lmmvqa.scoring.addresses import address_version, check_readers, downloaded, is_address
 
 
-@pytest.fixture(scope="module")
-def model(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    for part in tiny:
-        part.save_pretrained(folder)
-    return str(folder)
-
-
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *arguments):
         pass

@@ -50,14 +50,6 @@ class Scorer:
         return result | FACTS
 
 
-@pytest.fixture(scope="module")
-def model(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    for part in tiny:
-        part.save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def scorer(monkeypatch, tiny):
     scorer = Scorer(tiny[1])

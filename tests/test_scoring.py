@@ -34,14 +34,6 @@ KEYS = ["video", *RESULT_KEYS, *FACT_KEYS, "outside", "error", "seconds"]
 UNSEEN_KEYS = [*RESULT_KEYS, *FACT_KEYS, "outside"]  # of a video that cannot be scored
 
 
-@pytest.fixture(scope="module")
-def model(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    for part in tiny:
-        part.save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def broken(tmp_path):
     path = tmp_path / "broken.mp4"
