@@ -38,7 +38,7 @@ from lmmvqa.datasets_scripts.rows import load_rows, rows_digest, split_by_group
 from lmmvqa.evaluation.metrics import agreement
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig, LmmVqaForConditionalGeneration
-from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT, visual_token_counts
+from lmmvqa.processing.context_lmmvqa import TOKEN_LAYOUT, visual_token_counts
 from lmmvqa.training.feature_cache import FeatureCache
 
 

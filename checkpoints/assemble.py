@@ -4,20 +4,12 @@ Weights are mapped from their files and written shard by shard: no second copy o
 """
 
 import json
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
-    GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -25,15 +17,23 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import cached_file
 
 from ..modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
-from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaConfig, LmmVqaSlowFastConfig
+from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaConfig
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
-from ..modeling_lmmvqa.modeling_slowfast import LmmVqaSlowFastModel
-from ..processing.processing_lmmvqa import TOKEN_LAYOUT, LmmVqaProcessor
+from ..processing.context_lmmvqa import TOKEN_LAYOUT
+from ..processing.processing_lmmvqa import LmmVqaProcessor
 from ..processing.video_processing_lmmvqa import SETTINGS, LmmVqaVideoProcessor
-from .convert_weights import slowfast_state_dict
+from .base_models import (
+    load_decoder,
+    load_temporal_tower,
+    load_vision_tower,
+    read_decoder_config,
+    read_temporal_config,
+    read_tokenizer,
+    read_vision_config,
+    temporal_settings,
+)
 from .decoder_tokenizer import fix_chat, reserve_tokens
 from .export import save_checkpoint
-from .hub_connection import check_obtainable
 from .model_card import model_card
 
 
@@ -58,11 +58,6 @@ OPTIONS = {
     if not name.endswith(("_config", "_token_id"))
     and name not in ("tie_word_embeddings", "base_models", "key_frame_views")
 } | {name: getattr(LmmVqaVideoProcessor, name) for name in SETTINGS}
-
-# Parts of image-text and classification checkpoints that stand beside the vision tower
-BESIDE_THE_TOWER = re.compile(r"(text_model|text_projection|visual_projection|logit_scale|logit_bias|classifier)\b")
-# The same of video models
-BESIDE_THE_VIDEO_MODEL = re.compile(r"(classifier|pooler|fc_norm|mask_token|encoder_to_decoder|decoder)\b")
 
 
 def parse_option(text: str) -> tuple[str, object]:
@@ -91,94 +86,6 @@ def preset_options(preset: str) -> dict:
     if preset not in PRESETS:
         raise ValueError(f"got the preset {preset!r}, expected one of {', '.join(PRESETS)}")
     return PRESETS[preset]
-
-
-@contextmanager
-def _read(source: str) -> Iterator[None]:
-    """
-    What a library raises on a damaged file, which can be anything, is a ValueError that names the file. A repository that
-    is not here is an OSError where the Hub cannot be reached, at once: the Hub's client would try for a minute.
-    """
-    try:
-        check_obtainable(source)
-        yield
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"got {source}, which cannot be read, expected a model's whole files; copy or download them again: "
-            f"{type(error).__name__} {error}"
-        ) from error
-
-
-def read_vision_config(vision: str) -> PreTrainedConfig:
-    """Configuration of a vision model, or of the vision half of an image-text model such as CLIP."""
-    with _read(vision):
-        config = AutoConfig.from_pretrained(vision)
-    return config.vision_config if "vision_config" in config.sub_configs else config
-
-
-def read_temporal_config(temporal: str | None) -> PreTrainedConfig:
-    """Of our own SlowFast or another video model, beside its weights; public `.pyth` files are SlowFast 8x8 R50."""
-    if temporal is None or temporal.endswith(".pyth"):
-        return LmmVqaSlowFastConfig()
-    folder = str(Path(temporal).parent) if temporal.endswith(".safetensors") else temporal
-    with _read(folder):
-        return AutoConfig.from_pretrained(folder)
-
-
-def temporal_settings(temporal: str | None, config: PreTrainedConfig) -> dict:
-    """
-    How many frames a video model of transformers takes, how large, and how they are normalised, as options; nothing of
-    SlowFast, which the defaults suit.
-
-    Raises:
-        ValueError: its folder does not say how frames are normalised.
-    """
-    if isinstance(config, LmmVqaSlowFastConfig):
-        return {}
-    values = config.to_dict()
-    # As VideoMAE and ViViT name them, and as V-JEPA 2 does
-    named = {"num_frames": "chunk_frames", "frames_per_clip": "chunk_frames"}
-    named |= {"image_size": "chunk_size", "crop_size": "chunk_size"}
-    settings = {ours: values[theirs] for theirs, ours in named.items() if theirs in values}
-    for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
-        file = cached_file(temporal, name, _raise_exceptions_for_missing_entries=False)
-        if file is not None:
-            preprocessor = json.loads(Path(file).read_text(encoding="utf-8"))
-            return settings | {f"chunk_{name}": preprocessor[f"image_{name}"] for name in ("mean", "std")}
-    raise ValueError(
-        f"got {temporal} without preprocessor_config.json, expected it to say how frames are normalised; add the file"
-    )
-
-
-def decoder_source(decoder: str) -> tuple[str, dict[str, str]]:
-    """
-    What `from_pretrained` takes for a folder, a repository or a GGUF file.
-
-    Raises:
-        ValueError: a GGUF file, where the package that reads it is missing.
-    """
-    if not decoder.endswith(".gguf"):
-        return decoder, {}
-    if find_spec("gguf") is None:
-        raise ValueError(f"got {decoder}, which the package gguf reads; pip install 'lmmvqa[gguf]'")
-    return str(Path(decoder).parent), {"gguf_file": Path(decoder).name}
-
-
-def read_decoder_config(decoder: str) -> PreTrainedConfig:
-    """
-    Raises:
-        ValueError: a damaged file, or a GGUF file of another architecture than Llama.
-    """
-    source, gguf = decoder_source(decoder)
-    with _read(decoder):
-        config = AutoConfig.from_pretrained(source, **gguf)
-    if gguf and config.model_type != "llama":
-        raise ValueError(
-            f"got {decoder} of architecture {config.model_type}, expected llama; take the decoder's safetensors"
-        )
-    return config
 
 
 def composite_config(
@@ -279,45 +186,6 @@ def _video_processor(
     return LmmVqaVideoProcessor(**settings | {name: options[name] for name in SETTINGS if name in options})
 
 
-def _loaded(auto_class, source: str, ignored: re.Pattern | None = None, **options) -> PreTrainedModel:
-    """`from_pretrained`, but missing and unexpected keys are refused by name."""
-    with _read(source):
-        model, info = auto_class.from_pretrained(source, output_loading_info=True, **options)
-    unexpected = [key for key in info["unexpected_keys"] if ignored is None or not ignored.match(key)]
-    problems = {"missing": sorted(info["missing_keys"]), "unexpected": sorted(unexpected)}
-    if any(problems.values()):
-        listing = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
-        raise ValueError(f"{source} does not fill {type(model).__name__}. {listing}.")
-    return model
-
-
-def _load_temporal_tower(temporal: str, config: PreTrainedConfig) -> PreTrainedModel:
-    if not isinstance(config, LmmVqaSlowFastConfig):
-        return _loaded(AutoModel, temporal, BESIDE_THE_VIDEO_MODEL, config=config, dtype=torch.float32)
-    file = Path(temporal) / "model.safetensors" if Path(temporal).is_dir() else Path(temporal)
-    with torch.device("meta"):
-        tower = LmmVqaSlowFastModel(config)
-    tower.load_state_dict(slowfast_state_dict(file, config), assign=True)
-    return tower
-
-
-def _load_decoder(decoder: str, vocab_size: int, dtype: torch.dtype | None) -> PreTrainedModel:
-    source, options = decoder_source(decoder)
-    if options:
-        # GGUF's own types are none of PyTorch's
-        options |= {"quantization_config": GgufConfig(dequantize=True)}
-        dtype = dtype or torch.bfloat16
-    model = _loaded(AutoModelForCausalLM, source, dtype=dtype or "auto", **options)
-    old_size = model.config.vocab_size
-    if vocab_size > old_size:
-        model.resize_token_embeddings(vocab_size, mean_resizing=False)
-        with torch.no_grad():
-            # The mean of all tokens is never the likeliest: the decoder will not write a placeholder
-            for layer in {model.get_input_embeddings(), model.get_output_embeddings()}:
-                layer.weight[old_size:] = layer.weight[:old_size].mean(0)
-    return model
-
-
 def _fill(model: LmmVqaForConditionalGeneration, parts: dict[str, PreTrainedModel]) -> None:
     """Puts the parts in their places and draws the projectors' weights, in the decoder's dtype, from a fixed seed."""
     for name, part in parts.items():
@@ -349,13 +217,6 @@ def _generation_config(decoder: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     config.eos_token_id = sorted({*ends, tokenizer.eos_token_id} - {None})
     config.pad_token_id = tokenizer.pad_token_id
     return config
-
-
-def read_tokenizer(decoder: str) -> PreTrainedTokenizerBase:
-    """The decoder's own tokenizer."""
-    source, gguf = decoder_source(decoder)
-    with _read(decoder):
-        return AutoTokenizer.from_pretrained(source, **gguf)
 
 
 def build_processor(
@@ -432,11 +293,11 @@ def assemble(
     if temporal is not None:
         _check_chunks(model, video_processor)
 
-    language_model = _load_decoder(decoder, config.text_config.vocab_size, dtype)
+    language_model = load_decoder(decoder, config.text_config.vocab_size, dtype)
     parts = {"language_model": language_model.base_model}
-    parts["vision_tower"] = _loaded(AutoModel, vision, BESIDE_THE_TOWER, config=vision_config, dtype=torch.float32)
+    parts["vision_tower"] = load_vision_tower(vision, vision_config)
     if temporal is not None:
-        parts["temporal_tower"] = _load_temporal_tower(temporal, temporal_config).float()
+        parts["temporal_tower"] = load_temporal_tower(temporal, temporal_config).float()
     _fill(model, parts)
     model.lm_head.weight = language_model.get_output_embeddings().weight
     _check_decoder(model.eval(), language_model, question)

@@ -5,17 +5,10 @@ from pathlib import Path
 from torch import nn
 
 from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaConfig
-from ..processing.processing_lmmvqa import LmmVqaProcessor, visual_token_counts
-from .assemble import (
-    build_processor,
-    composite_config,
-    key_frame_size,
-    meta_model,
-    read_decoder_config,
-    read_temporal_config,
-    read_tokenizer,
-    read_vision_config,
-)
+from ..processing.context_lmmvqa import visual_token_counts
+from ..processing.processing_lmmvqa import LmmVqaProcessor
+from .assemble import build_processor, composite_config, key_frame_size, meta_model
+from .base_models import read_decoder_config, read_temporal_config, read_tokenizer, read_vision_config
 
 
 def part_parameters(model: nn.Module) -> dict[str, int]:

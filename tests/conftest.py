@@ -24,7 +24,7 @@ from lmmvqa.modeling_lmmvqa import (
     LmmVqaSlowFastConfig,
     LmmVqaVideoProcessor,
 )
-from lmmvqa.processing.processing_lmmvqa import TOKEN_LAYOUT
+from lmmvqa.processing.context_lmmvqa import TOKEN_LAYOUT
 from recipes.default.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 

@@ -396,7 +396,7 @@ def test_without_a_connection_it_is_said_at_once(parts, tmp_path, monkeypatch, c
         raise OSError("no route")
 
     monkeypatch.setattr("lmmvqa.checkpoints.hub_connection.get_session", lambda: SimpleNamespace(head=head))
-    monkeypatch.setattr("lmmvqa.checkpoints.assemble.AutoConfig", None)  # which would try for a minute
+    monkeypatch.setattr("lmmvqa.checkpoints.base_models.AutoConfig", None)  # which would try for a minute
     with pytest.raises(SystemExit) as stop:
         main(["assemble", "--dry-run", "--vision", "nobody/nothing", "--decoder", parts["decoder"]])
     assert stop.value.code == 2 and len(tried) == 1
@@ -415,7 +415,7 @@ def test_a_dry_run_of_folders_needs_no_connection(parts, tmp_path, monkeypatch, 
 
 
 def test_gguf_needs_its_reader(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr("lmmvqa.checkpoints.assemble.find_spec", lambda name: None)
+    monkeypatch.setattr("lmmvqa.checkpoints.base_models.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'lmmvqa\[gguf\]'"):
         assemble(parts["vision"], parts["temporal"], "llama.gguf", tmp_path / "out", **OPTIONS)
 

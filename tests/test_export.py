@@ -115,6 +115,7 @@ def test_the_folder_is_complete(exported):
             "time_stamps_lmmvqa.py",
             "picture_reading_lmmvqa.py",
             "answers_lmmvqa.py",
+            "context_lmmvqa.py",
             "readout_lmmvqa.py",
             "frame_scaler_lmmvqa.py",
         ),

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 from ..datasets_scripts.rows import row_media
-from ..processing.processing_lmmvqa import VIDEO_MARK, LmmVqaProcessor, visual_token_counts
+from ..processing.context_lmmvqa import visual_token_counts
+from ..processing.processing_lmmvqa import VIDEO_MARK, LmmVqaProcessor
 
 
 def fit_conversations(

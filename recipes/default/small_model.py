@@ -27,7 +27,8 @@ from lmmvqa.modeling_lmmvqa import (
     LmmVqaVideoProcessor,
 )
 from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS
-from lmmvqa.processing.processing_lmmvqa import SYSTEM_PROMPT, TOKEN_LAYOUT
+from lmmvqa.processing.context_lmmvqa import TOKEN_LAYOUT
+from lmmvqa.processing.processing_lmmvqa import SYSTEM_PROMPT
 from lmmvqa.training.qa_pairs import TASKS, question_templates
 
 from .small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
