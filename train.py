@@ -47,7 +47,14 @@ from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.training.conversations import fit_conversations
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache
-from lmmvqa.training.qa_pairs import PAPER_TASKS, TASKS, QaPairs, level_thresholds, question_templates
+from lmmvqa.training.qa_pairs import (
+    PAPER_TASKS,
+    TASKS,
+    QaPairs,
+    damage_frequencies,
+    level_thresholds,
+    question_templates,
+)
 from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
 from lmmvqa.training.score_losses import ScoreLoss
 from lmmvqa.training.stages import HUMAN_ASSISTANT, STAGES, check_rows, has, set_chat_template, stage_options
@@ -231,33 +238,39 @@ def _rows(options: Namespace) -> tuple[dict[str, list[dict]], list[str]]:
     return rows, notes
 
 
-def _learn_quality(processor: LmmVqaProcessor, thresholds: dict[str, list[float]], tasks: list[str]) -> None:
-    """What a processor asks after training on ratings."""
+def _learn_quality(processor: LmmVqaProcessor, rows: list[dict], tasks: list[str]) -> None:
+    """What a processor asks after training on these rated rows, and how it reads the answers."""
     was_trained = processor.level_answer_thresholds is not None
-    processor.level_answer_thresholds = thresholds
+    processor.level_answer_thresholds = level_thresholds(rows)
     if "level" in tasks:
         processor.level_question = processor.level_question or question_templates("level")[0].question
     elif not was_trained:  # evaluation says that it never learned the question
         processor.level_question = None
     if "damage" in tasks:  # results name damage from here on
         processor.damage_question = question_templates("damage")[0].question
+        processor.damage_frequencies = damage_frequencies(rows)
 
 
 def load_parts(
     model_args: ModelArguments,
     data_args: DataArguments,
     training_args: LmmVqaTrainingArguments,
-    thresholds: dict[str, list[float]],
+    rows: list[dict],
 ) -> tuple[torch.nn.Module, object, FeatureCache | None]:
-    """The model, of which only what is asked trains, its processor, and the cache of what is frozen where there is one."""
+    """
+    The model, of which only what is asked trains, its processor, and the cache of what is frozen where there is one.
+
+    Args:
+        rows: of the training split.
+    """
     # Mixed precision leaves frozen weights as they are stored
     dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
     model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
     processor = AutoProcessor.from_pretrained(model_args.model)
     if model_args.chat_template:
         set_chat_template(processor, model_args.chat_template)
-    if thresholds:
-        _learn_quality(processor, thresholds, data_args.tasks)
+    if any(has(row, "mos") for row in rows):
+        _learn_quality(processor, rows, data_args.tasks)
     # Weights that change are to be calibrated anew, and MOS are on 0-100 here
     processor.score_map, processor.score_std_scale, processor.pair_std_scale = None, 1.0, 1.0
     train_only(model, model_args.train_parts)
@@ -281,8 +294,7 @@ def train(
     output = Path(training_args.output_dir)
     with wrong_use_in_one_line(parser):
         set_seed(training_args.seed)
-        thresholds = level_thresholds(rows["train"])
-        model, processor, cache = load_parts(model_args, data_args, training_args, thresholds)
+        model, processor, cache = load_parts(model_args, data_args, training_args, rows["train"])
         rated = [row for row in rows["validation"] if has(row, "mos")]
         instructing = [row for row in rows["validation"] if has(row, "conversations")]
         trainer = LmmVqaTrainer(
@@ -299,7 +311,7 @@ def train(
             train_dataset=QaPairs(
                 rows["train"],
                 tuple(data_args.tasks),
-                thresholds,
+                level_thresholds(rows["train"]),
                 data_args.score_noise,
                 cache,
                 training_args.seed,

@@ -63,6 +63,10 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         them. `lmmvqa calibrate` fits it. Without it scores are 0 to 100.
     damage_question (`str`, *optional*):
         Asks what is wrong with a video, in models that were trained to answer it. Without it results name no damage.
+    damage_frequencies (`list[float]`, *optional*):
+        How often each of `DAMAGE_ANSWERS` was the answer in training. Probabilities of damage are given as if all were
+        equally frequent there, or common kinds would hide rare ones (logit adjustment, arXiv 2007.07314). Without it they
+        are the model's own.
     score_std_scale (`float`):
         Standard deviation of the distribution over scores, on the scale of the scores, for each point that the answers
         deviate: 1 is the model's own, more widens it about the score.
@@ -101,6 +105,7 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         key_frame_views=1,
         damage_question=None,
         pair_std_scale=1.0,
+        damage_frequencies=None,
     ):
         check_calibration(score_map, score_std_scale=score_std_scale, pair_std_scale=pair_std_scale)
         if max_window_seconds is not None and max_window_seconds < 1:
@@ -120,6 +125,7 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         self.score_question = score_question
         self.level_question = level_question
         self.damage_question = damage_question
+        self.damage_frequencies = damage_frequencies
         self.level_thresholds = tuple(level_thresholds)
         self.level_answer_thresholds = level_answer_thresholds
         self.max_window_seconds = max_window_seconds

@@ -13,6 +13,8 @@
 # limitations under the License.
 """What the model answers to a result: the score and the level of a distribution or of a written answer, on any scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -32,7 +34,7 @@ from .video_reading_lmmvqa import VideoFacts
 
 
 class ReadoutMixin:
-    """The half of `LmmVqaProcessor` that reads answers, by its `level_thresholds`, `score_map` and `score_std_scale`."""
+    """The half of `LmmVqaProcessor` that reads answers, by its `level_thresholds`, `score_map`, `score_std_scale` and `damage_frequencies`."""
 
     @property
     def scale(self) -> list[float] | None:
@@ -79,7 +81,10 @@ class ReadoutMixin:
         most_probable = [SCORE_ANSWERS[index] for index in probabilities.argmax(-1).tolist()]
         damages = [None] * len(scores)
         if damage_log_probabilities is not None:
-            damage_masses = damage_log_probabilities.double().cpu().exp().tolist()  # (batch, 11)
+            log_shares = damage_log_probabilities.double().cpu()  # (batch, 11)
+            if self.damage_frequencies is not None:
+                log_shares = log_shares - torch.tensor(self.damage_frequencies, dtype=torch.float64).log()
+            damage_masses = log_shares.softmax(-1).tolist()
             damages = [dict(zip(DAMAGE_ANSWERS, masses, strict=True)) for masses in damage_masses]
         return [
             QualityResult(
@@ -105,11 +110,13 @@ class ReadoutMixin:
             facts: what was seen of the video.
             damage_log_probabilities: (windows, 11); None where that was not asked.
         """
-        of_windows = [score_log_probabilities]
+        of_windows = self.post_process_scores(score_log_probabilities, damage_log_probabilities)
+        (result,) = self.post_process_scores(mix_windows(windows, score_log_probabilities)[None])
         if damage_log_probabilities is not None:
-            of_windows.append(damage_log_probabilities)
-        (result,) = self.post_process_scores(*(mix_windows(windows, answers)[None] for answers in of_windows))
-        return result_of_video(result, windows, self.post_process_scores(*of_windows), facts)
+            shares = zip(window_weights(windows), (of_window.damage for of_window in of_windows), strict=True)
+            weighted = [{kind: weight * share for kind, share in damage.items()} for weight, damage in shares]
+            result = replace(result, damage={kind: sum(of[kind] for of in weighted) for kind in DAMAGE_ANSWERS})
+        return result_of_video(result, windows, of_windows, facts)
 
     def post_process_answer(self, answer: str) -> QualityResult:
         """

@@ -194,6 +194,21 @@ def test_answers_are_tokenised_in_their_place(tiny):
     assert [processor.decode(ids) for ids in processor.level_answer_ids] == LEVELS
 
 
+def test_damage_is_named_as_if_all_kinds_were_equally_frequent():
+    processor = tiny_pair()[1]
+    scores = torch.full((1, 101), 1 / 101).log()
+    common = torch.full((1, len(DAMAGE_ANSWERS)), 0.02)
+    common[0, 0], common[0, 3] = 0.6, 0.22
+    (own,) = processor.post_process_scores(scores, common.log())
+    assert own.damage["compression"] == pytest.approx(0.6)
+    processor.damage_frequencies = [0.5, *[0.05] * 10]
+    (adjusted,) = processor.post_process_scores(scores, common.log())
+    weights = common[0] / torch.tensor(processor.damage_frequencies)
+    assert list(adjusted.damage.values()) == pytest.approx((weights / weights.sum()).tolist())
+    assert max(adjusted.damage, key=adjusted.damage.get) == "blocking"
+    assert (adjusted.score, adjusted.score_std) == (own.score, own.score_std)
+
+
 def test_only_a_processor_with_the_damage_question_asks_it(tiny, tmp_path):
     processor = tiny_processor(tiny[0].config, tiny_tokenizer())
     assert [question for question, _ in processor.result_questions] == [processor.score_question]

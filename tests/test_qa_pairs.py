@@ -18,6 +18,7 @@ from lmmvqa.training.qa_pairs import (
     PAPER_TASKS,
     TASKS,
     QaPairs,
+    damage_frequencies,
     draw_damage,
     level_thresholds,
     question_templates,
@@ -155,6 +156,15 @@ def test_the_recipe_of_the_default_still_makes_its_tokenizer():
 # pairs
 
 RATED = [{"video": f"{mos}.mp4", "mos": float(mos), "dataset": "tiny"} for mos in range(5, 95, 10)]  # 5, 15 ... 85
+
+
+def test_rare_damage_counts_as_often_as_it_comes_and_once_more():
+    clear = dict.fromkeys(DAMAGES, 0.0)
+    rows = [{"damage": clear | {"blur": 2.0, "noise": 1.0}}, {"damage": clear}, {"damage": None}, {}]
+    found = dict(zip(DAMAGE_ANSWERS, damage_frequencies(rows), strict=True))
+    assert sum(found.values()) == pytest.approx(1)
+    counts = {kind: frequency / found["freeze"] for kind, frequency in found.items()}
+    assert counts == pytest.approx(dict.fromkeys(DAMAGE_ANSWERS, 1.0) | {"blur": 1.8, "noise": 1.2, "none": 2.0})
 
 
 def test_two_pairs_a_video_and_equal_thirds():

@@ -18,7 +18,7 @@ from lmmvqa.checkpoints.training_videos import load_training_videos
 from lmmvqa.datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
 from lmmvqa.evaluation.predictions import predict_scores
-from lmmvqa.processing.answers_lmmvqa import DAMAGES
+from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS, DAMAGES
 from lmmvqa.scoring.scorer import load_scorer
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache
@@ -83,6 +83,9 @@ def test_a_model_that_learned_what_is_wrong_says_it(train, monkeypatch, argument
     run(train, monkeypatch, arguments, *data, "--tasks", "score", "level", "damage")
     processor = AutoProcessor.from_pretrained(tmp_path / "mine")
     assert processor.damage_question == question_templates("damage")[0].question
+    frequencies = dict(zip(DAMAGE_ANSWERS, processor.damage_frequencies, strict=True))
+    assert sum(frequencies.values()) == pytest.approx(1)
+    assert frequencies["blur"] > frequencies["none"] > frequencies["noise"] > 0
     assert "what is wrong" in (tmp_path / "mine" / "README.md").read_text()
     result = load_scorer(str(tmp_path / "mine"), "cpu")(str(rows / "0.mp4"))
     assert sum(result["damage"].values()) == pytest.approx(1)

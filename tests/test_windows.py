@@ -267,6 +267,7 @@ def damage_pair(num_chunks: int | None = None):
 
 def test_damages_of_windows_are_mixed_by_duration(frames):
     model, processor = damage_pair(2)
+    processor.damage_frequencies = np.linspace(1, 3, len(DAMAGE_ANSWERS)).tolist()
     limit = model.config.text_config.max_position_embeddings
     # The score question alone would leave more room
     assert len(processor.windows(np.arange(5), processor.prompt(), limit, 1)) < 3

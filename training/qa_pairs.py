@@ -78,19 +78,39 @@ def mos_level(mos: float, thresholds: Sequence[float]) -> str:
     return LEVELS[sum(mos >= threshold for threshold in thresholds)]
 
 
-def draw_damage(strengths: dict[str, float], rng: np.random.Generator) -> str:
+def damage_shares(strengths: dict[str, float]) -> dict[str, float]:
     """
-    An answer to the damage question: a kind with probability proportional to its squared strength, "none" where nothing is
-    seen. So what is learned is a distribution over what is seen most.
+    Kinds of damage and "none" to the probability of being the answer to the damage question: in proportion to the squared
+    strength, "none" where nothing is seen. So what is learned is a distribution over what is seen most.
 
     Args:
         strengths: kind of damage to 0-5.
     """
-    squares = {kind: strength**2 for kind, strength in strengths.items() if strength >= SEEN_STRENGTH}
-    if not squares:
-        return DAMAGE_ANSWERS[NO_DAMAGE]
-    weights = np.array(list(squares.values()))
-    return DAMAGE_ANSWERS[rng.choice(list(squares), p=weights / weights.sum())]
+    squares = {kind: strength**2 if strength >= SEEN_STRENGTH else 0.0 for kind, strength in strengths.items()}
+    total = sum(squares.values())
+    if total == 0:
+        return dict.fromkeys(strengths, 0.0) | {NO_DAMAGE: 1.0}
+    return {kind: square / total for kind, square in squares.items()} | {NO_DAMAGE: 0.0}
+
+
+def draw_damage(strengths: dict[str, float], rng: np.random.Generator) -> str:
+    """An answer to the damage question by `damage_shares`."""
+    shares = damage_shares(strengths)
+    return DAMAGE_ANSWERS[rng.choice(list(shares), p=list(shares.values()))]
+
+
+def damage_frequencies(rows: list[dict]) -> list[float]:
+    """
+    How often each of `DAMAGE_ANSWERS` is the answer about these rows, as shares of 1. Each is counted once more than it
+    comes, since what is divided by it shall stay finite.
+    """
+    counts = dict.fromkeys(DAMAGE_ANSWERS, 1.0)
+    for row in rows:
+        if row.get("damage"):
+            for kind, share in damage_shares(row["damage"]).items():
+                counts[kind] += share
+    total = sum(counts.values())
+    return [count / total for count in counts.values()]
 
 
 @dataclass
