@@ -59,7 +59,7 @@ def test_a_default_that_knows_more_words_goes_on_from_an_earlier_one(tmp_path, m
     model, processor = small_model(key_frame_size=64)
     new = model.get_input_embeddings().weight.detach().clone()
     temporal = model.model.temporal_projector.weight.clone()
-    go_on_from(str(tmp_path), model, processor.tokenizer)
+    go_on_from(str(tmp_path), model, processor.tokenizer, keep_temporal=False)
 
     ours, theirs = model.get_input_embeddings().weight, earlier.get_input_embeddings().weight
     assert len(known) < len(ours)
@@ -71,6 +71,11 @@ def test_a_default_that_knows_more_words_goes_on_from_an_earlier_one(tmp_path, m
         torch.testing.assert_close(model.model.get_submodule(name).state_dict(), expected)
     torch.testing.assert_close(model.model.temporal_projector.weight, temporal)
     assert model.lm_head.weight is ours
+
+    go_on_from(str(tmp_path), model, processor.tokenizer, keep_temporal=True)
+    for name in ("temporal_tower", "temporal_projector"):
+        expected = earlier.model.get_submodule(name).state_dict()
+        torch.testing.assert_close(model.model.get_submodule(name).state_dict(), expected)
 
 
 def test_the_decoder_gets_the_tokens_of_both_views_of_a_key_frame():

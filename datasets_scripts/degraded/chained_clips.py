@@ -11,7 +11,7 @@ import json
 import os
 import random
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from datasets import Value
@@ -298,7 +298,7 @@ def prepare_chains(
     Args:
         table: CSV of contents, with paths relative to it.
         out: folder for clips and labels.
-        seed: of cuts, sizes and chains.
+        seed: of cuts, sizes and chains. The contents of another seed than 0 have it in their names.
         versions: of each content, beside the untouched one.
         real_versions: the same, of contents that a camera recorded.
         test_chains: chains of each real content of the validation and the test split, beside the versions that
@@ -307,6 +307,8 @@ def prepare_chains(
     """
     contents, left_out = read_contents(Path(table), seed)
     planned, unplanned = plan_chains(contents, versions, real_versions, test_chains, seed)
+    if seed:  # another cut and size of a clip: its versions are not to be compared with those of the first
+        planned = [replace(content, content=f"{content.content} {seed}") for content in planned]
     return _build(planned, left_out + unplanned, "degraded_contents", Path(out), workers)
 
 

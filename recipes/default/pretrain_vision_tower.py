@@ -54,7 +54,7 @@ VALIDATED_VERSIONS = 12  # of each content
 VALIDATED_PHOTOGRAPHS = 60
 # Beside the squared error of qualities in 0-1
 WITHIN_WEIGHT = 3.0  # of the squared error of differences between versions of one content
-DAMAGE_WEIGHT = 0.1  # of the squared error of strengths of damage in 0-1
+DAMAGE_WEIGHT = 0.3  # of the squared error of strengths of damage in 0-1
 TOKEN_WEIGHT = 0.2  # of the squared error of photographs' tokens, of variance 1
 MEAN, STD = 127.0, 128.0
 
@@ -264,7 +264,7 @@ def load_pictures(arguments: PretrainArguments) -> dict[str, dict[str, Pictures]
     for part in ("train", "validation"):
         rows = {
             "photographs": list(photographs[part]),
-            "clips": [row for folder in of_folders for row in folder[part] if shows_its_damage(row)],
+            "clips": [row for folder in of_folders for row in folder.get(part, ()) if shows_its_damage(row)],
         }
         if part == "validation":
             rows["photographs"] = rows["photographs"][:VALIDATED_PHOTOGRAPHS]

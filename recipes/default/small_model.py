@@ -58,12 +58,14 @@ class SmallModelArguments:
         default=None, metadata={"help": "Weights from `pretrain_vision_tower`; those of ImageNet without."}
     )
     temporal_tower: str | None = field(
-        default=None, metadata={"help": "Weights from `pretrain_temporal_tower`; random ones without."}
+        default=None,
+        metadata={"help": "Weights from `pretrain_temporal_tower`; without, those of START, or random ones."},
     )
     start: str | None = field(
         default=None,
         metadata={
-            "help": "Checkpoint folder of an earlier default whose decoder and spatial projector it goes on from."
+            "help": "Checkpoint folder of an earlier default whose decoder and spatial projector it goes on from, and "
+            "whose temporal tower and projector too unless TEMPORAL_TOWER is given."
         },
     )
     pictures: str | None = field(
@@ -176,10 +178,12 @@ def set_token_statistics(tower: LmmVqaEfficientNetLiteModel, batches: Iterable[t
 
 
 @torch.no_grad()
-def go_on_from(folder: str, model: LmmVqaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> None:
+def go_on_from(
+    folder: str, model: LmmVqaForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, keep_temporal: bool
+) -> None:
     """
     Takes the decoder and the spatial projector of an earlier default; of its embeddings those of tokens that both
-    tokenizers know. The towers are trained by themselves, and the temporal projector belongs to its tower.
+    tokenizers know. The vision tower is trained by itself; the temporal projector belongs to its tower.
     """
     earlier = LmmVqaForConditionalGeneration.from_pretrained(folder).model
     ids = AutoProcessor.from_pretrained(folder).tokenizer.get_vocab()
@@ -190,6 +194,9 @@ def go_on_from(folder: str, model: LmmVqaForConditionalGeneration, tokenizer: Pr
     model.model.language_model.load_state_dict(decoder)
     spatial = model.model.spatial_projector  # the earlier one may have no vectors of views
     spatial.load_state_dict(spatial.state_dict() | earlier.spatial_projector.state_dict())
+    if keep_temporal:
+        model.model.temporal_tower.load_state_dict(earlier.temporal_tower.state_dict())
+        model.model.temporal_projector.load_state_dict(earlier.temporal_projector.state_dict())
 
 
 def some_videos(rows: str, count: int) -> list[str]:
@@ -229,7 +236,7 @@ def main() -> None:
     set_seed(arguments.seed)
     model, processor = small_model(arguments.key_frame_size, arguments.decoder_layers)
     if arguments.start:
-        go_on_from(arguments.start, model, processor.tokenizer)
+        go_on_from(arguments.start, model, processor.tokenizer, keep_temporal=arguments.temporal_tower is None)
     if arguments.vision_tower:
         model.model.vision_tower.load_state_dict(load_file(arguments.vision_tower))
         model.config.base_models["vision_tower"] += ", fine-tuned on single pictures"
