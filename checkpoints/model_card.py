@@ -1,6 +1,8 @@
 """The model card of a checkpoint, filled from its configuration and from the run that trained it."""
 
+import re
 from collections import defaultdict
+from importlib import resources
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -109,6 +111,23 @@ def complete_model_card(text: str, name: str) -> str:
     if 'pipeline("video-quality-assessment"' not in card.text:
         card.text = f"{card.text.rstrip()}\n\n## Use with transformers\n\n{USAGE.format(name=name)}"
     return str(card)
+
+
+def known_limits(model: str | None) -> list[str]:
+    """
+    What the card of a model says under "Limits", a paragraph or a point of a list each; nothing where no card is at hand.
+
+    Args:
+        model: folder of a checkpoint, or a repository on the Hub, of which no card is fetched; None is the embedded one.
+    """
+    card = resources.files("lmmvqa") / "model_card.md" if model is None else Path(model) / "README.md"
+    if not card.is_file():
+        return []
+    section = re.search(r"^## Limits\n(.*?)(?=^## |\Z)", card.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    if section is None:
+        return []
+    points = re.split(r"\n\s*\n|^- ", section[1], flags=re.MULTILINE)
+    return [" ".join(point.split()) for point in points if point.strip()]
 
 
 def training_model_card(

@@ -17,6 +17,7 @@ from ..scoring.addresses import check_readers
 from ..scoring.journal import Journal, video_version
 from ..scoring.report import OUTSIDE_NOTE, Table, csv_file, json_line, lowest_first, summary_line
 from ..scoring.video_files import (
+    REPORT_SUFFIXES,
     TABLE_SUFFIXES,
     TIMELINE_SUFFIXES,
     check_suffix,
@@ -93,6 +94,14 @@ class Options(ModelOptions):
         default=None,
         metadata={"help": "write scores over time to a .json, .csv or .png file", "metavar": "FILE"},
     )
+    report: str | None = field(
+        default=None,
+        metadata={
+            "help": "write a page to look at, a .html file that needs nothing else: distribution, the worst and the best, "
+            "timelines with pictures",
+            "metavar": "FILE",
+        },
+    )
     sort: bool = field(default=False, metadata={"help": "print at the end, the lowest score first"})
     worst: int | None = field(
         default=None, metadata={"help": "print the N lowest scores alone, and failures", "type": count, "metavar": "N"}
@@ -156,7 +165,7 @@ def run(options: Options) -> int:
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(_journal(options, scorer, model)) if options.out else None
         if journal:
-            for path in filter(None, (options.out, options.windows, options.timeline)):
+            for path in filter(None, (options.out, options.windows, options.timeline, options.report)):
                 journal.refuse_foreign(path, videos)
         write_csv = stack.enter_context(csv_file(options.csv)) if options.csv else None
         if not options.json:
@@ -167,7 +176,7 @@ def run(options: Options) -> int:
                 print_line(json_line(row) if options.json else table.line(row))
             if write_csv:
                 write_csv(row)
-        _write_files(options, rows, journal)
+        _write_files(options, rows, journal, scorer)
     for row in _chosen(options, rows) if is_late else ():
         print_line(json_line(row) if options.json else table.line(row))
     if not options.json and any(row["outside"] for row in rows):
@@ -202,10 +211,17 @@ def _check_outputs(options: Options, videos: list[str]) -> None:
         if is_media_name(options.csv):
             raise ValueError(f"got --csv {options.csv}, expected a name that is no video's, such as rows.csv")
         refuse_to_overwrite(options.csv, videos)
-    outputs = [path for path in (options.csv, options.out, options.windows, options.timeline) if path]
+    outputs = (options.csv, options.out, options.windows, options.timeline, options.report)
+    outputs = [path for path in outputs if path]
     if len({*map(os.path.abspath, outputs)}) < len(outputs):
         raise ValueError(f"got the outputs {', '.join(outputs)}, expected a file for each; name another one")
-    for name, suffixes in (("out", TABLE_SUFFIXES), ("windows", TABLE_SUFFIXES), ("timeline", TIMELINE_SUFFIXES)):
+    of_outputs = {
+        "out": TABLE_SUFFIXES,
+        "windows": TABLE_SUFFIXES,
+        "timeline": TIMELINE_SUFFIXES,
+        "report": REPORT_SUFFIXES,
+    }
+    for name, suffixes in of_outputs.items():
         if path := getattr(options, name):
             check_suffix(name, path, suffixes, len(videos))
             if not options.out:  # else its journal knows which files are its own
@@ -225,7 +241,7 @@ def _rows(options: Options, scorer, videos: list[str], journal: Journal | None) 
     """The row of each video in order, from the journal where it stands there."""
     from ..scoring.scorer import score_videos
 
-    with tqdm(total=len(videos), unit="video", delay=3, disable=not (options.progress or sys.stderr.isatty())) as bar:
+    with _progress(options, len(videos), "video") as bar:
         for video in videos:
             version = video_version(video) if journal else {}
             if journal and (row := journal.known(video, version)):
@@ -243,7 +259,11 @@ def _rows(options: Options, scorer, videos: list[str], journal: Journal | None) 
             bar.update()
 
 
-def _write_files(options: Options, rows: list[dict], journal: Journal | None) -> None:
+def _progress(options: Options, total: int, unit: str) -> tqdm:
+    return tqdm(total=total, unit=unit, delay=3, disable=not (options.progress or sys.stderr.isatty()))
+
+
+def _write_files(options: Options, rows: list[dict], journal: Journal | None, scorer) -> None:
     from ..scoring.table_files import VIDEO_COLUMNS, WINDOW_COLUMNS, table_writer, timeline_writer, window_rows
 
     # What the journal has of other videos is not taken out of its tables
@@ -255,11 +275,36 @@ def _write_files(options: Options, rows: list[dict], journal: Journal | None) ->
         writers[options.windows] = table_writer(options.windows, list(window_rows(of_tables)), WINDOW_COLUMNS)
     if options.timeline:
         writers[options.timeline] = timeline_writer(options.timeline, rows)
+    if options.report:
+        page = _report(options, rows, scorer)
+        writers[options.report] = lambda to: to.write_text(page, encoding="utf-8")
     for path, write in writers.items():
         if journal:
             journal.write(path, write)
         else:
             write(Path(path))
+
+
+def _report(options: Options, rows: list[dict], scorer) -> str:
+    from ..checkpoints.model_card import known_limits
+    from ..scoring.score_report import PICTURE_SIZE, picture_moments, score_page
+    from ..scoring.thumbnails import video_pictures
+
+    processor, pictures = scorer.processor, {}
+    moments = picture_moments(rows)
+    with _progress(options, len(moments), "picture") as bar:
+        for video, of_video in moments.items():
+            pictures[video] = video_pictures(video, of_video, PICTURE_SIZE, processor.video_processor.limits)
+            bar.update()
+    return score_page(
+        rows,
+        pictures,
+        options.report,
+        scale=processor.scale or [0, 100],
+        thresholds=processor.calibrated(list(processor.level_thresholds)),
+        model=options.model or "default",
+        limits=known_limits(options.model),
+    )
 
 
 def _chosen(options: Options, rows: list[dict]) -> list[dict]:

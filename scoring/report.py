@@ -98,9 +98,7 @@ class Table:
         score = f"{row['score']:5.1f}{std}"
         level = row["level"] if row["damage"] is None else f"{row['level']:<5}  {_damage_words(row['damage'])}"
         outside = f"  (outside: {', '.join(row['outside'])})" if row["outside"] else ""
-        return (
-            f"{video}  {score:<12}  {level}{_decoded_in_part(row)}{outside}{_worst_window(row)}{_problem_words(row)}"
-        )
+        return f"{video}  {score:<12}  {level}{decoded_in_part(row)}{outside}{_worst_window(row)}{_problem_words(row)}"
 
 
 def _damage_words(probabilities: dict[str, float]) -> str:
@@ -127,7 +125,8 @@ def _problem_words(row: dict) -> str:
     return f"  ({', '.join(words) or 'no problems'})"
 
 
-def _decoded_in_part(row: dict) -> str:
+def decoded_in_part(row: dict) -> str:
+    """How much of a video was seen, where that is not all of it."""
     notes = []
     if row["expected_duration"] is not None and row["expected_duration"] > row["duration"] + LEAST_SHORTFALL:
         notes.append(f"  ({row['duration']:.1f} of {row['expected_duration']:.1f} s)")
@@ -144,12 +143,17 @@ def lowest_first(rows: list[dict]) -> list[dict]:
 
 def summary_line(rows: list[dict], seconds: float) -> str:
     """What many rows say in one line: how many, without score, the mean, and what 5 % of the scores do not exceed."""
-    scores = sorted(row["score"] for row in rows if row["error"] is None)
+    scores = [row["score"] for row in rows if row["error"] is None]
     line = f"{len(rows)} videos, {len(rows) - len(scores)} without a score"
     if scores:
-        lowest = scores[math.ceil(len(scores) / 20) - 1]
-        line += f", mean {sum(scores) / len(scores):.1f}, lowest 5 % up to {lowest:.1f}"
+        mean, lowest = pooled(scores)
+        line += f", mean {mean:.1f}, lowest 5 % up to {lowest:.1f}"
     return f"{line}, {seconds:.1f} s"
+
+
+def pooled(scores: Sequence[float]) -> tuple[float, float]:
+    """The mean of scores, and what 5 % of them do not exceed."""
+    return sum(scores) / len(scores), sorted(scores)[math.ceil(len(scores) / 20) - 1]
 
 
 def json_line(row: dict) -> str:

@@ -89,6 +89,7 @@ PICTURE_SUFFIXES = frozenset(
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 TIMELINE_SUFFIXES = (".json", ".csv", ".png")
+REPORT_SUFFIXES = (".html", ".htm")
 # Of a figure that can still be read
 MAX_PANELS = 40
 
