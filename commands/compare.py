@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from ..scoring.report import printable
-from ..scoring.video_files import find_videos, refuse_to_overwrite
+from ..scoring.video_files import REPORT_SUFFIXES, check_suffix, find_videos, refuse_to_overwrite
 from .model_options import ModelOptions, load
 from .output import print_line, warn
 
@@ -41,6 +41,13 @@ class Options(ModelOptions):
     )
     plot: str | None = field(
         default=None, metadata={"help": "draw score against bit rate (extra `inspect`)", "metavar": "FILE.png"}
+    )
+    report: str | None = field(
+        default=None,
+        metadata={
+            "help": "write a page to look at, a .html file that needs nothing else, with the same moments of all versions",
+            "metavar": "FILE",
+        },
     )
     json: bool = field(default=False, metadata={"help": "print one JSON object instead of a table"})
 
@@ -84,6 +91,8 @@ def run(options: Options) -> int:
         from ..evaluation.comparison_figure import draw
 
         draw(of_ladders, options.plot)
+    if options.report:
+        _write_report(options, comparison, {row["video"]: row for row in rows}, of_ladders, scorer.processor)
 
     if options.json:
         print_line(json.dumps(comparison, allow_nan=False))
@@ -107,6 +116,34 @@ def _check(options: Options, ladders: dict[str, list[str]], videos: list[str]) -
                 "got --plot without matplotlib, expected it to be installed; pip install 'lmmvqa[inspect]'"
             )
         refuse_to_overwrite(options.plot, videos)
+    if options.report:
+        check_suffix("report", options.report, REPORT_SUFFIXES, len(videos))
+        refuse_to_overwrite(options.report, videos)
+
+
+def _write_report(options: Options, comparison: dict, rows: dict[str, dict], ladders: dict, processor) -> None:
+    from ..checkpoints.model_card import known_limits
+    from ..evaluation.comparison_report import PICTURE_QUALITY, PICTURE_SIZE, compared_moments, comparison_page
+    from ..scoring.thumbnails import video_pictures
+
+    moments = compared_moments(comparison["versions"], rows)
+    limits = processor.video_processor.limits
+    pictures = {
+        version["video"]: video_pictures(version["video"], moments, PICTURE_SIZE, limits, PICTURE_QUALITY)
+        for version in comparison["versions"]
+    }
+    page = comparison_page(
+        comparison,
+        rows,
+        ladders,
+        pictures,
+        options.report,
+        scale=processor.scale or [0, 100],
+        model=options.model or "default",
+        limits=known_limits(options.model),
+    )
+    with open(options.report, "x", encoding="utf-8") as file:
+        file.write(page)
 
 
 def _compare_all(scored: list[dict], scale: float) -> None:
@@ -156,5 +193,5 @@ def _print_table(comparison: dict, options: Options) -> None:
     if options.ladder:
         rate = comparison["bd_rate"]
         print_line(f"BD-rate of --ladder: {rate:+.1f} % bits for the same score")
-    if options.plot:
-        print_line(f"wrote {options.plot}")
+    for path in filter(None, (options.plot, options.report)):
+        print_line(f"wrote {path}")

@@ -28,7 +28,9 @@ PICTURE_SIZE = (208, 156)
 MAX_CARDS = 8
 NUM_BINS = 20
 # Steps of a timeline that a screen can show; beyond, each is the lowest of several windows
-MAX_STEPS = 240
+MAX_STEPS = 120
+# Width and height of drawings of scores over time: whole numbers, which are short
+DRAWING = (1000, 200)
 
 
 def shown(rows: Sequence[dict]) -> list[tuple[int, dict]]:
@@ -48,7 +50,7 @@ def picture_moments(rows: Sequence[dict]) -> dict[str, list[float]]:
         {video: seconds}, the lowest score first.
     """
     return {
-        row["video"]: [_middle(window, row) for window in lowest_windows(row, _most_pictures(rank))]
+        row["video"]: [middle(window, row) for window in lowest_windows(row, _most_pictures(rank))]
         for rank, row in shown(rows)
     }
 
@@ -63,7 +65,8 @@ def lowest_windows(row: dict, most: int) -> list[dict]:
     return sorted(windows[: max(1, min(most, len(windows) // 2))], key=lambda window: window["start"])
 
 
-def _middle(window: dict, row: dict) -> float:
+def middle(window: dict, row: dict) -> float:
+    """Seconds, of the part of a window that the video fills."""
     return (window["start"] + min(window["end"], row["duration"])) / 2
 
 
@@ -107,7 +110,7 @@ def score_page(
         lowest=lowest,
         levels=Counter(row["level"] for row in rows if row["error"] is None),
         histogram=_histogram(scores, scale),
-        borders=[(name, _place(score, scale)) for name, score in zip(LEVELS[1:], thresholds, strict=True)],
+        borders=[(name, place(score, scale)) for name, score in zip(LEVELS[1:], thresholds, strict=True)],
         thresholds=thresholds,
         scale=scale,
         damages=_damages(rows),
@@ -163,8 +166,8 @@ def timeline(row: dict, most: int, pictures: VideoPictures, scale: Sequence[floa
         most: of lowest windows that are marked, as in `lowest_windows`.
 
     Returns:
-        `end` in seconds, paths of the `scores` and of the `band` of one deviation around them in a square of 100 x 100 (None
-        without deviations), the marked windows, and the row's problems by kind; places and widths are percentages.
+        `end` in seconds, paths in a `DRAWING` of the `scores` and of the `band` of one deviation around them (None without
+        deviations), the marked windows, and the row's problems by kind; their places and widths are percentages.
     """
     windows = list(window_rows([row]))
     end = max(windows[-1]["end"], row["duration"])
@@ -174,11 +177,11 @@ def timeline(row: dict, most: int, pictures: VideoPictures, scale: Sequence[floa
         return part | {"left": round(left, 2), "width": round(max(right - left, 0.4), 2)}
 
     steps = _steps(windows)
-    borders = [100 * step["start"] / end for step in steps] + [100.0]
+    borders = [round(DRAWING[0] * step["start"] / end) for step in steps] + [DRAWING[0]]
     band = None
     if all(step["score_std"] is not None for step in steps):
         low, high = ([_height(step["score"] + sign * step["score_std"], scale) for step in steps] for sign in (-1, 1))
-        band = f"{_stairs(borders, high)}{_stairs(borders, low, backwards=True)}z"
+        band = f"M{_stairs(borders, high)}L{_stairs(borders[::-1], low[::-1])}z"
     marked = [span(window) for window in lowest_windows(row, most)]
     thumbnails = pictures.thumbnails or [None] * len(marked)
     kinds = defaultdict(list)
@@ -186,7 +189,7 @@ def timeline(row: dict, most: int, pictures: VideoPictures, scale: Sequence[floa
         kinds[problem["kind"]].append(span(problem))
     return {
         "end": end,
-        "scores": _stairs(borders, [_height(step["score"], scale) for step in steps]),
+        "scores": "M" + _stairs(borders, [_height(step["score"], scale) for step in steps]),
         "band": band,
         "lowest": min(windows, key=lambda window: window["score"]),
         "highest": max(windows, key=lambda window: window["score"]),
@@ -266,21 +269,22 @@ def _steps(windows: list[dict]) -> list[dict]:
     return [min(group, key=lambda window: window["score"]) | {"start": group[0]["start"]} for group in groups]
 
 
-def _place(score: float, scale: Sequence[float]) -> float:
+def place(score: float, scale: Sequence[float]) -> float:
     """Percent of the way from the lowest to the highest score."""
     low, high = scale
     return 100 * min(max((score - low) / (high - low), 0), 1)
 
 
-def _height(score: float, scale: Sequence[float]) -> float:
-    """As in a drawing, from above."""
-    return 100 - _place(score, scale)
+def _height(score: float, scale: Sequence[float]) -> int:
+    """In a `DRAWING`, from above."""
+    return round(DRAWING[1] * (1 - place(score, scale) / 100))
 
 
-def _stairs(borders: Sequence[float], heights: Sequence[float], backwards: bool = False) -> str:
-    points = [
-        f"{x:.4g} {y:.4g}"
-        for left, right, y in zip(borders[:-1], borders[1:], heights, strict=True)
-        for x in (left, right)
-    ]
-    return f"{'L' if backwards else 'M'}{' '.join(points[::-1] if backwards else points)}"
+def _stairs(borders: Sequence[int], heights: Sequence[int]) -> str:
+    """A path from its first point on: to each border at a height, and from there to the next height."""
+    steps = f"{borders[0]} {heights[0]}h{borders[1] - borders[0]}"
+    for index in range(1, len(heights)):
+        if up := heights[index] - heights[index - 1]:
+            steps += f"v{up}"
+        steps += f"h{borders[index + 1] - borders[index]}"
+    return steps

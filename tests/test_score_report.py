@@ -245,8 +245,8 @@ def test_the_lowest_windows_are_shown():
 def test_a_timeline_is_drawn_on_the_seconds_of_the_video():
     problems = [{"kind": "freeze", "start": 3.0, "end": 4.0, "strength": 1.0}]
     drawn = timeline(row("a.mp4", windows=[100, 0, 60, 50], problems=problems), 1, VideoPictures(), [0, 100])
-    assert drawn["scores"] == "M0 0 25 0 25 100 50 100 50 40 75 40 75 50 100 50"
-    assert drawn["band"].startswith("M0 0 25 0 25 95") and drawn["band"].endswith("25 5 0 5z")
+    assert drawn["scores"] == "M0 0h250v200h250v-120h250v20h250"
+    assert drawn["band"] == "M0 0h250v190h250v-120h250v20h250L1000 110h-250v-20h-250v110h-250v-190h-250z"
     assert [(window["left"], window["width"]) for window in drawn["marked"]] == [(25, 25)]
     assert [(part["left"], part["width"]) for part in drawn["problems"]["freeze"]] == [(75, 25)]
     assert timeline(row("a.mp4", score_std=None), 1, VideoPictures(), [0, 100])["band"] is None
@@ -256,9 +256,9 @@ def test_of_a_long_video_a_step_is_the_lowest_of_several_windows():
     scores = np.full(3600, 80.0)
     scores[1801] = 5.0
     drawn = timeline(row("a.mp4", windows=scores.tolist()), 3, VideoPictures(), [0, 100])
-    heights = drawn["scores"].split()[1::2]
-    assert heights.count("95") == 2 and len(heights) == 2 * MAX_STEPS
-    assert len(page_of([row("a.mp4", windows=scores.tolist())])) < 40_000
+    assert drawn["scores"].count("h") == MAX_STEPS and drawn["scores"].count("v") == 2
+    assert "v150h8v-150" in drawn["scores"]
+    assert len(page_of([row("a.mp4", windows=scores.tolist())])) < 30_000
 
 
 def test_pictures_are_of_the_moments(tmp_path):
