@@ -113,21 +113,39 @@ def complete_model_card(text: str, name: str) -> str:
     return str(card)
 
 
-def known_limits(model: str | None) -> list[str]:
+def card_file(model: str | None) -> Path | None:
     """
-    What the card of a model says under "Limits", a paragraph or a point of a list each; nothing where no card is at hand.
-
     Args:
         model: folder of a checkpoint, or a repository on the Hub, of which no card is fetched; None is the embedded one.
+
+    Returns:
+        The model's card; None where none is at hand.
     """
-    card = resources.files("lmmvqa") / "model_card.md" if model is None else Path(model) / "README.md"
-    if not card.is_file():
-        return []
-    section = re.search(r"^## Limits\n(.*?)(?=^## |\Z)", card.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    if section is None:
-        return []
-    points = re.split(r"\n\s*\n|^- ", section[1], flags=re.MULTILINE)
+    file = resources.files("lmmvqa") / "model_card.md" if model is None else Path(model) / "README.md"
+    return file if file.is_file() else None
+
+
+def known_limits(model: str | None) -> list[str]:
+    """What the card of a model says under "Limits", a paragraph or a point of a list each; `model` as in `card_file`."""
+    card = card_file(model)
+    text = "" if card is None else card.read_text(encoding="utf-8")
+    section = re.search(r"^## Limits\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    points = re.split(r"\n\s*\n|^- ", section[1], flags=re.MULTILINE) if section else []
     return [" ".join(point.split()) for point in points if point.strip()]
+
+
+def carry_model_card(model: str | None, folder: str | Path, calibrated_to: str) -> None:
+    """
+    A checkpoint's card to a folder that holds it with another scale; nothing where it has none.
+
+    Args:
+        model: see `card_file`.
+        calibrated_to: what its scores were fitted to.
+    """
+    card = card_file(model)
+    if card is not None:
+        added = f"\n## Calibration\n\nScores were fitted to {calibrated_to} (`calibration.json`). Figures above are of before.\n"
+        (Path(folder) / "README.md").write_text(card.read_text(encoding="utf-8") + added, encoding="utf-8")
 
 
 def training_model_card(

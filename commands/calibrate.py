@@ -35,6 +35,7 @@ def run(options: Options) -> int:
         raise ValueError(f"got --out {options.out}, which exists already; expected a new folder")
     scorer, model = load(options)
     from ..checkpoints.export import save_checkpoint
+    from ..checkpoints.model_card import carry_model_card
     from ..checkpoints.training_videos import carry_training_videos
     from ..evaluation.calibration import calibrate, read_contents, read_ratings, report_lines, write_report
     from ..scoring.selfcheck import write_reference
@@ -44,6 +45,8 @@ def run(options: Options) -> int:
         warn(f"warning: no score, left out: {failure['error']}")
     save_checkpoint(scorer.model, scorer.processor, options.out)
     carry_training_videos(model, options.out)
+    fitted_to = f"{report['n']} ratings of {report['mos_min']:.3g} to {report['mos_max']:.3g}"
+    carry_model_card(options.model, options.out, fitted_to)
     write_reference(scorer, options.out)
     write_report(report, options.out)
     print("\n".join(report_lines(report)))

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from conftest import tiny_pair, write_clip
 from transformers import pipeline
 
+from lmmvqa.checkpoints.model_card import known_limits
 from lmmvqa.checkpoints.training_videos import (
     TrainingVideo,
     TrainingVideos,
@@ -172,8 +174,13 @@ def test_the_command(rated, tmp_path, capsys):
     out = tmp_path / "mine"
     listed = TrainingVideos([TrainingVideo("mine", "one", "one", "0123456789abcdef")], [])
     save_training_videos(listed, model)
+    card = "# A\n\n## Limits\n\n- It knows little.\n"
+    (Path(model) / "README.md").write_text(card)
     assert main(["calibrate", "--model", model, "--device", "cpu", "--csv", table, "--out", str(out)]) == 0
     assert load_training_videos(out) == listed
+    carried = (out / "README.md").read_text()
+    assert carried.startswith(card) and "fitted to 12 ratings of 3.08 to 3.1" in carried
+    assert known_limits(str(out)) == ["It knows little."]
     captured = capsys.readouterr()
     assert "warning: no score, left out: " in captured.err and "missing.mp4" in captured.err
     report = json.loads(captured.out.splitlines()[-1])

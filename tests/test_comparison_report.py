@@ -56,7 +56,7 @@ def test_the_page_of_versions(compare, versions, capsys):
         "within the points that were given of the best: crf34.mp4",
         "better than no.1234",
         "The same moments of all versions",
-        "1.0 s",
+        "0.5 s",
         "2.5 s",
     ):
         assert words in text
