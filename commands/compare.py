@@ -141,6 +141,7 @@ def _write_report(options: Options, comparison: dict, rows: dict[str, dict], lad
         scale=processor.scale or [0, 100],
         model=options.model or "default",
         limits=known_limits(options.model),
+        within=options.within,
     )
     with open(options.report, "x", encoding="utf-8") as file:
         file.write(page)

@@ -276,8 +276,8 @@ def _write_files(options: Options, rows: list[dict], journal: Journal | None, sc
     if options.timeline:
         writers[options.timeline] = timeline_writer(options.timeline, rows)
     if options.report:
-        page = _report(options, rows, scorer)
-        writers[options.report] = lambda to: to.write_text(page, encoding="utf-8")
+        # The last one: its pictures take time, and tables are whole before
+        writers[options.report] = lambda to: to.write_text(_report(options, rows, scorer), encoding="utf-8")
     for path, write in writers.items():
         if journal:
             journal.write(path, write)

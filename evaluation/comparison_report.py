@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..scoring.report import printable
 from ..scoring.score_report import common_folder, link, lowest_windows, middle, place, render, timeline
+from ..scoring.table_files import window_rows
 from ..scoring.thumbnails import VideoPictures
 from .comparison import front
 
@@ -37,6 +38,7 @@ def comparison_page(
     scale: Sequence[float],
     model: str,
     limits: Sequence[str] = (),
+    within: float | None = None,
 ) -> str:
     """
     Args:
@@ -48,11 +50,12 @@ def comparison_page(
         scale: lowest and highest score.
         model: what the scores are of.
         limits: what the model does not know, a paragraph each.
+        within: points of the best within which the smallest file is named.
 
     Returns:
         HTML.
     """
-    versions = comparison["versions"]
+    versions, moments = comparison["versions"], compared_moments(comparison["versions"], rows)
     folder = common_folder([version["video"] for version in [*versions, *comparison["failures"]]])
     of_page = [
         {
@@ -63,6 +66,7 @@ def comparison_page(
             "row": rows[version["video"]],
             "timeline": timeline(rows[version["video"]], 1, VideoPictures(), scale),
             "pictures": pictures[version["video"]].thumbnails,
+            "at_moments": [_window_at(rows[version["video"]], moment) for moment in moments],
             "no_picture": printable(pictures[version["video"]].error or "") or None,
             "better": [None if other is version else version["better"][other["video"]] for other in versions],
         }
@@ -77,15 +81,22 @@ def comparison_page(
             {"name": _name(failure["video"], folder), "error": printable(failure["error"])}
             for failure in comparison["failures"]
         ],
-        moments=compared_moments(versions, rows),
+        moments=moments,
         plot=_plot(ladders, names),
         smallest=None if smallest is None else names[smallest]["name"],
+        within=within,
         bd_rate=comparison.get("bd_rate"),
         scale=scale,
         folder=printable(folder),
         model=printable(model),
         limits=limits,
     )
+
+
+def _window_at(row: dict, seconds: float) -> dict:
+    """The window of a moment; after the end of a version that is shorter, its last."""
+    *earlier, last = window_rows([row])
+    return next((window for window in earlier if seconds < window["end"]), last)
 
 
 def _name(video: str, folder: str) -> str:
