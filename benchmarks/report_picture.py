@@ -1,9 +1,9 @@
-"""The picture of docs/look_at_a_report.md: a folder of drawn clips, its page, and what Chromium shows of it.
+"""The picture of docs/look_at_a_report.md: a folder of clips, its page, and what Chromium shows of it.
 
 `python benchmarks/report_picture.py --work runs/report_picture --out docs/look_at_a_report.png`
 
-Six seconds of the scene of `lmmvqa selfcheck` and its versions by `datasets_scripts/degraded/distortions.py`, so that nobody's
-material is in the picture. Needs the extras `data` and `dev`, and Chromium.
+Pans over photographs of scikit-image, which are in the public domain (NASA) or CC0, and versions of them by
+`datasets_scripts/degraded/distortions.py`. Needs the extras `data` and `dev`, and Chromium.
 """
 
 import argparse
@@ -12,37 +12,49 @@ import shutil
 from pathlib import Path
 
 import av
+import numpy as np
+import skimage.data
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from lmmvqa.commands.command_line import main as lmmvqa
 from lmmvqa.datasets_scripts.degraded.distortions import degrade
-from lmmvqa.scoring.render_selfcheck_clip import FPS, HEIGHT, WIDTH, draw_frame
 
 
-SECONDS = 6
+SIZE, FPS, SECONDS = (480, 270), 30, 6
+PHOTOGRAPHS = ("astronaut", "cat", "coffee", "rocket")
+# name: photograph, kind, strength
 VERSIONS = {
-    "upload_small": ("h264", 4),
-    "out_of_focus": ("blur", 4),
-    "at_night": ("noise", 4),
-    "from_a_call": ("freeze", 3),
-    "enlarged": ("downscale", 4),
+    "astronaut_at_night": ("astronaut", "noise", 4),
+    "cat_out_of_focus": ("cat", "blur", 4),
+    "coffee_upload": ("coffee", "h264", 4),
+    "rocket_call": ("rocket", "freeze", 4),
 }
 # Of the page, in CSS pixels, and colours of the stored picture
 WIDTH_SHOWN, HEIGHT_SHOWN, COLOURS = 1000, 1750, 128
 
 
+def draw_pan(photograph: str, path: Path) -> None:
+    """From left to right over the photograph, and a little closer meanwhile."""
+    picture = Image.fromarray(getattr(skimage.data, photograph)())
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        for share in np.linspace(0, 1, SECONDS * FPS).tolist():
+            width = (0.95 - 0.15 * share) * picture.width
+            height = width * SIZE[1] / SIZE[0]
+            left, top = share * (picture.width - width), (picture.height - height) / 2
+            frame = picture.resize(SIZE, Image.Resampling.BICUBIC, (left, top, left + width, top + height))
+            container.mux(stream.encode(av.VideoFrame.from_image(frame)))
+        container.mux(stream.encode(None))
+
+
 def draw_folder(folder: Path) -> None:
     folder.mkdir(parents=True)
-    original = folder / "original.mp4"
-    with av.open(str(original), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        for index in range(SECONDS * FPS):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_frame(index / FPS), format="rgb24")))
-        container.mux(stream.encode(None))
-    for name, (kind, strength) in VERSIONS.items():
-        degrade(original, kind, strength, "0", folder / f"{name}.mp4")
+    for photograph in PHOTOGRAPHS:
+        draw_pan(photograph, folder / f"{photograph}.mp4")
+    for name, (photograph, kind, strength) in VERSIONS.items():
+        degrade(folder / f"{photograph}.mp4", kind, strength, "0", folder / f"{name}.mp4")
     (folder / "notes.mp4").write_text("not a video")
 
 
