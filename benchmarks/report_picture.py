@@ -7,6 +7,7 @@ Pans over photographs of scikit-image, which are in the public domain (NASA) or 
 """
 
 import argparse
+import contextlib
 import io
 import shutil
 from pathlib import Path
@@ -31,7 +32,7 @@ VERSIONS = {
     "rocket_call": ("rocket", "freeze", 4),
 }
 # Of the page, in CSS pixels, and colours of the stored picture
-WIDTH_SHOWN, HEIGHT_SHOWN, COLOURS = 1000, 1750, 128
+WIDTH_SHOWN, HEIGHT_SHOWN, COLOURS = 1100, 1800, 128
 
 
 def draw_pan(photograph: str, path: Path) -> None:
@@ -64,11 +65,12 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     arguments = parser.parse_args()
 
-    folder, report = arguments.work / "clips", arguments.work / "report.html"
-    if not folder.exists():
-        draw_folder(folder)
+    report = arguments.work / "report.html"
+    if not arguments.work.exists():
+        draw_folder(arguments.work / "clips")
     report.unlink(missing_ok=True)
-    lmmvqa(["score", str(folder), "--problems", "--report", str(report)])
+    with contextlib.chdir(arguments.work):
+        lmmvqa(["score", "clips", "--problems", "--report", report.name])
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"], timeout=240_000
