@@ -43,7 +43,9 @@ from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_w
 from lmmvqa.datasets_scripts.rows import row_media, video_digest
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
+from lmmvqa.processing.answers_lmmvqa import SCORE_FORMS
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
+from lmmvqa.processing.readout_lmmvqa import check_score_form
 from lmmvqa.training.conversations import fit_conversations
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache
@@ -116,6 +118,12 @@ class DataArguments:
         default_factory=lambda: list(PAPER_TASKS),
         metadata={"help": f"Questions for each video, of {', '.join(TASKS)}; damage where rows say it."},
     )
+    score_form: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Answers to the score question, {' or '.join(SCORE_FORMS)} (bad to excellent); default: the model's."
+        },
+    )
     template_sizes: list[int] | None = field(
         default=None,
         metadata={"help": "How many system prompts, instructions and restrictions to combine; default: all."},
@@ -154,6 +162,10 @@ class DataArguments:
         default=None, metadata={"help": "Folder for the frozen towers' features, computed once a video."}
     )
     dry_run: bool = field(default=False, metadata={"help": "Say what the run will take, and train nothing."})
+
+    def __post_init__(self):
+        if self.score_form is not None:
+            check_score_form(self.score_form)
 
 
 @dataclass
@@ -238,8 +250,12 @@ def _rows(options: Namespace) -> tuple[dict[str, list[dict]], list[str]]:
     return rows, notes
 
 
-def _learn_quality(processor: LmmVqaProcessor, rows: list[dict], tasks: list[str]) -> None:
+def _learn_quality(processor: LmmVqaProcessor, rows: list[dict], data_args: DataArguments) -> None:
     """What a processor asks after training on these rated rows, and how it reads the answers."""
+    tasks, form = data_args.tasks, data_args.score_form or processor.score_form
+    if form != processor.score_form:
+        processor.score_form = form
+        processor.score_question = question_templates("score", score_form=form)[0].question
     was_trained = processor.level_answer_thresholds is not None
     processor.level_answer_thresholds = level_thresholds(rows)
     if "level" in tasks:
@@ -270,7 +286,7 @@ def load_parts(
     if model_args.chat_template:
         set_chat_template(processor, model_args.chat_template)
     if any(has(row, "mos") for row in rows):
-        _learn_quality(processor, rows, data_args.tasks)
+        _learn_quality(processor, rows, data_args)
     # Weights that change are to be calibrated anew, and MOS are on 0-100 here
     processor.score_map, processor.score_std_scale, processor.pair_std_scale = None, 1.0, 1.0
     train_only(model, model_args.train_parts)
@@ -300,6 +316,7 @@ def train(
         trainer = LmmVqaTrainer(
             score_loss=ScoreLoss(
                 processor.score_answer_ids,
+                [*processor.score_values.values()],
                 data_args.readout_weight,
                 data_args.within_weight,
                 data_args.fidelity_weight,
@@ -318,6 +335,7 @@ def train(
                 template_sizes=data_args.template_sizes,
                 inference_share=data_args.inference_share,
                 one_second_share=data_args.one_second_share,
+                score_form=processor.score_form,
             ),
             # What is asked about rated videos is validated by the readout that users get
             eval_dataset=QaPairs(instructing, (), {}, cache=cache) if instructing else None,

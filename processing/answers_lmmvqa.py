@@ -14,6 +14,7 @@
 """What the model may answer, what an answer says, and the result of a video."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +26,10 @@ from .video_reading_lmmvqa import VideoFacts
 # The answers whose probabilities make the score and the level (section III-A)
 SCORE_ANSWERS = [str(score) for score in range(101)]
 LEVELS = ["poor", "fair", "good"]
+# Of absolute category rating (ITU-T P.910), each with the middle of its fifth of the scale
+CATEGORIES = {"bad": 10.0, "poor": 30.0, "fair": 50.0, "good": 70.0, "excellent": 90.0}
+# The scores that answers to the score question stand for, in each form that these may have
+SCORE_FORMS = {"numbers": {answer: float(answer) for answer in SCORE_ANSWERS}, "categories": CATEGORIES}
 # Kinds of damage, told apart by what people see and not by what did it
 DAMAGES = (
     "compression",
@@ -78,7 +83,7 @@ class QualityResult:
         level: "poor", "fair" or "good", the score against the processor's `level_thresholds`.
         level_probabilities: mass of the distribution over scores between the thresholds; None where generated.
         answer: the generated text, those of several windows joined by "; ", or the most probable answer; 0 to 100
-            on any scale.
+            on any scale, or a word of `CATEGORIES`.
         damage: {kind: probability} of what is wrong with the video, `DAMAGES` and "none", which add up to 1; None where
             the answer was generated, or where the model has not learned the question.
         duration, expected_duration, frames, damaged_frames, width, height, fps, hdr: what was seen of the video, see
@@ -129,17 +134,27 @@ def parse_score(answer: str) -> float:
     return float(numbers[0])
 
 
-def parse_level(answer: str) -> str:
+def parse_level(answer: str, levels: Iterable[str] = LEVELS) -> str:
     """
     The level that a written answer names.
 
     Raises:
         AnswerParsingError: it does not name exactly one level.
     """
-    levels = [level for level in LEVELS if re.search(rf"\b{level}\b", answer.lower())]
-    if len(levels) != 1:
-        raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one of {', '.join(LEVELS)}")
-    return levels[0]
+    named = [level for level in levels if re.search(rf"\b{level}\b", answer.lower())]
+    if len(named) != 1:
+        raise AnswerParsingError(f"got the answer {answer!r}, expected exactly one of {', '.join(levels)}")
+    return named[0]
+
+
+def score_answer(mos: float, score_form: str) -> str:
+    """
+    What is answered to the score question about a video of this MOS (0-100, and beyond what is added to it): the nearest
+    whole number, or the word whose fifth of the scale it is in.
+    """
+    if score_form == "categories":
+        return list(CATEGORIES)[min(max(int(mos // 20), 0), 4)]
+    return str(round(min(max(mos, 0.0), 100.0)))
 
 
 def mix_windows(windows: list[VideoWindow], log_probabilities: torch.Tensor) -> torch.Tensor:
@@ -205,6 +220,8 @@ def _percentile_5(windows: list[VideoWindow], scores: list[float]) -> float:
 __all__ = [
     "SCORE_ANSWERS",
     "LEVELS",
+    "CATEGORIES",
+    "SCORE_FORMS",
     "DAMAGES",
     "NO_DAMAGE",
     "DAMAGE_ANSWERS",
@@ -214,6 +231,7 @@ __all__ = [
     "QualityResult",
     "parse_score",
     "parse_level",
+    "score_answer",
     "mix_windows",
     "outside_training",
 ]

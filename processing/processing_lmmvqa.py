@@ -17,9 +17,9 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import ProcessorMixin, TextKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .answers_lmmvqa import DAMAGE_ANSWERS, LEVELS, SCORE_ANSWERS
+from .answers_lmmvqa import DAMAGE_ANSWERS, LEVELS
 from .context_lmmvqa import ContextMixin
-from .readout_lmmvqa import ReadoutMixin, check_calibration
+from .readout_lmmvqa import ReadoutMixin, check_calibration, check_score_form
 from .video_processing_lmmvqa import SETTINGS
 
 
@@ -46,6 +46,9 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
     spatial_grid_size, key_frame_views, spatial_reduction, temporal_reduction, temporal_fusion, use_temporal_tokens:
         As in `LmmVqaConfig`.
     system_prompt, score_question (`str`): What is asked unless the caller asks something else.
+    score_form (`str`): Answers to the score question: `"numbers"` 0 to 100, or `"categories"`, the five words bad, poor,
+        fair, good, excellent, whose expected value is the score (Q-Align, arXiv 2312.17090): from 10 to 90, since each
+        stands for the middle of its fifth.
     level_question (`str`, *optional*): Asks for the level; None in models that never learned to answer it.
     system_role (`bool`): False for chat templates without system messages: the user's turn opens with the prompt then.
     level_thresholds (`tuple[float, float]`):
@@ -106,7 +109,9 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         damage_question=None,
         pair_std_scale=1.0,
         damage_frequencies=None,
+        score_form="numbers",
     ):
+        check_score_form(score_form)
         check_calibration(score_map, score_std_scale=score_std_scale, pair_std_scale=pair_std_scale)
         if max_window_seconds is not None and max_window_seconds < 1:
             raise ValueError(f"got max_window_seconds={max_window_seconds}, expected at least 1, or None for no limit")
@@ -123,6 +128,7 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         self.system_prompt = system_prompt
         self.system_role = system_role
         self.score_question = score_question
+        self.score_form = score_form
         self.level_question = level_question
         self.damage_question = damage_question
         self.damage_frequencies = damage_frequencies
@@ -393,8 +399,8 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
 
     @property
     def score_answer_ids(self) -> list[list[int]]:
-        """Token ids of the answers 0 to 100 to the score question, without end-of-turn token."""
-        return [self.answer_token_ids(self.score_question, answer)[:-1] for answer in SCORE_ANSWERS]
+        """Token ids of the answers of `score_values` to the score question, without end-of-turn token."""
+        return [self.answer_token_ids(self.score_question, answer)[:-1] for answer in self.score_values]
 
     @property
     def level_answer_ids(self) -> list[list[int]]:

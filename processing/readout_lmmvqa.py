@@ -21,7 +21,7 @@ import torch
 from .answers_lmmvqa import (
     DAMAGE_ANSWERS,
     LEVELS,
-    SCORE_ANSWERS,
+    SCORE_FORMS,
     QualityResult,
     VideoWindow,
     mix_windows,
@@ -34,7 +34,13 @@ from .video_reading_lmmvqa import VideoFacts
 
 
 class ReadoutMixin:
-    """The half of `LmmVqaProcessor` that reads answers, by its `level_thresholds`, `score_map`, `score_std_scale` and `damage_frequencies`."""
+    """The half of `LmmVqaProcessor` that reads answers, by its `score_form`, `level_thresholds`, `score_map`, `score_std_scale` and
+    `damage_frequencies`."""
+
+    @property
+    def score_values(self) -> dict[str, float]:
+        """The answers to the score question, each with the score (0-100) that it stands for."""
+        return SCORE_FORMS[self.score_form]
 
     @property
     def scale(self) -> list[float] | None:
@@ -55,7 +61,8 @@ class ReadoutMixin:
         self, score_log_probabilities: torch.Tensor, damage_log_probabilities: torch.Tensor | None = None
     ) -> list[QualityResult]:
         """
-        Expected value and standard deviation of the score under the model's distribution over the answers 0 to 100.
+        Expected value and standard deviation of the score under the model's distribution over the answers of
+        `score_values`.
 
         Calibration shifts and stretches that distribution: its mean goes where `score_map` says, and answers lie
         `score_std_scale` from it for each point. So the order of videos and their levels stay, and score, deviation
@@ -64,21 +71,23 @@ class ReadoutMixin:
         reach beyond the ends of the scale; scores do not.
 
         Args:
-            score_log_probabilities: (batch, 101), see `answer_log_probabilities` with `score_answer_ids`.
+            score_log_probabilities: (batch, answers), see `answer_log_probabilities` with `score_answer_ids`; 101
+                answers, or 5 categories.
             damage_log_probabilities: (batch, 11), the same with `damage_answer_ids`; None where that was not asked.
         """
-        probabilities = score_log_probabilities.double().cpu().exp()  # (batch, 101)
-        answers = torch.arange(101, dtype=torch.float64)
+        probabilities = score_log_probabilities.double().cpu().exp()  # (batch, answers)
+        answers = torch.tensor([*self.score_values.values()], dtype=torch.float64)
         means = probabilities @ answers
-        offsets = answers - means[:, None]  # (batch, 101)
+        offsets = answers - means[:, None]  # (batch, answers)
         stds = (offsets**2 * probabilities).sum(-1).sqrt() * self.score_std_scale
         scores = self.calibrated(means.tolist())
         # Thresholds as offsets too, so that without calibration "40" is no rounding error below 40
         thresholds = torch.tensor(self.calibrated(self.level_thresholds), dtype=torch.float64)
         thresholds = thresholds - torch.tensor(scores, dtype=torch.float64)[:, None]  # (batch, 2)
-        levels = (offsets[..., None] * self.score_std_scale >= thresholds[:, None]).sum(-1)  # (batch, 101)
+        levels = (offsets[..., None] * self.score_std_scale >= thresholds[:, None]).sum(-1)  # (batch, answers)
         level_masses = probabilities.new_zeros(len(scores), len(LEVELS)).scatter_add_(1, levels, probabilities)
-        most_probable = [SCORE_ANSWERS[index] for index in probabilities.argmax(-1).tolist()]
+        names = list(self.score_values)
+        most_probable = [names[index] for index in probabilities.argmax(-1).tolist()]
         damages = [None] * len(scores)
         if damage_log_probabilities is not None:
             log_shares = damage_log_probabilities.double().cpu()  # (batch, 11)
@@ -106,7 +115,7 @@ class ReadoutMixin:
         The result of one video from its windows; of one window alone, that of `post_process_scores`.
 
         Args:
-            score_log_probabilities: (windows, 101).
+            score_log_probabilities: (windows, answers).
             facts: what was seen of the video.
             damage_log_probabilities: (windows, 11); None where that was not asked.
         """
@@ -118,14 +127,25 @@ class ReadoutMixin:
             result = replace(result, damage={kind: sum(of[kind] for of in weighted) for kind in DAMAGE_ANSWERS})
         return result_of_video(result, windows, of_windows, facts)
 
+    def parse_score_answer(self, answer: str) -> float:
+        """
+        The score (0-100) that a written answer states, or that its word stands for.
+
+        Raises:
+            AnswerParsingError: the answer does not state exactly one number from 0 to 100, or one category.
+        """
+        if self.score_form == "numbers":
+            return parse_score(answer)
+        return self.score_values[parse_level(answer, self.score_values)]
+
     def post_process_answer(self, answer: str) -> QualityResult:
         """
         The score that a generated answer to the score question states.
 
         Raises:
-            AnswerParsingError: the answer does not state exactly one number from 0 to 100.
+            AnswerParsingError: see `parse_score_answer`.
         """
-        return self._generated_result(parse_score(answer), answer)
+        return self._generated_result(self.parse_score_answer(answer), answer)
 
     def post_process_window_answers(
         self, windows: list[VideoWindow], answers: list[str], facts: VideoFacts | None = None
@@ -134,9 +154,9 @@ class ReadoutMixin:
         The result of one video from the answers generated to its windows: the mean score, weighted by duration.
 
         Raises:
-            AnswerParsingError: an answer does not state exactly one number from 0 to 100.
+            AnswerParsingError: see `parse_score_answer`.
         """
-        scores = [parse_score(answer) for answer in answers]
+        scores = [self.parse_score_answer(answer) for answer in answers]
         score = sum(weight * score for weight, score in zip(window_weights(windows), scores, strict=True))
         results = [self.post_process_answer(answer) for answer in answers]
         return result_of_video(self._generated_result(score, "; ".join(answers)), windows, results, facts)
@@ -155,6 +175,11 @@ class ReadoutMixin:
         return parse_level(answer)
 
 
+def check_score_form(score_form: str) -> None:
+    if score_form not in SCORE_FORMS:
+        raise ValueError(f"got score_form={score_form!r}, expected one of {', '.join(SCORE_FORMS)}")
+
+
 def check_calibration(score_map: list[float] | None, **scales: float) -> None:
     if score_map is not None and (len(score_map) != 101 or not (np.diff(score_map) > 0).all()):
         raise ValueError(
@@ -166,4 +191,4 @@ def check_calibration(score_map: list[float] | None, **scales: float) -> None:
             raise ValueError(f"got {name}={scale}, expected a positive number")
 
 
-__all__ = ["ReadoutMixin", "check_calibration"]
+__all__ = ["ReadoutMixin", "check_calibration", "check_score_form"]

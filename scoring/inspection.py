@@ -50,8 +50,9 @@ class Reading:
 
     Attributes:
         result: of the whole video.
-        values: (101,) where the answers 0 to 100 lie on the scale of the score; they are themselves unless calibrated.
-        probabilities: (101,) of these answers.
+        values: (answers,) where the answers to the score question lie on the scale of the score; unless calibrated those
+            of `LmmVqaProcessor.score_values`.
+        probabilities: (answers,) of these answers.
         scores: (sections,) of each section of the video alone.
     """
 
@@ -146,7 +147,7 @@ def _read(scorer: VideoQualityAssessmentPipeline, encoded: EncodedVideo, parts: 
     ((windows, (scores, *damages), facts),) = scorer.forward([encoded])
     result = processor.post_process_window_scores(windows, scores, facts, *damages)
     probabilities = mix_windows(windows, scores).double().cpu().exp().numpy()
-    answers = np.arange(101)
+    answers = np.array([*processor.score_values.values()])
     return Reading(
         result,
         result.score + processor.score_std_scale * (answers - probabilities @ answers),

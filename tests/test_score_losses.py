@@ -27,6 +27,7 @@ def pair(request):
 
 
 MOS = torch.tensor([0.0, 30.0, 60.0])
+WHOLE_NUMBERS = list(map(float, range(101)))
 BESIDE = ("scores", "contents", "data_sets")  # what the model does not take
 
 
@@ -57,7 +58,7 @@ def loss_of(train, folder, model, processor, batch, **options) -> torch.Tensor:
     trainer = train.LmmVqaTrainer(
         model,
         train.TrainingArguments(folder, use_cpu=True),
-        score_loss=ScoreLoss(processor.score_answer_ids, **options),
+        score_loss=ScoreLoss(processor.score_answer_ids, WHOLE_NUMBERS, **options),
     )
     return trainer.compute_loss(model.eval(), dict(batch))
 
@@ -97,14 +98,14 @@ def test_the_loss_within_a_content_leaves_out_what_its_versions_share(
 
 def test_differences_without_the_error_they_are_measured_in_are_refused():
     with pytest.raises(ValueError, match="got within_weight=2.0 without readout_weight, expected both"):
-        ScoreLoss([[1], [2]], within_weight=2.0)
+        ScoreLoss([[1], [2]], [0.0, 1.0], within_weight=2.0)
 
 
 def test_nodes_of_answers_change_nothing_of_the_chat(pair, videos):
     model, processor = pair
     batch = batch_of(processor, rated(videos))
     inputs = {name: value for name, value in batch.items() if name not in BESIDE}
-    extended = ScoreLoss(processor.score_answer_ids).with_answer_nodes(inputs, model.dtype)
+    extended = ScoreLoss(processor.score_answer_ids, WHOLE_NUMBERS).with_answer_nodes(inputs, model.dtype)
     length, is_text = inputs["input_ids"].shape[1], inputs["attention_mask"].bool()
     with torch.no_grad():
         plain, beside = model(**inputs), model(**extended)
@@ -152,7 +153,7 @@ def test_soft_labels_take_the_place_of_the_answers(train, pair, videos, tmp_path
 def test_each_loss_alone_teaches(name, pair, videos):
     model, processor = pair
     pairs = rated(videos)
-    batch, loss = batch_of(processor, pairs), ScoreLoss(processor.score_answer_ids, **{name: 1.0})
+    batch, loss = batch_of(processor, pairs), ScoreLoss(processor.score_answer_ids, WHOLE_NUMBERS, **{name: 1.0})
     beside = [batch.pop(of_row) for of_row in BESIDE]
     inputs = loss.with_answer_nodes(batch, model.dtype)
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=6e-3)

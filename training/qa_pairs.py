@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..datasets_scripts.rows import row_media
-from ..processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS, NO_DAMAGE
+from ..processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS, NO_DAMAGE, score_answer
 from .feature_cache import FeatureCache
 
 
@@ -32,20 +32,24 @@ class QuestionTemplate(NamedTuple):
     question: str
 
 
-def question_templates(task: str, sizes: Sequence[int] | None = None) -> list[QuestionTemplate]:
+def question_templates(
+    task: str, sizes: Sequence[int] | None = None, score_form: str = "numbers"
+) -> list[QuestionTemplate]:
     """
     Every way to ask for a score, a level or what is wrong: each system prompt with each instruction prompt, followed by each response
     restriction (section III-B). The first one is the question of inference.
 
     Args:
         task: one of `TASKS`.
+        score_form: of `LmmVqaProcessor`, for the task "score": what its restrictions ask for.
         sizes: how many system prompts, instructions and restrictions are combined, the first of each; all by default.
 
     Raises:
         ValueError: a size is not one from 1 to the number of texts there are.
     """
     texts = json.loads((files(__package__) / "question_templates.json").read_text(encoding="utf-8"))
-    parts = [texts["system_prompts"], texts[task]["instructions"], texts[task]["restrictions"]]
+    of_task = texts["categories" if (task, score_form) == ("score", "categories") else task]
+    parts = [texts["system_prompts"], of_task["instructions"], of_task["restrictions"]]
     available = [len(part) for part in parts]
     sizes = available if sizes is None else sizes
     if len(sizes) != 3 or not all(1 <= size <= most for size, most in zip(sizes, available, strict=True)):
@@ -140,6 +144,7 @@ class QaPairs(torch.utils.data.Dataset):
             0 is the paper's even draw.
         one_second_share: probability that one second is seen in place of the whole video, for models that shall judge
             shorter videos than they are trained on.
+        score_form: of `LmmVqaProcessor`: what is answered to the score question.
 
     Raises:
         ValueError: a task is unknown; or it is "damage", and no row has that column.
@@ -154,6 +159,7 @@ class QaPairs(torch.utils.data.Dataset):
     template_sizes: Sequence[int] | None = None
     inference_share: float = 0.5
     one_second_share: float = 0.0
+    score_form: str = "numbers"
 
     def __post_init__(self):
         rng = np.random.default_rng(self.seed)
@@ -169,7 +175,7 @@ class QaPairs(torch.utils.data.Dataset):
                     "got the task 'damage' and no row with the column damage, expected some of `lmmvqa prepare "
                     "degraded_contents`; add their folder, or leave the task out"
                 )
-            templates = question_templates(task, self.template_sizes)
+            templates = question_templates(task, self.template_sizes, self.score_form)
             is_inference = rng.random(len(rows)) < self.inference_share
             drawn = np.where(is_inference, 0, rng.integers(len(templates), size=len(rows)))
             self._pairs += [(row, task, templates[index]) for row, index in zip(rows, drawn, strict=True)]
@@ -205,8 +211,7 @@ class QaPairs(torch.utils.data.Dataset):
         }
 
     def answer(self, task: str, row: dict, noise: float = 0.0) -> str:
-        """The answer text to the paper's questions: a whole number from 0 to 100, or a level, which noise does not change."""
-        mos = row["mos"]
+        """The answer text to the paper's questions: that of `score_answer`, or a level, which noise does not change."""
         if task == "level":
-            return mos_level(mos, self.thresholds[row["dataset"]])
-        return str(round(min(max(mos + noise, 0.0), 100.0)))
+            return mos_level(row["mos"], self.thresholds[row["dataset"]])
+        return score_answer(row["mos"] + noise, self.score_form)

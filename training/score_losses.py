@@ -1,5 +1,6 @@
-"""What the model's distribution over the answers 0 to 100 misses of the MOS, beside the paper's cross-entropy (Eq. 10)."""
+"""What the model's distribution over the score answers misses of the MOS, beside the paper's cross-entropy (Eq. 10)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from ..modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
 
 # Of errors in the squared loss, so that it is about as large as the cross-entropy
 MOS_UNIT = 25.0
-# A whole number stands for all that is rounded to it, twice
+# An answer stands for all that is rounded to it, twice; in units of the distance between answers
 VARIANCE_OF_ROUNDING = 2 / 12
 TINY = 1e-8  # the square root has no slope at 0
 
@@ -29,6 +30,7 @@ class ScoreLoss:
 
     Args:
         answer_ids: `LmmVqaProcessor.score_answer_ids`.
+        answer_values: the scores that they stand for, evenly spaced.
         readout_weight: of the squared error of the expected score, in units of 25 MOS.
         within_weight: of the squared error of differences within a content, as a multiple of readout_weight: all that their
             content does to the expected score is taken off before the error is squared.
@@ -39,10 +41,12 @@ class ScoreLoss:
             answer (DeQA-Score, You et al., 2025, there over five levels), and of a MOS in the fidelity loss; 0 for neither.
 
     Raises:
-        ValueError: a within_weight without readout_weight.
+        ValueError: a within_weight without readout_weight; or soft labels so narrow that their mean is the nearest answer
+            and not the MOS.
     """
 
     answer_ids: list[list[int]]
+    answer_values: Sequence[float]
     readout_weight: float = 0.0
     within_weight: float = 0.0
     fidelity_weight: float = 0.0
@@ -53,6 +57,12 @@ class ScoreLoss:
             raise ValueError(
                 f"got within_weight={self.within_weight} without readout_weight, expected both: the first is in units of the "
                 "second; add --readout_weight 1"
+            )
+        self.step = self.answer_values[1] - self.answer_values[0]
+        if 0 < self.soft_label_std < self.step / 2:
+            raise ValueError(
+                f"got soft_label_std={self.soft_label_std} for answers {self.step:g} MOS apart, expected at least "
+                f"{self.step / 2:g}, or the mean of the soft labels is not the MOS"
             )
         self.tree = AnswerTree(self.answer_ids)
 
@@ -111,7 +121,7 @@ class ScoreLoss:
             labels: (batch, sequence) of the collator.
 
         Returns:
-            (batch, 101), of rows that ask no score too.
+            (batch, answers), of rows that ask no score too.
         """
         rows, length = torch.arange(len(labels), device=labels.device), labels.shape[1]
         after_prompt = logits[rows, last_prompt_positions(labels)][:, None]  # (batch, 1, vocabulary)
@@ -122,7 +132,7 @@ class ScoreLoss:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
         Args:
-            log_probabilities: (batch, 101).
+            log_probabilities: (batch, answers).
             scores: (batch,) MOS, NaN for rows that ask no score: they lose nothing.
             contents: (batch,) numbers of contents, -1 for none.
             data_sets: (batch,) numbers of data sets.
@@ -132,7 +142,7 @@ class ScoreLoss:
             score too they hang on the model: ZeRO-3 needs the same graph in every process.
         """
         asked, mos = ~scores.isnan(), scores.nan_to_num()
-        answers = torch.arange(101.0, device=scores.device)
+        answers = torch.tensor(self.answer_values, device=scores.device)
         probabilities = log_probabilities.exp()
         expected = probabilities @ answers  # (batch,)
         error = torch.where(asked, (expected - mos) / MOS_UNIT, 0.0)
@@ -148,30 +158,31 @@ class ScoreLoss:
             compared = asked[:, None] & asked & (data_sets[:, None] == data_sets)
             compared = compared.float().fill_diagonal_(0.0)  # (batch, batch)
             of_pairs = fidelity_loss(
-                better_probabilities(expected, variances),
-                better_probabilities(mos, torch.full_like(mos, self.soft_label_std**2)),
+                better_probabilities(expected, variances, self.step),
+                better_probabilities(mos, torch.full_like(mos, self.soft_label_std**2), self.step),
             )
             # Of each row the mean over those it is compared with
             fidelity = (of_pairs * compared / compared.sum(1, keepdim=True).clamp(min=1)).sum()
             errors = errors + self.fidelity_weight * fidelity
         if not self.soft_label_std:
             return errors, errors.new_zeros(())
-        targets = (-0.5 * ((answers - mos[:, None]) / self.soft_label_std).square()).softmax(-1)  # (batch, 101)
+        targets = (-0.5 * ((answers - mos[:, None]) / self.soft_label_std).square()).softmax(-1)  # (batch, answers)
         soft = torch.where(asked, -(targets * log_probabilities).sum(-1), 0.0).sum()
         return errors, soft
 
 
-def better_probabilities(means: torch.Tensor, variances: torch.Tensor) -> torch.Tensor:
+def better_probabilities(means: torch.Tensor, variances: torch.Tensor, step: float) -> torch.Tensor:
     """
     How likely each row is better than each other one, by Thurstone's model: qualities are normal and independent.
 
     Args:
         means, variances: (batch,).
+        step: between answers.
 
     Returns:
         (batch, batch).
     """
-    deviations = (variances[:, None] + variances + VARIANCE_OF_ROUNDING).sqrt()
+    deviations = (variances[:, None] + variances + VARIANCE_OF_ROUNDING * step**2).sqrt()
     return torch.special.ndtr((means[:, None] - means) / deviations)
 
 
