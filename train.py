@@ -11,7 +11,8 @@ defaults are the paper's: a score and a level question for each video, towers an
 epochs. `--dry_run` says what a run will take. Several GPUs: `torchrun --nproc_per_node N train.py ...`.
 
 `--stage align` trains the projectors on captions and `--stage instruct` them and the decoder on conversations, both from
-rows that `lmmvqa prepare instruction_json` wrote; `--stage quality` is the default. `--mix` adds rows of the other kind.
+rows that `lmmvqa prepare instruction_json` wrote; `--stage quality` is the default. `--stage explain`, after it,
+learns short rationales from rows that say what was done to each video. `--mix` adds rows of the other kind.
 """
 
 import json
@@ -116,7 +117,7 @@ class DataArguments:
     )
     tasks: list[str] = field(
         default_factory=lambda: list(PAPER_TASKS),
-        metadata={"help": f"Questions for each video, of {', '.join(TASKS)}; damage where rows say it."},
+        metadata={"help": f"Questions for each video, of {', '.join(TASKS)}; damage and explain where rows say it."},
     )
     score_form: str | None = field(
         default=None,

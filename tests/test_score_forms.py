@@ -32,7 +32,9 @@ def test_every_question_names_the_five_words_and_no_number():
     assert len({template.question for template in templates}) == 24 * 12
     for template in templates:
         words = re.findall("|".join(CATEGORIES), template.question)
-        assert words[-5:] == list(CATEGORIES) and not re.search(r"\d|\bnumber|\bthree", template.question), template.question
+        assert words[-5:] == list(CATEGORIES) and not re.search(r"\d|\bnumber|\bthree", template.question), (
+            template.question
+        )
 
 
 @pytest.mark.parametrize(

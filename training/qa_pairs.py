@@ -18,11 +18,12 @@ import torch
 from ..datasets_scripts.rows import row_media
 from ..processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS, NO_DAMAGE, score_answer
 from .feature_cache import FeatureCache
+from .rationales import SEEN_STRENGTH, rationale
 
 
 PAPER_TASKS = ("score", "level")
-TASKS = (*PAPER_TASKS, "damage")
-SEEN_STRENGTH = 0.5  # of a damage on 0-5: one below it is none
+TASKS = (*PAPER_TASKS, "damage")  # answered by one of a few answers
+EXPLAIN = "explain"  # by a short text
 
 
 class QuestionTemplate(NamedTuple):
@@ -40,7 +41,7 @@ def question_templates(
     restriction (section III-B). The first one is the question of inference.
 
     Args:
-        task: one of `TASKS`.
+        task: one of `TASKS`, or `EXPLAIN`.
         score_form: of `LmmVqaProcessor`, for the task "score": what its restrictions ask for.
         sizes: how many system prompts, instructions and restrictions are combined, the first of each; all by default.
 
@@ -121,7 +122,8 @@ def damage_frequencies(rows: list[dict]) -> list[float]:
 class QaPairs(torch.utils.data.Dataset):
     """
     Rated rows {video, mos, dataset} as rows {video, position, one_second, system_prompt, question, answer, score,
-    content, data_set}, each video once a task, but for "damage": that is asked of rows that have the column, {kind: strength of 0-5}, alone.
+    content, data_set}, each video once a task, but for "damage" and "explain": these are asked of rows that have the column
+    `damage`, {kind: strength of 0-5}, alone.
     Questions are drawn by seed; in each epoch anew, the noise, whether one second is seen alone, the position of what is
     seen where that is not the whole video, and the damage that is the answer (`draw_damage`). Then rows with
     conversations as rows {media, conversations}, see `datasets_scripts/rows.py`. `LmmVqaDataCollator` takes both.
@@ -133,7 +135,7 @@ class QaPairs(torch.utils.data.Dataset):
     Args:
         rows: of both kinds.
         tasks: "score" and "level" for the paper's multi-task training, "score" alone for "wo/multi-task", "damage" for
-            what is wrong.
+            what is wrong, "explain" for that in words (`rationale`).
         thresholds: MOS that divide each data set into levels, see `level_thresholds`.
         score_noise: standard deviation (MOS) of what is added to each score, so that the model learns a distribution
             around the MOS and not a single answer.
@@ -147,7 +149,7 @@ class QaPairs(torch.utils.data.Dataset):
         score_form: of `LmmVqaProcessor`: what is answered to the score question.
 
     Raises:
-        ValueError: a task is unknown; or it is "damage", and no row has that column.
+        ValueError: a task is unknown; or it is "damage" or "explain", and no row has the column damage.
     """
 
     rows: list[dict]
@@ -167,12 +169,12 @@ class QaPairs(torch.utils.data.Dataset):
         self._pairs = []
         rated = [row for row in self.rows if row["mos"] is not None]
         for task in self.tasks:
-            if task not in TASKS:
-                raise ValueError(f"got the task {task!r}, expected some of {', '.join(TASKS)}")
-            rows = [row for row in rated if task != "damage" or row.get("damage")]
+            if task not in (*TASKS, EXPLAIN):
+                raise ValueError(f"got the task {task!r}, expected some of {', '.join((*TASKS, EXPLAIN))}")
+            rows = [row for row in rated if task in PAPER_TASKS or row.get("damage")]
             if rated and not rows:
                 raise ValueError(
-                    "got the task 'damage' and no row with the column damage, expected some of `lmmvqa prepare "
+                    f"got the task {task!r} and no row with the column damage, expected some of `lmmvqa prepare "
                     "degraded_contents`; add their folder, or leave the task out"
                 )
             templates = question_templates(task, self.template_sizes, self.score_form)
@@ -204,14 +206,18 @@ class QaPairs(torch.utils.data.Dataset):
             "position": rng.random(),
             "one_second": rng.random() < self.one_second_share,
             **template._asdict(),
-            "answer": draw_damage(row["damage"], rng) if task == "damage" else self.answer(task, row, noise),
+            "answer": self.answer(task, row, noise, rng),
             "score": row["mos"] if task == "score" else math.nan,
             "content": self.contents[index],
             "data_set": self._data_sets[row["dataset"]],
         }
 
-    def answer(self, task: str, row: dict, noise: float = 0.0) -> str:
-        """The answer text to the paper's questions: that of `score_answer`, or a level, which noise does not change."""
+    def answer(self, task: str, row: dict, noise: float = 0.0, rng: np.random.Generator | None = None) -> str:
+        """The answer text; noise changes the score alone, and damage alone is drawn."""
         if task == "level":
             return mos_level(row["mos"], self.thresholds[row["dataset"]])
+        if task == "damage":
+            return draw_damage(row["damage"], rng)
+        if task == EXPLAIN:
+            return rationale(row["damage"], row["mos"])
         return score_answer(row["mos"] + noise, self.score_form)

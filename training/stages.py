@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..checkpoints.decoder_tokenizer import fix_chat
 from ..processing.processing_lmmvqa import LmmVqaProcessor
+from .qa_pairs import EXPLAIN
 
 
 PROJECTORS = ("spatial_projector", "temporal_projector")
@@ -20,6 +21,7 @@ class Stage:
         instructs: it learns conversations, else ratings.
         train_parts: what is trained as a whole; the decoder not beside adapters.
         learning_rate, lora_learning_rate: without and with adapters.
+        tasks: questions about each rated video, where they are not those of train.py.
         num_train_epochs: 6 are the paper's for quality. Section IV-D names none; one each is LLaVA's choice, as are the
             learning rates.
     """
@@ -29,12 +31,15 @@ class Stage:
     learning_rate: float
     lora_learning_rate: float
     num_train_epochs: int
+    tasks: tuple[str, ...] = ()
 
 
 STAGES = {
     "align": Stage(True, PROJECTORS, 1e-3, 1e-3, 1),
     "instruct": Stage(True, (*PROJECTORS, "language_model"), 2e-5, 2e-4, 1),
     "quality": Stage(False, PROJECTORS, 1e-3, 1e-3, 6),
+    # Scores beside rationales, or they are forgotten
+    "explain": Stage(False, (*PROJECTORS, "language_model"), 2e-5, 2e-4, 1, ("score", EXPLAIN)),
 }
 
 
@@ -53,6 +58,7 @@ def stage_options(name: str, lora_rank: int) -> list[str]:
     return [
         *("--train_parts", *parts),
         *("--learning_rate", str(learning_rate), "--num_train_epochs", str(stage.num_train_epochs)),
+        *(["--tasks", *stage.tasks] if stage.tasks else []),
     ]
 
 
