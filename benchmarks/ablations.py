@@ -49,8 +49,8 @@ SETTINGS = ("model", "decoder_b", "data", "test_data", "splits", "data_share", "
 
 # Each row of the tables is what its run changes: options of LmmVqaConfig, and these of how it is trained. A row that
 # changes nothing, as "ViT" where BASE has that projector, is the run `base`
-LOSSES = {"soft_label_std": 0.0, "fidelity_weight": 0.0}  # options of train.py
-TRAINING = {"tasks": "score level", "data_share": 1.0, "decoder": "A", **LOSSES}
+LEARNED = {"soft_label_std": 0.0, "fidelity_weight": 0.0, "score_form": "numbers"}  # options of train.py
+TRAINING = {"tasks": "score level", "data_share": 1.0, "decoder": "A", **LEARNED}
 TABLES = {
     "Table VII: decoder, temporal tokens, multi-task": {
         "decoder A, temporal tokens, both questions": {},
@@ -80,11 +80,15 @@ TABLES = {
         "mean over key frames (Algorithm 1)": {"spatial_reduction": "mean"},
         "temporal token joins in the decoder's width (Eq. 8)": {"temporal_fusion": "decoder"},
         "temporal token joins before the ViT layer": {"temporal_fusion": "vision"},
+        "one temporal token a chunk, behind all key frames": {"temporal_reduction": "none"},
+        "the same, each behind its key frame": {"temporal_reduction": "none", "temporal_placement": "interleaved"},
+        "LayerNorm behind the temporal projection": {"temporal_projector_norm": True},
     },
-    "Beside the paper: losses": {
+    "Beside the paper: losses and answers": {
         "those of the base": {},
         "soft labels of 5 MOS in place of one answer": {"soft_label_std": 5.0},
         "fidelity loss": {"fidelity_weight": 1.0},
+        "five categories in place of numbers": {"score_form": "categories"},
     },
 }
 
@@ -185,7 +189,7 @@ def train(arguments: argparse.Namespace, start: str, data: list[str], change: di
         *("--model", start, "--data", *data, "--output_dir", trained, "--feature_cache", arguments.feature_cache),
         *("--train_parts", *parts, "--tasks", *change.get("tasks", TRAINING["tasks"]).split()),
         *("--seed", seed, *arguments.train_options),
-        *(part for name in LOSSES.keys() & change.keys() for part in (f"--{name}", change[name])),
+        *(part for name in LEARNED.keys() & change.keys() for part in (f"--{name}", change[name])),
     ]
     was_stopped = any(trained.glob("checkpoint-*")) or (trained / "train_results.json").is_file()
     cpu_seconds = cpu_seconds_of_children()

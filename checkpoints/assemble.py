@@ -43,6 +43,9 @@ PRESETS = {
     "paper": PAPER,
     "paper-64": PAPER | {"spatial_grid_size": 8},
     "general": PAPER | {"spatial_grid_size": 8, "temporal_reduction": "none"},  # 64 + 1 tokens a frame
+    # Near the code that circulates: VQA2's order of tokens, and the norm behind the projection
+    "interleaved": PAPER
+    | {"temporal_reduction": "none", "temporal_placement": "interleaved", "temporal_projector_norm": True},
     "wo-temporal": PAPER | {"use_temporal_tokens": False},
     "llama-2": PAPER,
 }

@@ -227,6 +227,10 @@ class LmmVqaConfig(PreTrainedConfig):
     temporal_fusion (`str`):
         `"decoder"` joins temporal tokens in the decoder's width (Eq. 8), `"vision"` puts each chunk's token beside
         its key frame's tokens before the ViT layer.
+    temporal_placement (`str`):
+        `"after"` puts temporal tokens behind all key frames' (Eq. 8), `"interleaved"` each chunk's behind its key frame's, as
+        VQA2 does (arXiv 2411.03795); with `temporal_reduction` and `spatial_reduction` "none".
+    temporal_projector_norm (`bool`): A LayerNorm behind the temporal projector.
     use_temporal_tokens (`bool`): False gives the model without temporal tower (ablation "wo temporal").
     base_models (`dict[str, str]`, *optional*):
         Where the weights of each part came from, by the part's name: `owner/name` of a Hub repository, or the bare
@@ -270,6 +274,8 @@ class LmmVqaConfig(PreTrainedConfig):
     spatial_reduction: Literal["none", "mean"] = "none"
     temporal_reduction: Literal["mean", "none"] = "mean"
     temporal_fusion: Literal["decoder", "vision"] = "decoder"
+    temporal_placement: Literal["after", "interleaved"] = "after"
+    temporal_projector_norm: bool = False
     use_temporal_tokens: bool = True
     base_models: dict[str, str] | None = None
     tie_word_embeddings: bool = False
@@ -278,6 +284,17 @@ class LmmVqaConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         # The decoder decides: `tie_weights` reads the flag of the composite configuration only
         self.tie_word_embeddings = self.text_config.tie_word_embeddings
+
+    def validate_temporal_placement(self):
+        """Interleaved tokens are each key frame's and each chunk's own."""
+        reductions = self.spatial_reduction, self.temporal_reduction
+        if self.temporal_placement == "interleaved" and (
+            reductions != ("none", "none") or self.temporal_fusion != "decoder"
+        ):
+            raise ValueError(
+                f"got temporal_placement='interleaved' with spatial_reduction, temporal_reduction={reductions} and "
+                f"temporal_fusion={self.temporal_fusion!r}, expected ('none', 'none') and 'decoder'; set these too."
+            )
 
     @property
     def temporal_feature_size(self) -> int:

@@ -163,6 +163,19 @@ class LmmVqaPerceiverProjector(nn.Module):
 SPATIAL_PROJECTORS = {"vit": LmmVqaVitProjector, "mlp": LmmVqaMlpProjector, "perceiver": LmmVqaPerceiverProjector}
 
 
+class LmmVqaTemporalProjector(nn.Linear):
+    """One linear layer (Eq. 7), and a LayerNorm behind it where the configuration wants one."""
+
+    def __init__(self, config: LmmVqaConfig):
+        joins_vision = config.temporal_fusion == "vision"
+        width = config.vision_config.hidden_size if joins_vision else config.text_config.hidden_size
+        super().__init__(config.temporal_feature_size, width)
+        self.norm = nn.LayerNorm(width) if config.temporal_projector_norm else nn.Identity()
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:  # (chunks, feature_size), to (chunks, width)
+        return self.norm(super().forward(features))
+
+
 @auto_docstring
 class LmmVqaPreTrainedModel(PreTrainedModel):
     config: LmmVqaConfig
@@ -312,9 +325,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             # V-JEPA 2 predicts what it sees beside encoding it
             skips = "skip_predictor" in inspect.signature(self.temporal_tower.forward).parameters
             self._temporal_options = {"skip_predictor": True} if skips else {}
-            joins_vision = config.temporal_fusion == "vision"
-            width = config.vision_config.hidden_size if joins_vision else config.text_config.hidden_size
-            self.temporal_projector = nn.Linear(config.temporal_feature_size, width)
+            self.temporal_projector = LmmVqaTemporalProjector(config)
         self.dropout = nn.Dropout(config.projector_dropout)
         self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()

@@ -28,6 +28,7 @@ TOKEN_LAYOUT = (
     "spatial_reduction",
     "temporal_reduction",
     "temporal_fusion",
+    "temporal_placement",
     "use_temporal_tokens",
 )
 
@@ -54,8 +55,9 @@ class ContextMixin:
 
     def placeholders(self, num_chunks: int) -> str:
         """Placeholder tokens of a video of so many chunks, as text."""
-        key_frame_tokens, temporal_tokens = visual_token_counts(self, num_chunks)
-        return self.key_frame_token * key_frame_tokens + self.video_token * temporal_tokens
+        times = num_chunks if self.temporal_placement == "interleaved" else 1
+        key_frame_tokens, temporal_tokens = visual_token_counts(self, num_chunks // times)
+        return times * (self.key_frame_token * key_frame_tokens + self.video_token * temporal_tokens)
 
     def windows(
         self, seconds: np.ndarray, text: str, max_positions: int, num_answer_tokens: int = 0

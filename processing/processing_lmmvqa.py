@@ -43,8 +43,8 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
     chat_template (`str`, *optional*): The decoder's, unless given.
     key_frame_token (`str`): Placeholder of one key-frame token; its id is the model's `image_token_id`.
     video_token (`str`): Stands for a video in a prompt, and for one temporal token once expanded (`video_token_id`).
-    spatial_grid_size, key_frame_views, spatial_reduction, temporal_reduction, temporal_fusion, use_temporal_tokens:
-        As in `LmmVqaConfig`.
+    spatial_grid_size, key_frame_views, spatial_reduction, temporal_reduction, temporal_fusion, temporal_placement,
+        use_temporal_tokens: As in `LmmVqaConfig`.
     system_prompt, score_question (`str`): What is asked unless the caller asks something else.
     score_form (`str`): Answers to the score question: `"numbers"` 0 to 100, or `"categories"`, the five words bad, poor,
         fair, good, excellent, whose expected value is the score (Q-Align, arXiv 2312.17090): from 10 to 90, since each
@@ -110,6 +110,7 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         pair_std_scale=1.0,
         damage_frequencies=None,
         score_form="numbers",
+        temporal_placement="after",
     ):
         check_score_form(score_form)
         check_calibration(score_map, score_std_scale=score_std_scale, pair_std_scale=pair_std_scale)
@@ -124,6 +125,7 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         self.spatial_reduction = spatial_reduction
         self.temporal_reduction = temporal_reduction
         self.temporal_fusion = temporal_fusion
+        self.temporal_placement = temporal_placement
         self.use_temporal_tokens = use_temporal_tokens
         self.system_prompt = system_prompt
         self.system_role = system_role
