@@ -85,8 +85,8 @@ def test_every_run_of_the_tables_is_trained_alike_and_compared_on_the_same_video
         for table in ablations.TABLES.values()
         for row in table.values()
     }
-    assert runs.keys() == expected and len(runs) == 16 and not runs.keys() & {*BASE}
-    for name in ("soft_label_std", "fidelity_weight"):  # in a run of its own
+    assert runs.keys() == expected and len(runs) == 20 and not runs.keys() & {*BASE}
+    for name in ("soft_label_std", "fidelity_weight", "score_form"):  # in a run of its own
         assert sum(f"--{name}" in options for options in ablations.trained) == 1
     for options in ablations.trained:
         assert options[options.index("--max_steps") + 1] == "1" and options[options.index("--seed") + 1] == "0"

@@ -383,7 +383,8 @@ def test_options():
     with pytest.raises(ValueError, match="got the options image_token_id, expected some of"):
         parse_option("image_token_id=7")
     with pytest.raises(
-        ValueError, match="got the preset 'big', expected one of paper, paper-64, general, wo-temporal, llama-2"
+        ValueError,
+        match="got the preset 'big', expected one of paper, paper-64, general, interleaved, wo-temporal, llama-2",
     ):
         preset_options("big")
 
