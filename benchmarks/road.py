@@ -189,6 +189,14 @@ def run(command: str, decoder: Path, work: Path) -> dict:
     }
 
 
+def trimmed(lines: list[str]) -> list[str]:
+    """Without progress bars, and with a number for the videos that are named as missing: all but a few are."""
+    lines = [line[:400] for line in lines if not re.search(r"(it/s|s/it|examples/s)\]", line)]
+    missing = sum(line.startswith("left out: ") for line in lines)
+    kept = [line for line in lines if not line.startswith("left out: ")]
+    return [f"({missing} lines: left out: ..., no such file)", *kept] if missing else kept
+
+
 def shown(log: Iterable[dict], versions: dict[str, str]) -> str:
     """The log to read."""
     sections = [
@@ -197,8 +205,7 @@ def shown(log: Iterable[dict], versions: dict[str, str]) -> str:
         "What it means is in [docs/road.md](../../docs/road.md).\n",
     ]
     for step in log:
-        lines = step["output"] if len(step["output"]) <= 40 else [*step["output"][:20], "...", *step["output"][-20:]]
-        text = "\n".join([f"$ {step['command']}", *(line[:400] for line in lines)])
+        text = "\n".join([f"$ {step['command']}", *step["output"]])
         figures = f"exit status {step['status']}, {step['seconds']:.0f} s, {step['cpu_seconds']:.0f} s of CPU time"
         sections.append(f"```text\n{text}\n```\n\n{figures}, {step['peak_memory_bytes'] / 1e9:.1f} GB.\n")
     return "\n".join(sections)
@@ -223,6 +230,7 @@ def main() -> None:
             sys.exit("\n".join(step["output"]))
         log.append(step)
         file.write_text(json.dumps(log, indent=1) + "\n")
+    log = [{**step, "output": trimmed(step["output"])} for step in log]
     result = {"versions": versions, "machine": f"{os.cpu_count()} cores of {platform.machine()}", "commands": log}
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(shown(log, versions), encoding="utf-8")
