@@ -1,4 +1,4 @@
-"""GRPO on rationales: what is rewarded, what moves, and that rewards grow."""
+"""GRPO on rationales: what is rewarded, what moves, and that scores get better."""
 
 import math
 
@@ -59,7 +59,8 @@ def explaining(clips, tmp_path):
     return tmp_path
 
 
-def test_rewards_grow_and_the_decoder_alone_moves(explaining, clips):
+@pytest.mark.slow
+def test_scores_come_within_the_tolerance_and_the_decoder_alone_moves(explaining, clips):
     config = GRPOConfig(
         output_dir=str(explaining / "run"),
         use_cpu=True,
@@ -78,9 +79,17 @@ def test_rewards_grow_and_the_decoder_alone_moves(explaining, clips):
     trainer = train_grpo(
         GrpoArguments(str(explaining / "explains"), str(explaining / "rated"), str(explaining / "out")), config
     )
-    rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
-    assert len(rewards) == 8 and not any(map(math.isnan, rewards))
-    assert sum(rewards[-3:]) > sum(rewards[:3]) + 0.4  # of 2 each
+    logged = [entry for entry in trainer.state.log_history if "reward" in entry]
+    assert len(logged) == 8 and not any(math.isnan(entry["reward"]) for entry in logged)
+
+    def share(entries: list[dict]) -> float:
+        """Of the rationales of the right form those with a score within the tolerance."""
+        form, score = (
+            sum(entry[f"rewards/{name}/mean"] for entry in entries) for name in ("form_reward", "score_reward")
+        )
+        return score / form
+
+    assert share(logged[-3:]) > share(logged[:2]) + 0.1
     before, after = (load_file(explaining / name / "model.safetensors") for name in ("explains", "out"))
     changed = moved(before, after)
     assert changed and all(name.startswith("model.language_model.layers") for name in changed)
