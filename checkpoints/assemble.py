@@ -130,7 +130,7 @@ def meta_model(config: LmmVqaConfig, key_frame_size: int) -> LmmVqaForConditiona
                 "expected a decoder such as Llama, Qwen or SmolLM2"
             )
         model = LmmVqaForConditionalGeneration(config).eval()
-        model.model.encode_key_frames(torch.empty(1, 3, key_frame_size, key_frame_size))
+        model.model.encode_key_frames(torch.empty(config.key_frame_views, 3, key_frame_size, key_frame_size))
     return model
 
 

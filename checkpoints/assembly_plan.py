@@ -7,6 +7,7 @@ from torch import nn
 from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaConfig
 from ..processing.context_lmmvqa import visual_token_counts
 from ..processing.processing_lmmvqa import LmmVqaProcessor
+from ..processing.video_processing_lmmvqa import SETTINGS, LmmVqaVideoProcessor
 from .assemble import build_processor, composite_config, key_frame_size, meta_model
 from .base_models import read_decoder_config, read_temporal_config, read_tokenizer, read_vision_config
 
@@ -58,7 +59,9 @@ def assembly_plan(vision: str, temporal: str | None, decoder: str, **options) ->
     has_tokenizer = not Path(decoder).is_dir() or any(Path(decoder).glob("tokenizer*"))
     prompt = answer = 0
     if has_tokenizer:
-        prompt, answer = text_tokens(build_processor(read_tokenizer(decoder), config))
+        # As many views of a key frame as the configuration has
+        video_processor = LmmVqaVideoProcessor(**{name: options[name] for name in SETTINGS if name in options})
+        prompt, answer = text_tokens(build_processor(read_tokenizer(decoder), config, video_processor))
     model = meta_model(config, key_frame_size(vision_config, options))
 
     parts = part_parameters(model)

@@ -44,6 +44,7 @@ from transformers import (
 )
 
 from lmmvqa.checkpoints.assemble import assemble, parse_option, preset_options
+from lmmvqa.checkpoints.assembly_plan import assembly_plan
 from lmmvqa.commands.command_line import main
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
 
@@ -301,6 +302,16 @@ def test_the_end_of_a_turn_joins_the_decoders_own_end(parts, tmp_path):
     ends = processor.tokenizer.convert_tokens_to_ids(["<|end_of_text|>", "<|eot_id|>"])
     assert model.generation_config.eos_token_id == ends
     assert model.config.text_config.vocab_size == len(llama_3())
+
+
+def test_several_views_of_a_key_frame(parts, tmp_path, clips):
+    options = {**OPTIONS, "key_frame_fragments": [1, 2]}
+    assemble(**parts, out=tmp_path / "out", **options)
+    model, processor = load(tmp_path / "out")
+    assert model.config.key_frame_views == processor.key_frame_views == 2
+    assert model(**processor(clips[0])).logits.isfinite().all()
+    one, two = (assembly_plan(**parts, **settings) for settings in (OPTIONS, options))
+    assert "visual tokens: 4 a second" in one and "visual tokens: 8 a second" in two
 
 
 def test_without_temporal_tower(parts, tmp_path, clips):
