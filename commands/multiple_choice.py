@@ -22,13 +22,16 @@ class Options(ModelOptions):
     )
     videos: str = field(metadata={"help": "folder of the videos", "metavar": "DIR"})
     out: str = field(metadata={"help": "folder for answers and figures", "metavar": "DIR"})
+    in_words: bool = field(
+        default=False, metadata={"help": "the choices are the answers themselves, without letters, for small decoders"}
+    )
 
 
 def run(options: Options) -> int:
     scorer, model = load(options)
     from ..evaluation.multiple_choice import evaluate_multiple_choice
 
-    metrics = evaluate_multiple_choice(scorer, model, options.questions, options.videos, options.out)
+    metrics = evaluate_multiple_choice(scorer, model, options.questions, options.videos, options.out, options.in_words)
     for name, reason in metrics["failures"].items():
         warn(f"no answer: question {name}: {reason}")
     for kind, of_kind in metrics["kinds"].items():

@@ -2,7 +2,8 @@
 
 Choices are lettered, and each question is asked once with each choice first, rotated. So a model that prefers a letter is
 found out, and its preference cancels: the answer is the choice of the highest mean log probability. Yes-or-no questions
-are asked as they are.
+are asked as they are. A small decoder that knows the answer may not know what letters are for: in words, the choices
+are not listed, and they are the answers themselves.
 """
 
 import hashlib
@@ -54,8 +55,15 @@ class ChoiceQuestion:
     def is_yes_no(self) -> bool:
         return {choice.lower().rstrip(".") for choice in self.choices} == YES_NO
 
-    def rotations(self) -> list[tuple[str, list[str], list[int]]]:
-        """What is asked each time, the answers to it, and which choice each of them means."""
+    def rotations(self, in_words: bool = False) -> list[tuple[str, list[str], list[int]]]:
+        """
+        What is asked each time, the answers to it, and which choice each of them means.
+
+        Args:
+            in_words: the question is asked once, without its choices, which are the answers.
+        """
+        if in_words:
+            return [(f"{self.question}\nAnswer briefly.", list(self.choices), list(range(len(self.choices))))]
         if self.is_yes_no:
             return [(f"{self.question}\nAnswer with yes or no.", list(self.choices), [0, 1])]
         count, asked = len(self.choices), []
@@ -110,13 +118,14 @@ def read_choice_questions(path: str | Path) -> list[ChoiceQuestion]:
 
 @torch.no_grad()
 def choice_log_probabilities(
-    scorer: VideoQualityAssessmentPipeline, video, question: ChoiceQuestion
+    scorer: VideoQualityAssessmentPipeline, video, question: ChoiceQuestion, in_words: bool = False
 ) -> list[list[float]]:
     """
     Log probabilities of the choices, in their own order, in each rotation.
 
     Args:
         video: encoded.
+        in_words: see `ChoiceQuestion.rotations`.
 
     Raises:
         ValueError: a question that does not fit into the decoder's context.
@@ -124,7 +133,7 @@ def choice_log_probabilities(
     model, processor = scorer.model, scorer.processor
     max_positions = model.config.get_text_config().max_position_embeddings
     of_rotations = []
-    for text, answers, order in question.rotations():
+    for text, answers, order in question.rotations(in_words):
         turns = [{"role": "user", "content": f"{VIDEO_MARK}\n{text}"}]
         answer_ids = []
         for answer in answers:
@@ -139,7 +148,7 @@ def choice_log_probabilities(
 
 
 def evaluate_multiple_choice(
-    scorer: VideoQualityAssessmentPipeline, model: str, questions: str, videos: str, out: str
+    scorer: VideoQualityAssessmentPipeline, model: str, questions: str, videos: str, out: str, in_words: bool = False
 ) -> dict:
     """
     Answers in the folder `out`, and figures in its `metrics.json`, which is returned. Run again, it goes on where it was.
@@ -148,6 +157,7 @@ def evaluate_multiple_choice(
         model: folder or repository of the scorer.
         questions: see `read_choice_questions`.
         videos: folder of the videos.
+        in_words: see `ChoiceQuestion.rotations`.
 
     Raises:
         ValueError: wrong questions, or a folder of other answers.
@@ -155,6 +165,7 @@ def evaluate_multiple_choice(
     asked, folder = read_choice_questions(questions), Path(out)
     digest = hashlib.sha256(Path(questions).read_bytes()).hexdigest()
     settings = {"model": checkpoint_digest(model), "questions": digest}
+    settings |= {"in_words": True} if in_words else {}
     seal_folder(folder, settings, [ANSWERS_FILE])
     lines = AnswerLines(folder / ANSWERS_FILE)
     missing = [question for question in asked if question.id not in lines.lines]
@@ -166,7 +177,7 @@ def evaluate_multiple_choice(
                 raise ValueError(f"{file.path}: {file.reason}")
             if encoded[0] != file.path:
                 encoded = file.path, scorer.processor.video_processor.encode(file.path, scorer.model)[0]
-            of_rotations = choice_log_probabilities(scorer, encoded[1], question)
+            of_rotations = choice_log_probabilities(scorer, encoded[1], question, in_words)
         except Exception as failure:
             failures[question.id] = failure_line(failure)
             continue

@@ -9,10 +9,11 @@ import pytest
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.multiple_choice import read_choice_questions
+from lmmvqa.evaluation.vcgbench import read_questions
 from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from recipes.general import render_scenes
 from recipes.general.damage_questions import damage_questions
-from recipes.general.render_scenes import COLOURS, DIRECTIONS, background, conversation, render_scene
+from recipes.general.render_scenes import COLOURS, DIRECTIONS, background, conversation, rated_scene, render_scene
 
 
 def disc_of(frame: np.ndarray) -> tuple[float, float, str] | None:
@@ -75,26 +76,44 @@ def test_conversations_are_in_words_or_with_choices():
         (asked, answered) = conversation([question], np.random.default_rng(seed))
         text, answer = asked["value"], answered["value"]
         given.add(answer)
-        if answer != "It is blue.":
+        if answer in ("A", "B"):
             assert f"{answer}. blue" in text
         else:
-            assert text == "Which?"
-    assert given == {"It is blue.", "A", "B"}
+            assert text == ("Which?" if answer == "It is blue." else "Which?\nAnswer briefly.")
+    assert given == {"It is blue.", "blue", "A", "B"}
+    unlettered = [conversation([question], np.random.default_rng(seed), 0.0)[1]["value"] for seed in range(40)]
+    assert set(unlettered) == {"It is blue.", "blue"}
+
+
+def test_the_rating_falls_with_the_noise():
+    pairs = [rated_scene(background(0), np.random.default_rng(seed)) for seed in range(6)]
+    noise = [np.diff(frames.astype(float), axis=0)[:, :16, :16].std() for frames, _ in pairs]
+    assert np.argsort(noise).tolist() == np.argsort([-mos for _, mos in pairs]).tolist()
 
 
 def test_the_command_splits_by_background(tmp_path, monkeypatch):
     out = tmp_path / "scenes"
     monkeypatch.setattr(
-        sys, "argv", ["render", "--out", str(out), "--num_clips", "40", "--num_backgrounds", "10", "--seed", "3"]
+        sys,
+        "argv",
+        [
+            *("render", "--out", str(out), "--num_clips", "40", "--num_rated", "12"),
+            *("--num_backgrounds", "10", "--seed", "3"),
+        ],
     )
     render_scenes.main()
     train = json.loads((out / "train.json").read_text())
     test = read_choice_questions(out / "test.json")
+    assert {of.video for of in read_questions([out / "generic_qa.json"])} <= {
+        question.video.removesuffix(".mp4") for question in test
+    }
     of_test = {question.video for question in test}
     assert len(train) + len(of_test) == 40 and of_test.isdisjoint(record["video"] for record in train)
     assert {question.kind for question in test} == set(render_scenes.KINDS)
     (report,) = prepare("instruction_json", out / "train.json", tmp_path / "rows")
     assert (report["n"], report["missing"]) == (len(train), 0)
+    (of_train, of_validation) = prepare("csv", out / "rated.csv", tmp_path / "rated")
+    assert of_train["n"] + of_validation["n"] == 12 and of_validation["split"] == "validation"
     row = load_rows(tmp_path / "rows")["train"][0]
     assert row["conversations"][0]["content"].startswith("<video>\n")
 

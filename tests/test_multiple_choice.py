@@ -28,6 +28,7 @@ def test_each_choice_stands_first_once():
         [1, 2, 0],
     )
     assert [order[0] for _, _, order in asked] == [0, 1, 2]
+    assert question.rotations(in_words=True) == [("Which colour?\nAnswer briefly.", list(COLOURS), [0, 1, 2])]
     question = ChoiceQuestion("1", "a.mp4", "Is it red?", ("No", "Yes"), 1, "colour")
     assert question.rotations() == [("Is it red?\nAnswer with yes or no.", ["No", "Yes"], [0, 1])]
 
@@ -114,5 +115,14 @@ def test_a_run_goes_on_where_it_was(tmp_path, monkeypatch):
     assert [len(json.loads(text)["log_probabilities"]) for text in whole.splitlines()] == [3, 1]
     file.write_text(whole[: len(whole) // 2 + 40])  # stopped in the middle of the second line
     assert evaluate_multiple_choice(scorer, *given) == metrics and file.read_text() == whole
+    in_words = evaluate_multiple_choice(scorer, *given[:3], str(tmp_path / "words"), in_words=True)
+    (of_words,) = {
+        tuple(map(len, json.loads(text)["log_probabilities"]))
+        for text in (tmp_path / "words" / "answers.jsonl").read_text().splitlines()
+        if len(json.loads(text)["choices"]) == 3
+    }
+    assert of_words == (3,) and in_words["kinds"]["all"]["letters"] == {}
+    with pytest.raises(ValueError, match="in_words"):
+        evaluate_multiple_choice(scorer, *given, in_words=True)
     monkeypatch.setattr(scorer.model, "answer_log_probabilities", None)  # nothing is asked again
     assert evaluate_multiple_choice(scorer, *given) == metrics

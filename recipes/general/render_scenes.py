@@ -4,10 +4,13 @@
 
 A key frame is a clip's first frame, and it tells nothing about motion and order: where a disc starts says nothing about
 where it goes, and colours come later. So these two kinds of questions are at chance without temporal tokens. Backgrounds
-are the contents: each is in one split alone. Writes train.json for `lmmvqa prepare instruction_json`, in words and as
-questions with choices, and test.json for `lmmvqa multiple_choice`.
+are the contents: each is in one split alone. Writes train.json for `lmmvqa prepare instruction_json`, in sentences, in the
+words of a choice and as questions with choices; test.json for `lmmvqa multiple_choice`; generic_qa.json, open questions
+about some of its clips, for `lmmvqa vcgbench`; and rated.csv for `lmmvqa prepare csv`, moving discs under noise, rated by a
+rule: the MOS falls in a straight line with the noise.
 """
 
+import csv
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +27,9 @@ SIZE, FPS = 112, 24
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (230, 210, 40)}
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 KINDS = ("motion", "order", "count", "colour")
-SHARES = {"train": 0.8, "test": 0.2}
+SHARES = {"train": 0.75, "test": 0.25}
+NUM_OPEN_QUESTIONS = 10
+STRONGEST_NOISE = 60.0  # standard deviation (of 255) at MOS 0
 
 
 @dataclass
@@ -43,6 +48,13 @@ class Scene:
 class RenderArguments:
     out: str = field(metadata={"help": "New folder for clips and questions."})
     num_clips: int = field(default=2000, metadata={"help": "Of all kinds together."})
+    num_rated: int = field(default=200, metadata={"help": "Clips under noise, with a rating."})
+    kinds: list[str] = field(
+        default_factory=lambda: list(KINDS), metadata={"help": f"Of questions, some of {', '.join(KINDS)}."}
+    )
+    lettered_share: float = field(
+        default=0.25, metadata={"help": "Share of questions with lettered choices, for decoders that know letters."}
+    )
     num_backgrounds: int = field(default=100, metadata={"help": "Contents, each in one split alone."})
     seed: int = 0
 
@@ -73,9 +85,9 @@ def render_scene(kind: str, ground: np.ndarray, rng: np.random.Generator) -> Sce
     if kind == "motion":
         direction = list(DIRECTIONS)[rng.integers(4)]
         x, y = rng.uniform(0.4 * SIZE, 0.6 * SIZE, 2)
-        step = rng.uniform(1.0, 1.6)
+        step = rng.uniform(1.2, 1.8)
         dx, dy = (step * part for part in DIRECTIONS[direction])
-        frames = [_with_disc(ground, colour, x + dx * time, y + dy * time, 10) for time in range(FPS)]
+        frames = [_with_disc(ground, colour, x + dx * time, y + dy * time, 16) for time in range(FPS)]
         asked = ("Which way does the disc move?", tuple(DIRECTIONS), direction, f"The disc moves {direction}.")
         return Scene(_pixels(frames), {"motion": asked, "colour": of_colour})
     if kind == "order":
@@ -113,15 +125,28 @@ def write_scene(path: Path, frames: np.ndarray) -> None:
         container.mux(stream.encode(None))
 
 
-def conversation(questions: list[tuple[str, tuple[str, ...], str, str]], rng: np.random.Generator) -> list[dict]:
-    """Turns about one clip: each question in words, or with its choices in one of their rotations."""
+def rated_scene(ground: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Frames of a moving disc under noise, and their MOS (0-100) by the rule."""
+    frames = render_scene("motion", ground, rng).frames
+    strength = rng.random()
+    return _pixels(frames + rng.normal(0, STRONGEST_NOISE * strength, frames.shape)), 100 * (1 - strength)
+
+
+def conversation(
+    questions: list[tuple[str, tuple[str, ...], str, str]], rng: np.random.Generator, lettered_share: float = 0.25
+) -> list[dict]:
+    """
+    Turns about one clip: each question with its choices in one of their rotations, or without them, half of these to be
+    answered by a choice and half in a sentence.
+    """
     turns = []
-    for text, choices, right, in_words in questions:
-        answer = in_words
-        if rng.random() < 0.5:
-            rotations = ChoiceQuestion("", "", text, choices, choices.index(right), "").rotations()
-            text, letters, order = rotations[rng.integers(len(rotations))]
-            answer = letters[order.index(choices.index(right))]
+    for text, choices, right, answer in questions:
+        form = rng.random()
+        if form < (1 + lettered_share) / 2:
+            question = ChoiceQuestion("", "", text, choices, choices.index(right), "")
+            rotations = question.rotations(in_words=form >= lettered_share)
+            text, answers, order = rotations[rng.integers(len(rotations))]
+            answer = answers[order.index(choices.index(right))]
         turns += [{"from": "human", "value": text}, {"from": "gpt", "value": answer}]
     return turns
 
@@ -131,20 +156,32 @@ def main() -> None:
     out = Path(arguments.out)
     (out / "clips").mkdir(parents=True)
     splits = split_by_group(map(str, range(arguments.num_backgrounds)), SHARES, arguments.seed)
-    train, test = [], []
+    train, test, asked = [], [], []
     for number in range(arguments.num_clips):
         rng = np.random.default_rng((arguments.seed, number))
-        kind, ground = KINDS[number % len(KINDS)], int(rng.integers(arguments.num_backgrounds))
+        kind, ground = arguments.kinds[number % len(arguments.kinds)], int(rng.integers(arguments.num_backgrounds))
         scene, name = render_scene(kind, background(ground), rng), f"clips/{number}.mp4"
         write_scene(out / name, scene.frames)
         if splits[str(ground)] == "train":
-            train.append({"video": name, "conversations": conversation(list(scene.questions.values()), rng)})
+            turns = conversation(list(scene.questions.values()), rng, arguments.lettered_share)
+            train.append({"video": name, "conversations": turns})
             continue
-        for of_kind, (text, choices, right, _) in scene.questions.items():
+        for of_kind, (text, choices, right, in_words) in scene.questions.items():
             test.append(
                 {"video": name, "question": text, "candidates": choices, "correct_ans": right, "kind": of_kind}
             )
-    for name, records in (("train", train), ("test", test)):
+            asked.append({"video_name": name.removesuffix(".mp4"), "Q": text, "A": in_words})
+    with (out / "rated.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["video", "mos", "split", "group"])
+        for number in range(arguments.num_rated):
+            rng = np.random.default_rng((arguments.seed, 1, number))
+            ground, name = int(rng.integers(arguments.num_backgrounds)), f"clips/rated-{number}.mp4"
+            frames, mos = rated_scene(background(ground), rng)
+            write_scene(out / name, frames)
+            split = "train" if splits[str(ground)] == "train" else "validation"
+            table.writerow([name, f"{mos:.2f}", split, str(ground)])
+    for name, records in (("train", train), ("test", test), ("generic_qa", asked[:NUM_OPEN_QUESTIONS])):
         (out / f"{name}.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {len(records)} records")
 

@@ -1,27 +1,58 @@
 #!/usr/bin/env bash
 # A small real run of all three stages: SmolLM2-135M with the embedded model's towers learns what happens in rendered scenes,
-# with temporal tokens and without, and is asked about others. A few hundred steps, features cached; resumes.
-# Usage: recipes/general/small_run.sh [STEPS]
+# with temporal tokens and without, and is asked about others. Features are cached; the same command goes on where it was
+# stopped. Figures: python -m benchmarks.general_small_run
+# Usage: recipes/general/small_run.sh [STEPS_ALIGN] [STEPS_INSTRUCT] [STEPS_QUALITY]
 set -euo pipefail
-steps=${1:-400}
+align=${1:-200} instruct=${2:-100} quality=${3:-60}
 python=${PYTHON:-.venv/bin/python}
 scenes=data/scenes
 
-[ -d $scenes ] || $python -m recipes.general.render_scenes --out $scenes
-$python -m lmmvqa.commands prepare instruction_json --labels $scenes/train.json --out data/scenes-rows --name scenes
+# What the towers see of a scene, a linear model reads from their features; letters are too much for so few steps
+if [ ! -f $scenes/train.json ]; then
+    rm -rf $scenes
+    $python -m recipes.general.render_scenes --out $scenes --num_clips 800 --num_rated 80 --lettered_share 0
+fi
+[ -f data/scenes-rows/report.json ] ||
+    $python -m lmmvqa.commands prepare instruction_json --labels $scenes/train.json --out data/scenes-rows --name scenes
+[ -f data/rated-rows/report.json ] || $python -m lmmvqa.commands prepare csv --labels $scenes/rated.csv --out data/rated-rows
+
+stage() { # name start out steps options...
+    local name=$1 start=$2 out=$3 steps=$4
+    shift 4
+    $python train.py --stage "$name" --model "$start" --output_dir "runs/$out" --export_dir "data/$out" --max_steps "$steps" \
+        --per_device_train_batch_size 16 --feature_cache data/features-general --use_cpu --bf16 --dataloader_num_workers 0 \
+        --logging_steps 10 --save_strategy steps --save_steps 10 --save_total_limit 1 --report_to none "$@"
+}
+
+choices() { # model: questions with choices, and ten open ones
+    [ -f "runs/choices-$1/metrics.json" ] || $python -m lmmvqa.commands multiple_choice --model "data/$1" --in_words \
+        --questions $scenes/test.json --videos $scenes --out "runs/choices-$1"
+    [ -f "runs/open-$1/metrics.json" ] || $python -m lmmvqa.commands vcgbench --model "data/$1" --max_new_tokens 32 \
+        --questions $scenes/generic_qa.json --videos $scenes --out "runs/open-$1"
+}
+
 for kind in temporal wo_temporal; do
     start=data/small-$kind
-    option=$([ $kind = temporal ] || echo --wo_temporal)
-    # shellcheck disable=SC2086
-    [ -d $start ] || $python -m recipes.general.small_general --out $start $option
-    parts="spatial_projector $([ $kind = temporal ] && echo temporal_projector || true)"
-    # shellcheck disable=SC2086
-    $python train.py --stage align --model $start --data data/scenes-rows --output_dir runs/align-$kind --export_dir data/align-$kind \
-        --train_parts $parts --max_steps $((steps / 2)) --per_device_train_batch_size 16 --feature_cache data/features-general
-    # shellcheck disable=SC2086
-    $python train.py --stage instruct --model data/align-$kind --data data/scenes-rows --output_dir runs/instruct-$kind \
-        --export_dir data/instruct-$kind --train_parts $parts language_model --max_steps "$steps" \
-        --per_device_train_batch_size 16 --feature_cache data/features-general
-    $python -m lmmvqa.commands multiple_choice --model data/instruct-$kind --questions $scenes/test.json --videos $scenes \
-        --out runs/choices-$kind | tail -n 1 >runs/choices-$kind.json
+    if [ $kind = temporal ]; then
+        option=() projectors=(spatial_projector temporal_projector)
+    else
+        option=(--wo_temporal) projectors=(spatial_projector)
+    fi
+    if [ ! -f "$start/processor_config.json" ]; then
+        rm -rf "$start" "$start-plain" "$start-towers"
+        $python -m recipes.general.small_general --rows data/scenes-rows --out "$start" ${option[@]+"${option[@]}"}
+    fi
+    stage align "$start" "align-$kind" "$align" --data data/scenes-rows --train_parts "${projectors[@]}" \
+        --chat_template human_assistant
+    choices "align-$kind"
+    stage instruct "data/align-$kind" "instruct-$kind" "$instruct" --data data/scenes-rows --train_parts "${projectors[@]}" \
+        --lora_rank 8
+    choices "instruct-$kind"
 done
+# Mixed with conversations, and alone
+rated=(--data data/rated-rows --train_parts spatial_projector temporal_projector --tasks score --template_sizes 1 1 1 \
+    --inference_share 1 --readout_weight 0.001)
+stage quality data/instruct-temporal quality-mixed "$quality" "${rated[@]}" --mix data/scenes-rows
+choices quality-mixed
+stage quality data/instruct-temporal quality-alone "$quality" "${rated[@]}"
