@@ -67,6 +67,18 @@ def add_data_sets(command: argparse.ArgumentParser) -> None:
         help="the split that the label files must hold (default: paper); unverified takes them as they are",
     )
     _add_options_of_clips(parsers["degraded_clips"], new)
+    pairs = new("image_text", "pictures with texts, not rated, from webdataset shards or a data set of the Hub")
+    pairs.add_argument(
+        "--sources",
+        dest="labels",
+        required=True,
+        nargs="+",
+        metavar="SHARD_OR_DATA_SET",
+        help=".tar files, here or at an address; data sets of the Hub or folders of one",
+    )
+    pairs.add_argument("--name", dest="dataset", help="in the column dataset (default: image_text)")
+    pairs.add_argument("--split", choices=["train", "validation", "test"], help="of a data set, and of the rows")
+    pairs.add_argument("--limit", type=int, help="take so many records of each source, the first ones")
 
 
 def _add_options_of_clips(clips: argparse.ArgumentParser, new: Callable[[str, str], argparse.ArgumentParser]) -> None:

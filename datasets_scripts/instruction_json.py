@@ -40,7 +40,7 @@ def build_rows(
     left_out, records = [], []
     for number, record in enumerate(read_json(labels), start=1):
         try:
-            records.append((f"{labels} record {number}", *_conversation(record)))
+            records.append((f"{labels} record {number}", *read_conversation(record)))
         except ValueError as error:
             left_out.append({"file": f"{labels} record {number}", "split": split, "reason": str(error)})
     names = list(dict.fromkeys(name for _, media, _ in records for name in media))
@@ -70,7 +70,7 @@ def _file_names(name: str) -> tuple[str, ...]:
     return (name,) if suffix else tuple(name + suffix for suffix in VIDEO_SUFFIXES)
 
 
-def _conversation(record: dict) -> tuple[list[str], list[dict[str, str]]]:
+def read_conversation(record: dict) -> tuple[list[str], list[dict[str, str]]]:
     """
     The files of a record in the order in which they are shown, and its turns.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from datasets import load_from_disk
 
-from . import benchmark_sets, instruction_json, lsvq, own_csv, rated_images
+from . import benchmark_sets, image_text, instruction_json, lsvq, own_csv, rated_images
 from .degraded import chained_clips, degraded_clips
 from .rated_videos import COLUMNS, Found, RatedVideo, build_rows, find_files
 from .rows import label_mos, percent_mos, save_rows
@@ -46,9 +46,9 @@ def prepare(
     What is left out, and how many videos there are, with which MOS, frame rates and durations, goes to stderr.
 
     Args:
-        name: one of `BENCHMARKS`, `CHAINED`, `degraded_clips` or `instruction_json`.
-        labels: the label file; for LSVQ a list of them; for `CHAINED` the table of contents.
-        out: folder for the rows. Degraded clips have them in its folder `dataset`.
+        name: one of `BENCHMARKS`, `CHAINED`, `degraded_clips`, `instruction_json` or `image_text`.
+        labels: the label file; for LSVQ a list of them; for `CHAINED` the table of contents; for `image_text` its sources.
+        out: folder for the rows. Degraded clips have them in its folder `dataset`; pictures of `image_text` lie beside.
         videos: folder in which the videos are looked for (default: the folder of the label file).
         mos_range: lowest and highest MOS of the label file's scale (default: the benchmark's; 0 to 100 elsewhere).
         dataset: the name in the column `dataset` (default: `name`; for a CSV the file's).
@@ -75,6 +75,9 @@ def prepare(
         rows, left_out, found = instruction_json.build_rows(
             labels, folder, dataset, labels_only=labels_only, **options
         )
+        mos_range, columns = DEFAULT_MOS_RANGE, instruction_json.COLUMNS
+    elif name == "image_text":
+        rows, left_out, found = image_text.build_rows(files, out, dataset, **options)
         mos_range, columns = DEFAULT_MOS_RANGE, instruction_json.COLUMNS
     else:
         read_videos, known_range = BENCHMARKS[name]

@@ -4,14 +4,15 @@
 # stopped. Figures: python -m benchmarks.general_small_run
 # Usage: recipes/general/small_run.sh [STEPS_ALIGN] [STEPS_INSTRUCT] [STEPS_QUALITY]
 set -euo pipefail
-align=${1:-200} instruct=${2:-100} quality=${3:-60}
+align=${1:-120} instruct=${2:-60} quality=${3:-40}
 python=${PYTHON:-.venv/bin/python}
 scenes=data/scenes
 
 # What the towers see of a scene, a linear model reads from their features; letters are too much for so few steps
 if [ ! -f $scenes/train.json ]; then
     rm -rf $scenes
-    $python -m recipes.general.render_scenes --out $scenes --num_clips 800 --num_rated 80 --lettered_share 0
+    $python -m recipes.general.render_scenes --out $scenes --num_clips 450 --num_rated 60 \
+        --kinds motion order colour --lettered_share 0
 fi
 [ -f data/scenes-rows/report.json ] ||
     $python -m lmmvqa.commands prepare instruction_json --labels $scenes/train.json --out data/scenes-rows --name scenes
