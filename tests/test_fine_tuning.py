@@ -283,6 +283,25 @@ def test_bfloat16_trains_float32_weights_beside_frozen_bfloat16(train, monkeypat
     assert set(types.values()) == {torch.bfloat16}
 
 
+@pytest.mark.parametrize(("stage", "options"), [("align", []), ("instruct", []), ("instruct", ["--lora_rank", 2])])
+def test_a_stage_on_conversations_resumes_and_learns_from_cached_features(
+    train, monkeypatch, arguments, tmp_path, talk, stage, options
+):
+    arguments = [*arguments, "--stage", stage, "--data", talk, *options, *EACH_STEP, "--learning_rate", 0.01]
+    arguments += ["--max_steps", 4, "--per_device_train_batch_size", 2, "--chat_template", "human_assistant"]
+    run(train, monkeypatch, arguments, "--output_dir", tmp_path / "pixels")
+    arguments += ["--feature_cache", tmp_path / "cache"]
+    whole = run(train, monkeypatch, arguments)
+    expected, of_pixels = (log(tmp_path / name / "checkpoint-4") for name in ("run", "pixels"))
+    assert [row["loss"] for row in expected] == pytest.approx([row["loss"] for row in of_pixels], rel=5e-3)
+    shutil.copytree(tmp_path / "run" / "checkpoint-1", tmp_path / "other" / "checkpoint-1")
+    shutil.copy(tmp_path / "run" / "settings.json", tmp_path / "other")
+    resumed = run(train, monkeypatch, arguments, "--output_dir", tmp_path / "other")
+    assert log(tmp_path / "other" / "checkpoint-4") == expected
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert "Human: " in AutoProcessor.from_pretrained(tmp_path / "mine").prompt("How good?")
+
+
 # LoRA
 
 
@@ -458,23 +477,29 @@ def validations(output: str) -> list[dict]:
     return [json.loads(line)["tiny"] for line in output.splitlines() if line.startswith('{"epoch"')]
 
 
-@pytest.mark.parametrize("is_mixed", [False, True])
+@pytest.mark.parametrize("stage", ["quality", "mixed", "instruct"])
 def test_two_processes_equal_one_that_accumulates_twice_as_much(
-    train, monkeypatch, arguments, tmp_path, capsys, talk, is_mixed
+    train, monkeypatch, arguments, tmp_path, capsys, talk, stage
 ):
-    arguments += ["--mix", talk] if is_mixed else []
+    of_instruct = ["--stage", "instruct", "--data", talk, "--lora_rank", 2, "--feature_cache", tmp_path / "cache"]
+    arguments += {"quality": [], "mixed": ["--mix", talk], "instruct": of_instruct}[stage]
     options = ["--readout_weight", 1, "--score_noise", 5, "--optim", "sgd", "--lr_scheduler_type", "constant"]
     arguments = [*arguments, *options, *EACH_STEP, "--per_device_train_batch_size", 2]
     one = run(train, monkeypatch, arguments, "--gradient_accumulation_steps", 2, "--max_steps", 4)
     expected = validations(capsys.readouterr().out)
-    assert len(expected) == (1 if is_mixed else 2) and expected[0]["n"] == 3  # an epoch of 16 questions, or two of 12
+    # Two epochs of 12 questions, or one of 16
+    assert [of["n"] for of in expected] == {"quality": [3, 3], "mixed": [3], "instruct": []}[stage]
 
     arguments += ["--output_dir", tmp_path / "two", "--max_steps", 4]
     launch(TORCHRUN, arguments)
     stop_after(tmp_path / "two", 2)
     output = launch(ACCELERATE, arguments, ACCELERATE_USE_CPU="true")  # which resumes
     # Correlations of three scores that are nearly equal magnify the rounding of sums in another order
-    assert validations(output)[-1] == pytest.approx(expected[-1], rel=1e-4, abs=1e-3)
+    for same, row in zip(validations(output)[-1:], expected[-1:], strict=True):
+        assert same == pytest.approx(row, rel=1e-4, abs=1e-3)
+    if stage != "quality":
+        losses = [json.loads((tmp_path / name / "train_results.json").read_text()) for name in ("run", "two")]
+        assert losses[1]["validation_loss"] == pytest.approx(losses[0]["validation_loss"], rel=1e-5)
     for step in (2, 4):
         ranks = (tmp_path / "two" / f"checkpoint-{step}").glob("rng_state_*.pth")
         assert {file.name for file in ranks} == {"rng_state_0.pth", "rng_state_1.pth"}

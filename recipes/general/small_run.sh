@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A small real run of all three stages: SmolLM2-135M with the embedded model's towers learns what happens in rendered scenes,
 # with temporal tokens and without, and is asked about others. Features are cached; the same command goes on where it was
-# stopped. Figures: python -m benchmarks.general_small_run
+# stopped. Figures: python benchmarks/general_small_run.py --out benchmarks/results/general_small_run.json
 # Usage: recipes/general/small_run.sh [STEPS_ALIGN] [STEPS_INSTRUCT] [STEPS_QUALITY]
 set -euo pipefail
 align=${1:-120} instruct=${2:-60} quality=${3:-40}
