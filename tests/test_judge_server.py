@@ -60,6 +60,11 @@ def serving(model: str, port: int, log: Path):
         process.wait()
 
 
+def score_lines(out: Path) -> list[str]:
+    """None where the judge has given no score yet."""
+    return [line for path in out.glob("scores-*.jsonl") for line in path.read_text().splitlines()]
+
+
 @pytest.fixture(params=["random", "smollm2"])
 def served(request, tmp_path) -> str:
     """What a server serves: a model that never answers in JSON, or one that may."""
@@ -100,15 +105,14 @@ def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch, s
             evaluate_vcgbench(*given, str(out), judge, max_new_tokens=8)
     assert len(asked) == 2  # of three aspects
     answers = (out / "answers.jsonl").read_text()
-    scored = [line for path in out.glob("scores-*.jsonl") for line in path.read_text().splitlines()]
+    scored = score_lines(out)
 
     with serving(served, port, tmp_path / "log.txt"):
         with pytest.raises(ValueError, match="got status 4.. from the judge"):
             Judge(judge.url, "another", first_wait=0.01).score("", "?")
         metrics = evaluate_vcgbench(*given, str(out), judge, max_new_tokens=8)
     assert (out / "answers.jsonl").read_text() == answers and metrics["answered"] == 1
-    (path,) = out.glob("scores-*.jsonl")
-    lines = path.read_text().splitlines()
+    lines = score_lines(out)
     assert lines[: len(scored)] == scored  # nothing is lost, and nothing asked again
     # Small models answer in words: what has no score is counted
     assert len(lines) + len(metrics["without_score"]) == 3
