@@ -272,11 +272,16 @@ def _join(parts: list[EncodedVideo]) -> EncodedVideo:
 
 def _normalise(pictures: list[np.ndarray], mean: list[float], std: list[float]) -> torch.Tensor:
     """(..., height, width, 3) uint8 arrays to one (..., 3, height, width) float32 tensor, first dimensions joined."""
-    scale = 1 / (255 * torch.tensor(std))
-    shift = torch.tensor(mean) / torch.tensor(std)
-    # Moved while it is uint8, then changed in place: a quarter of the time
-    joined = torch.from_numpy(np.concatenate(pictures)).movedim(-1, -3).contiguous().float()
-    return joined.mul_(scale[:, None, None]).sub_(shift[:, None, None])
+    scale, shift = 1 / (255 * np.float32(std)), np.float32(mean) / np.float32(std)
+    joined = pictures[0] if len(pictures) == 1 else np.concatenate(pictures)
+    normalised = np.empty((*joined.shape[:-3], 3, *joined.shape[-3:-1]), np.float32)
+    # One at a time, so that each stays in the processor's cache: half the time of what PyTorch does to all of them
+    for picture, channels in zip(
+        joined.reshape(-1, *joined.shape[-3:]), normalised.reshape(-1, *normalised.shape[-3:]), strict=True
+    ):
+        np.multiply(picture.transpose(2, 0, 1), scale[:, None, None], out=channels)
+        channels -= shift[:, None, None]
+    return torch.from_numpy(normalised)
 
 
 __all__ = ["LmmVqaVideoProcessor"]
