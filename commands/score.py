@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,15 @@ from tqdm import tqdm
 
 from ..scoring.addresses import check_readers
 from ..scoring.journal import Journal, video_version
-from ..scoring.report import OUTSIDE_NOTE, Table, csv_file, json_line, lowest_first, summary_line
+from ..scoring.report import (
+    OUTSIDE_NOTE,
+    Table,
+    csv_file,
+    json_line,
+    lowest_first,
+    profile_line,
+    summary_line,
+)
 from ..scoring.video_files import (
     REPORT_SUFFIXES,
     TABLE_SUFFIXES,
@@ -47,7 +55,7 @@ def limit(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A number of rows of the command line."""
+    """A whole number of the command line."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"got {text}, expected a whole number, 0 or more")
     return int(text)
@@ -121,6 +129,16 @@ class Options(ModelOptions):
     max_download: float = field(
         default=2e9, metadata={"help": "bytes of an address (default: 2e9)", "type": limit, "metavar": "NUMBER"}
     )
+    workers: int = field(
+        default=0,
+        metadata={
+            "help": "threads that download and decode videos ahead of the model; as many as there are cores keep them busy "
+            "(default: none)",
+            "type": count,
+            "metavar": "N",
+        },
+    )
+    profile: bool = field(default=False, metadata={"help": "say at the end how long each stage took"})
     progress: bool = field(default=False, metadata={"help": "show rate and time left where no terminal is, too"})
     readout: Literal["score", "generate"] = field(
         default="score",
@@ -159,7 +177,8 @@ def run(options: Options) -> int:
     video_processor = scorer.processor.video_processor
     video_processor.limits = replace(video_processor.limits, **given)
 
-    started, rows = time.perf_counter(), []
+    started, cpu_started, rows = time.perf_counter(), time.process_time(), []
+    stages = Counter() if options.profile else None
     is_late = options.sort or options.worst is not None
     table = Table(videos, scorer.processor.damage_question is not None and options.readout == "score")
     with contextlib.ExitStack() as stack:
@@ -170,7 +189,7 @@ def run(options: Options) -> int:
         write_csv = stack.enter_context(csv_file(options.csv)) if options.csv else None
         if not options.json:
             print_line(table.header)
-        for row in _rows(options, scorer, videos, journal):
+        for row in _rows(options, scorer, videos, journal, stages):
             rows.append(row)
             if not is_late:
                 print_line(json_line(row) if options.json else table.line(row))
@@ -183,6 +202,9 @@ def run(options: Options) -> int:
         warn(OUTSIDE_NOTE)
     if len(rows) > 1:
         warn(summary_line(rows, time.perf_counter() - started))
+    if options.profile:
+        busy = time.process_time() - cpu_started
+        warn(profile_line(stages, time.perf_counter() - started, busy))
     if any(row["error"] is not None for row in rows):
         return 1
     is_below = options.fail_under is not None and any(row["score"] < options.fail_under for row in rows)
@@ -237,18 +259,35 @@ def _journal(options: Options, scorer, model: str) -> Journal:
     return Journal(options.out, {"model_digest": digest} | scoring_settings(scorer, **own))
 
 
-def _rows(options: Options, scorer, videos: list[str], journal: Journal | None) -> Iterator[dict]:
+def _rows(
+    options: Options, scorer, videos: list[str], journal: Journal | None, stages: Counter | None
+) -> Iterator[dict]:
     """The row of each video in order, from the journal where it stands there."""
     from ..scoring.scorer import score_videos
 
-    with _progress(options, len(videos), "video") as bar:
+    # The version and, where the journal has it, the row of each video: workers take names ahead of rows
+    looked_up = deque()
+
+    def unknown() -> Iterator[str]:
         for video in videos:
             version = video_version(video) if journal else {}
-            if journal and (row := journal.known(video, version)):
+            row = journal.known(video, version) if journal else None
+            looked_up.append((version, row))
+            if row is None:
+                yield video
+
+    with _progress(options, len(videos), "video") as bar:
+
+        def known() -> Iterator[dict]:
+            while looked_up and looked_up[0][1] is not None:
                 bar.total -= 1
-                yield row
-                continue
-            (row,) = score_videos(scorer, [video], options.readout, options.max_download, options.problems)
+                yield looked_up.popleft()[1]
+
+        for row in score_videos(
+            scorer, unknown(), options.readout, options.max_download, options.problems, options.workers, stages
+        ):
+            yield from known()
+            version, _ = looked_up.popleft()
             if journal:
                 row |= version | {
                     "model": options.model or "default",
@@ -257,6 +296,7 @@ def _rows(options: Options, scorer, videos: list[str], journal: Journal | None) 
                 journal.add(row)
             yield row
             bar.update()
+        yield from known()
 
 
 def _progress(options: Options, total: int, unit: str) -> tqdm:

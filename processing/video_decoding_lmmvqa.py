@@ -25,7 +25,9 @@ from .frame_scaler_lmmvqa import FrameScaler
 from .problems_lmmvqa import WatchedFrames
 from .video_reading_lmmvqa import (
     DEFAULT_LIMITS,
+    WHOLE_MACHINE,
     ReadingLimits,
+    ReadingShare,
     T,
     VideoDecodingError,
     VideoFacts,
@@ -220,6 +222,7 @@ def decode_portions(
     fps: float | None = None,
     limits: ReadingLimits = DEFAULT_LIMITS,
     problems: bool = False,
+    share: ReadingShare = WHOLE_MACHINE,
 ) -> list[T]:
     """As `decode_video`, but what is decoded is handed on while reading, so that memory does not grow with the video.
 
@@ -228,6 +231,7 @@ def decode_portions(
             starts over, and results so far are dropped.
         portion: chunks a portion, the last one has what is left; None for the whole video at once.
         problems: whether every frame is looked at for problems: `facts.problems` of the last portion, see `WatchedFrames`.
+        share: see `ReadingShare`.
 
     Returns:
         What `function` returned, in order.
@@ -237,7 +241,7 @@ def decode_portions(
         watched = WatchedFrames(frames) if problems else frames
         return [function(part) for part in _cut(watched, source, portion, settings)]
 
-    return read_frames(source, decode, fps, limits)
+    return read_frames(source, decode, fps, limits, share)
 
 
 @dataclass

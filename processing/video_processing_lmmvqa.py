@@ -24,7 +24,7 @@ from transformers.video_processing_utils import VideoProcessorMixin
 
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, FrameSettings, decode_portions
 from .video_inputs_lmmvqa import is_batch, is_stream, make_image_list, make_video_list, reader_source
-from .video_reading_lmmvqa import DEFAULT_LIMITS, T, VideoSource
+from .video_reading_lmmvqa import DEFAULT_LIMITS, WHOLE_MACHINE, ReadingShare, T, VideoSource
 
 
 # Chunks whose pixels are in memory at a time while towers encode a video: a multiple of the model's TOWER_BATCH_SIZE
@@ -160,12 +160,13 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         portion: int | None = PORTION,
         fps: float | None = None,
         problems: bool = False,
+        share: ReadingShare = WHOLE_MACHINE,
     ) -> list[T]:
         """What `function` returns for each portion of a video's chunks, see `video_decoding_lmmvqa.decode_portions`."""
         if isinstance(video, DecodedVideo):
             portion = portion or len(video.seconds)
             return [function(video.part(first, first + portion)) for first in range(0, len(video.seconds), portion)]
-        return decode_portions(video, function, portion, self.frame_settings, fps, self.limits, problems)
+        return decode_portions(video, function, portion, self.frame_settings, fps, self.limits, problems, share)
 
     def encode(
         self, videos, model, video_metadata=None, fps: float | None = None, problems: bool = False
@@ -185,17 +186,33 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         """
 
         def encode_portion(decoded: DecodedVideo) -> EncodedVideo:
-            inputs = self.preprocess(decoded).to(model.device)
-            del inputs["num_chunks"]
-            return EncodedVideo(*model.encode_pixels(**inputs), seconds=decoded.seconds, facts=decoded.facts)
+            return self.encode_portion(decoded, model)
 
         sources = map(reader_source, make_video_list(videos, video_metadata, fps))
         return [
             video
             if isinstance(video, EncodedVideo)
-            else _join(self.decode_portions(video, encode_portion, fps=rate, problems=problems))
+            else self.join_portions(self.decode_portions(video, encode_portion, fps=rate, problems=problems))
             for video, rate in sources
         ]
+
+    def encode_portion(self, decoded: DecodedVideo, model) -> EncodedVideo:
+        """The features of one portion, see `encode`; `join_portions` makes a video of all of them in order."""
+        inputs = self.preprocess(decoded).to(model.device)
+        del inputs["num_chunks"]
+        return EncodedVideo(*model.encode_pixels(**inputs), seconds=decoded.seconds, facts=decoded.facts)
+
+    @staticmethod
+    def join_portions(parts: list[EncodedVideo]) -> EncodedVideo:
+        temporal_features = None
+        if parts[0].temporal_features is not None:
+            temporal_features = torch.cat([part.temporal_features for part in parts])
+        return EncodedVideo(
+            torch.cat([part.vision_features for part in parts]),
+            temporal_features,
+            seconds=np.concatenate([part.seconds for part in parts]),
+            facts=parts[-1].facts,
+        )
 
     def preprocess(
         self,
@@ -256,18 +273,6 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         if not self.do_normalize:
             mean, std = [0.0] * len(mean), [1.0] * len(std)
         return [value / factor for value in mean], [value / factor for value in std]
-
-
-def _join(parts: list[EncodedVideo]) -> EncodedVideo:
-    temporal_features = None
-    if parts[0].temporal_features is not None:
-        temporal_features = torch.cat([part.temporal_features for part in parts])
-    return EncodedVideo(
-        torch.cat([part.vision_features for part in parts]),
-        temporal_features,
-        seconds=np.concatenate([part.seconds for part in parts]),
-        facts=parts[-1].facts,
-    )
 
 
 def _normalise(pictures: list[np.ndarray], mean: list[float], std: list[float]) -> torch.Tensor:

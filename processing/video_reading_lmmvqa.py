@@ -98,6 +98,23 @@ class ReadingLimits:
 DEFAULT_LIMITS = ReadingLimits()
 
 
+@dataclass(frozen=True)
+class ReadingShare:
+    """What a file has of the machine while others are read beside it.
+
+    Attributes:
+        threads: that decode its frames; 0 for as many as FFmpeg takes, one more than there are cores.
+        clock: seconds that `max_wall_seconds` bounds; one for files that wait for others stands still meanwhile. What it
+            raises ends the reading.
+    """
+
+    threads: int = 0
+    clock: Callable[[], float] = time.monotonic
+
+
+WHOLE_MACHINE = ReadingShare()
+
+
 @dataclass
 class VideoFacts:
     """What was seen of a video.
@@ -159,6 +176,7 @@ def read_frames(
     function: Callable[[VideoFrames], T],
     fps: float | None = None,
     limits: ReadingLimits = DEFAULT_LIMITS,
+    share: ReadingShare = WHOLE_MACHINE,
 ) -> T:
     """
     What `function` returns for the frames of a video.
@@ -171,15 +189,16 @@ def read_frames(
             start, and the result so far is dropped. Errors of FFmpeg in it count as the video's, all others pass.
         fps: frame rate of an array or a list of pictures.
         limits: see `ReadingLimits`; damage is that of files.
+        share: see `ReadingShare`.
 
     Raises:
         VideoDecodingError: the source cannot be read, or it is beyond `limits`.
         FileNotFoundError: the path does not exist.
     """
-    deadline = time.monotonic() + limits.max_wall_seconds
+    deadline = share.clock() + limits.max_wall_seconds
     pictures = read_pictures(source, fps, limits.max_pixels)
     if pictures is not None:
-        pictures = _paced(pictures, source, limits, deadline)
+        pictures = _paced(pictures, source, limits, deadline, share)
         return _call(function, VideoFrames(pictures, VideoFacts()), source)
     if isinstance(source, str | os.PathLike):
         check_path(source)
@@ -188,11 +207,12 @@ def read_frames(
 
     def read(parallel: bool) -> T:
         facts = VideoFacts()
-        return _call(function, VideoFrames(_read_file(source, parallel, limits, deadline, facts), facts), source)
+        frames = _read_file(source, parallel, limits, deadline, share, facts)
+        return _call(function, VideoFrames(frames, facts), source)
 
     # Outside of the handler, where the error would hold the first decoder and its frames
     with contextlib.suppress(_DamagedVideo):
-        return read(parallel=restarts)
+        return read(parallel=restarts and share.threads != 1)
     # What damaged frames look like in parallel depends on timing: once more in order, for the same result on every run
     return read(parallel=False)
 
@@ -208,10 +228,14 @@ def _call(function: Callable[[VideoFrames], T], frames: VideoFrames, source: Vid
 
 
 def _paced(
-    pictures: Iterator[tuple[float, float, av.VideoFrame]], source: VideoSource, limits: ReadingLimits, deadline: float
+    pictures: Iterator[tuple[float, float, av.VideoFrame]],
+    source: VideoSource,
+    limits: ReadingLimits,
+    deadline: float,
+    share: ReadingShare,
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """The frames of an animation, as long as they are within the limits."""
-    pace = _Pace(limits, deadline)
+    pace = _Pace(limits, deadline, share.clock)
     for seconds, duration, frame in pictures:
         try:
             pace.goes_on()
@@ -222,11 +246,16 @@ def _paced(
 
 
 def _read_file(
-    source: str | os.PathLike | BinaryIO, parallel: bool, limits: ReadingLimits, deadline: float, facts: VideoFacts
+    source: str | os.PathLike | BinaryIO,
+    parallel: bool,
+    limits: ReadingLimits,
+    deadline: float,
+    share: ReadingShare,
+    facts: VideoFacts,
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """Yields (time in seconds, duration in seconds, frame); see `_Reading`."""
     with _naming_errors(source), open_video(source, limits.max_pixels) as container:
-        reading = _Reading(container, source_name(source), parallel, limits, deadline, facts)
+        reading = _Reading(container, source_name(source), parallel, limits, deadline, share, facts)
         yield from reading.frames()
         reading.finish()
 
@@ -250,19 +279,20 @@ class _Pace:
 
     Args:
         limits: what is refused.
-        deadline: of `time.monotonic`.
+        deadline: of the clock.
+        clock: see `ReadingShare`.
 
     Attributes:
         start: time of the first frame, once it came.
     """
 
-    def __init__(self, limits: ReadingLimits, deadline: float):
-        self._limits, self._deadline = limits, deadline
+    def __init__(self, limits: ReadingLimits, deadline: float, clock: Callable[[], float]):
+        self._limits, self._deadline, self._clock = limits, deadline, clock
         self.start = None
         self._second = self._frames_in_second = 0
 
     def goes_on(self) -> None:
-        if time.monotonic() > self._deadline:
+        if self._clock() > self._deadline:
             raise Refusal(f"it takes more than {self._limits.max_wall_seconds:g} s; raise max_wall_seconds")
 
     def came(self, seconds: float) -> None:
@@ -293,7 +323,8 @@ class _Reading:
         name: what messages call it.
         parallel: whether to decode frames in parallel; damage then stops with `_DamagedVideo`.
         limits: what is refused.
-        deadline: of `time.monotonic`.
+        deadline: of the share's clock.
+        share: see `ReadingShare`.
         facts: gets what is announced and what is damaged; `VideoFrames` counts the rest in it.
     """
 
@@ -304,10 +335,11 @@ class _Reading:
         parallel: bool,
         limits: ReadingLimits,
         deadline: float,
+        share: ReadingShare,
         facts: VideoFacts,
     ):
         self._container, self._name, self._parallel = container, name, parallel
-        self._limits, self._pace, self._facts = limits, _Pace(limits, deadline), facts
+        self._limits, self._pace, self._facts = limits, _Pace(limits, deadline, share.clock), facts
         self._stream = stream = choose_stream(container)
         context = stream.codec_context
         self._check_size(context.width, context.height)
@@ -315,6 +347,7 @@ class _Reading:
         # what is short needs none
         has_threads = parallel and not 0 < stream.frames <= FEW_FRAMES
         context.thread_type = "AUTO" if has_threads else "NONE"
+        context.thread_count = share.threads if has_threads else 1
         options = {"max_pixels": allocated_pixels(limits.max_pixels)}
         context.options = options | {"err_detect": "explode"} if has_threads else options
         facts.expected_duration, self._is_of_stream = announced_seconds(container, stream)
@@ -439,4 +472,12 @@ class _Reading:
         return held, held < facts.expected_duration - tolerance
 
 
-__all__ = ["ReadingLimits", "VideoDecodingError", "VideoFacts", "VideoFrames", "VideoSource", "read_frames"]
+__all__ = [
+    "ReadingLimits",
+    "ReadingShare",
+    "VideoDecodingError",
+    "VideoFacts",
+    "VideoFrames",
+    "VideoSource",
+    "read_frames",
+]

@@ -156,6 +156,17 @@ def pooled(scores: Sequence[float]) -> tuple[float, float]:
     return sum(scores) / len(scores), sorted(scores)[math.ceil(len(scores) / 20) - 1]
 
 
+def profile_line(stages: dict[str, float], seconds: float, cpu_seconds: float) -> str:
+    """
+    Args:
+        stages: seconds of each, in all threads together.
+        seconds: that passed.
+        cpu_seconds: for which cores were busy with it.
+    """
+    parts = ", ".join(f"{stage} {time:.1f} s ({time / sum(stages.values()):.0%})" for stage, time in stages.items())
+    return f"{parts or 'nothing was scored'}; {cpu_seconds / seconds:.2f} of {os.cpu_count()} cores busy"
+
+
 def json_line(row: dict) -> str:
     r"""
     A row as one line of JSON in ASCII. JSON has no NaN and no infinity, and not every reader takes a lone surrogate: bytes

@@ -1,11 +1,15 @@
 """Many files to one row each; a file that cannot be scored is a row that says why."""
 
+import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from importlib import resources
 from importlib.metadata import version
+from typing import BinaryIO
 
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndBytesConfig, TorchAoConfig, pipeline
@@ -14,10 +18,16 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..checkpoints.hub_connection import check_obtainable
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
+from ..processing.video_decoding_lmmvqa import DecodedVideo, EncodedVideo
+from ..processing.video_inputs_lmmvqa import make_video_list, reader_source
+from ..processing.video_reading_lmmvqa import WHOLE_MACHINE, ReadingShare, T
 from .addresses import downloaded, is_address
+from .read_ahead import Reading, read_ahead
 from .report import ROW_KEYS, failure_line, finite
 
 
+# Of scoring: decoding and scaling, both towers, the decoder of the language model, and the model's waits for frames
+STAGES = ("reading", "features", "answers", "waiting")
 # The decoder's layers are quantised alone: it holds almost all weights, and the score hangs on what the towers see
 UNQUANTIZED_MODULES = [
     "model.vision_tower",
@@ -122,12 +132,24 @@ def load_scorer(
         ) from error
 
 
+@contextmanager
+def _timed(seconds: Counter, stage: str) -> Iterator[None]:
+    """Adds the time that passes to a stage, without that of stages within it."""
+    start, others = time.perf_counter(), seconds.total()
+    try:
+        yield
+    finally:
+        seconds[stage] += time.perf_counter() - start - (seconds.total() - others)
+
+
 def score_videos(
     scorer: VideoQualityAssessmentPipeline,
     videos: Iterable[str],
     readout: str = "score",
     max_download: float | None = None,
     problems: bool = False,
+    workers: int = 0,
+    stages: Counter | None = None,
 ) -> Iterator[dict]:
     """
     Yields a row of `ROW_KEYS` a video as soon as it is scored: the fields of `QualityResult`, `error` and `seconds`
@@ -140,19 +162,73 @@ def score_videos(
         max_download: bytes of an address at most, see `addresses`; None where addresses are refused, as other names are
             that lead to no file.
         problems: whether every frame is looked at for them, see `WatchedFrames`.
+        workers: threads that download and decode videos ahead of the model, see `read_ahead`. Rows and their order are the
+            same; `seconds` are those of a video's own reading and scoring, without waits.
+        stages: gets the seconds of each of `STAGES`, in all threads together.
     """
-    for video in videos:
-        start = time.perf_counter()
-        result, error = {}, None
+    video_processor = scorer.processor.video_processor
+
+    def read(video: str, function: Callable[[DecodedVideo], T], share: ReadingShare = WHOLE_MACHINE) -> list[T]:
+        with _opened(video, max_download) as given:
+            ((source, fps),) = map(reader_source, make_video_list(given))
+            return video_processor.decode_portions(source, function, fps=fps, problems=problems, share=share)
+
+    def score(video: str, seconds: Counter) -> dict:
+        with _timed(seconds, "reading"), _opened(video, max_download) as source:
+            return scorer(source, readout=readout, problems=problems)
+
+    def score_in_stages(video: str, seconds: Counter) -> dict:
+        def encode(decoded: DecodedVideo) -> EncodedVideo:
+            with _timed(seconds, "features"):
+                return video_processor.encode_portion(decoded, scorer.model)
+
+        with _timed(seconds, "reading"):
+            encoded = video_processor.join_portions(read(video, encode))
+        with _timed(seconds, "answers"):
+            return scorer(encoded, readout=readout)
+
+    def score_reading(reading: Reading, seconds: Counter) -> dict:
+        parts = []
         try:
-            is_read = max_download is not None and is_address(video)
-            with downloaded(video, max_download) if is_read else nullcontext(video) as source:
-                result = finite(scorer(source, readout=readout, problems=problems))
-        except Exception as failure:
-            error = failure_line(failure)
-        seconds = round(time.perf_counter() - start, 3)
-        row = dict.fromkeys(ROW_KEYS) | {"video": video, **result, "error": error, "seconds": seconds}
-        yield {name: value for name, value in row.items() if name in ROW_KEYS or value is not None}
+            with _timed(seconds, "waiting"):
+                for decoded in reading.portions():
+                    if decoded.seconds[0] == 0:  # the first one, or damage was met and reading started over
+                        parts = []
+                    with _timed(seconds, "features"):
+                        parts.append(video_processor.encode_portion(decoded, scorer.model))
+        finally:
+            seconds["reading"] += reading.seconds
+        with _timed(seconds, "answers"):
+            return scorer(video_processor.join_portions(parts), readout=readout)
+
+    if workers:
+        threads = max(1, os.cpu_count() // workers)
+        readings = read_ahead(
+            lambda reading: read(reading.video, reading.hand_on, ReadingShare(threads, reading.clock)), videos, workers
+        )
+        for reading in readings:
+            yield _row(reading.video, partial(score_reading, reading), stages)
+    else:
+        for video in videos:
+            yield _row(video, partial(score if stages is None else score_in_stages, video), stages)
+
+
+def _opened(video: str, max_download: float | None) -> AbstractContextManager[str | BinaryIO]:
+    return downloaded(video, max_download) if max_download is not None and is_address(video) else nullcontext(video)
+
+
+def _row(video: str, score: Callable[[Counter], dict], stages: Counter | None) -> dict:
+    """What `score` gives, which counts its seconds; or why it gives nothing."""
+    seconds, result, error = Counter(), {}, None
+    try:
+        result = finite(score(seconds))
+    except Exception as failure:
+        error = failure_line(failure)
+    if stages is not None:
+        stages.update(seconds)
+    spent = round(seconds.total() - seconds["waiting"], 3)
+    row = dict.fromkeys(ROW_KEYS) | {"video": video, **result, "error": error, "seconds": spent}
+    return {name: value for name, value in row.items() if name in ROW_KEYS or value is not None}
 
 
 def scoring_settings(scorer: VideoQualityAssessmentPipeline, **others) -> dict:
