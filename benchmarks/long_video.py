@@ -1,7 +1,7 @@
-"""Time and memory of scoring videos of one minute, of one window and of an hour with the embedded default.
+"""Time and memory of scoring short and long videos with the embedded default.
 
-`python benchmarks/long_video.py --out benchmarks/results/long_video.json` writes low-resolution clips of noise and
-motion and scores each in a process of its own. `decoded` is the memory that the pixels of the whole video would take,
+`python benchmarks/long_video.py --out benchmarks/results/long_video_720p.json` writes clips of noise and motion, of 10
+seconds, 20 minutes and an hour, and scores each in a process of its own. `decoded` is the memory that the pixels of the whole video would take,
 which scoring never holds at once: the peak is of the whole process, PyTorch and weights included.
 """
 
@@ -22,11 +22,10 @@ import torch
 import transformers
 
 
-FPS, SIZE = 30, (160, 90)
+FPS = 30
 
 
-def write_clip(path: Path, seconds: int) -> None:
-    width, height = SIZE
+def write_clip(path: Path, seconds: int, width: int, height: int) -> None:
     rng = np.random.default_rng(0)
     pictures = [
         av.VideoFrame.from_ndarray(rng.integers(0, 256, (height, width, 3), np.uint8), "rgb24") for _ in range(7)
@@ -67,7 +66,8 @@ def score(path: str) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=int, nargs="+", default=[1, 16, 60])
+    parser.add_argument("--seconds", type=int, nargs="+", default=[10, 1200, 3600])
+    parser.add_argument("--size", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--out", help="JSON file for the figures")
     parser.add_argument("--score", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -82,17 +82,17 @@ def main() -> None:
     pixels = AutoProcessor.from_pretrained(default_checkpoint()).video_processor
     decoded = 3 * (pixels.key_frame_size**2 + pixels.chunk_frames * pixels.chunk_size**2)  # bytes a second
     figures = {}
-    for minutes in arguments.minutes:
+    for seconds in arguments.seconds:
         with tempfile.TemporaryDirectory() as folder:
-            write_clip(Path(folder) / "clip.mp4", 60 * minutes)
+            write_clip(Path(folder) / "clip.mp4", seconds, *arguments.size)
             command = [sys.executable, __file__, "--score", str(Path(folder) / "clip.mp4")]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-        figures[f"{minutes} min"] = {"MB decoded": round(60 * minutes * decoded / 2**20), **json.loads(done.stdout)}
-        print(minutes, "min", json.dumps(figures[f"{minutes} min"]), flush=True)
+        figures[f"{seconds} s"] = {"MB decoded": round(seconds * decoded / 2**20), **json.loads(done.stdout)}
+        print(seconds, "s", json.dumps(figures[f"{seconds} s"]), flush=True)
     if arguments.out:
         report = {
             "model": "embedded default",
-            "clips": f"{SIZE[0]}x{SIZE[1]}, {FPS} frames a second, H.264",
+            "clips": f"{arguments.size[0]}x{arguments.size[1]}, {FPS} frames a second, H.264",
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
