@@ -132,8 +132,7 @@ class Options(ModelOptions):
     workers: int = field(
         default=0,
         metadata={
-            "help": "threads that download and decode videos ahead of the model; as many as there are cores keep them busy "
-            "(default: none)",
+            "help": "threads that download and decode videos ahead of the model (default: none)",
             "type": count,
             "metavar": "N",
         },
