@@ -19,6 +19,7 @@ first item alone.
 | given | is |
 |---|---|
 | path, file object, bytes of a file, {"path", "bytes"} of a datasets column, torchcodec's VideoDecoder | one video |
+| {"path", "bytes", "start", "end"}: seconds in a file; what is missing or None is its beginning or end | one video |
 | array of 4 dimensions: (frames, H, W, C) or (frames, C, H, W), C = 1, 3 or 4 | one video |
 | array of 3 dimensions, the last or else the first of them 1, 3 or 4; of 2 dimensions; PIL picture | one video of one frame |
 | array of 3 dimensions otherwise: (frames, H, W) | one grey video |
@@ -45,7 +46,7 @@ import torch
 from PIL import Image
 from transformers.video_utils import VideoMetadata
 
-from .video_reading_lmmvqa import VideoSource, source_name
+from .video_source_lmmvqa import VideoPart, VideoSource, source_name
 
 
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
@@ -120,12 +121,12 @@ def reader_source(video: InputVideo) -> tuple[VideoSource, float | None]:
     source = video.source
     if _is_torchcodec_decoder(source):
         # What datasets opened is read as any file: with its own time stamps, and never in memory as a whole
-        encoded = vars(source).get("_hf_encoded") or {"path": None, "bytes": None}
+        encoded = _encoded(source)
         if encoded["bytes"] is None and not os.path.exists(encoded["path"] or ""):
             return _rgb(source.get_frames_in_range(0, len(source)).data), source.metadata.average_fps
         source = encoded
     if isinstance(source, Mapping):
-        return _stored_file(source), None
+        return _stored_part(source), None
     if isinstance(source, str) and source.startswith("data:"):
         source = base64.b64decode(source.partition(";base64,")[2])
     if isinstance(source, bytes | bytearray | memoryview):
@@ -207,6 +208,36 @@ def _with_fps(video: InputVideo, fps: float) -> InputVideo:
     return replace(video, fps=float(fps))
 
 
+def stored_part(video: Any, start: float | None, end: float | None) -> dict:
+    """
+    A part of what a column of a data set holds, as `make_video_list` takes it; `reader_source` refuses what is no file.
+
+    Args:
+        video: path, bytes of a file, {"path", "bytes"}, or a file that torchcodec opened for `datasets`.
+        start, end: in seconds; None for where the file begins or ends.
+    """
+    if _is_torchcodec_decoder(video):
+        video = _encoded(video)
+    elif isinstance(video, bytes | bytearray | memoryview):
+        video = {"bytes": video}
+    elif not isinstance(video, Mapping):
+        video = {"path": video}
+    return {**video, "start": start, "end": end}
+
+
+def _encoded(decoder: Any) -> Mapping:
+    """What `datasets` decoded; of another VideoDecoder nothing is known."""
+    return vars(decoder).get("_hf_encoded") or {"path": None, "bytes": None}
+
+
+def _stored_part(column: Mapping) -> VideoSource:
+    start, end = (column.get(name) for name in ("start", "end"))
+    file = _stored_file({name: value for name, value in column.items() if name not in ("start", "end")})
+    if start is None and end is None:
+        return file
+    return VideoPart(file, 0.0 if start is None else start, math.inf if end is None else end)
+
+
 def _stored_file(column: Mapping) -> str | io.BytesIO:
     """A video or picture of `datasets` that is not decoded; the path beside bytes is where they came from."""
     path, data = column.get("path"), column.get("bytes")
@@ -283,4 +314,12 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
     return np.rint(array * np.float32(255)).astype(np.uint8) if is_float else array.astype(np.uint8)
 
 
-__all__ = ["InputVideo", "is_batch", "is_stream", "make_image_list", "make_video_list", "reader_source"]
+__all__ = [
+    "InputVideo",
+    "is_batch",
+    "is_stream",
+    "make_image_list",
+    "make_video_list",
+    "reader_source",
+    "stored_part",
+]

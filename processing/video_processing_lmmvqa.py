@@ -23,7 +23,7 @@ from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, FrameSettings, decode_portions
-from .video_inputs_lmmvqa import is_batch, is_stream, make_image_list, make_video_list, reader_source
+from .video_inputs_lmmvqa import is_batch, is_stream, make_image_list, make_video_list, reader_source, stored_part
 from .video_reading_lmmvqa import DEFAULT_LIMITS, WHOLE_MACHINE, ReadingShare, T, VideoSource
 
 
@@ -97,6 +97,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     make_image_list = staticmethod(make_image_list)
     is_batch = staticmethod(is_batch)
     is_stream = staticmethod(is_stream)
+    stored_part = staticmethod(stored_part)
 
     model_input_names = ["pixel_values", "pixel_values_videos", "num_chunks", "num_clips", "num_frames"]
     valid_kwargs = LmmVqaVideosKwargs

@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import av
 from av.container import Flags as ContainerFlags
@@ -42,7 +42,7 @@ from .video_opening_lmmvqa import (
     choose_stream,
     open_video,
 )
-from .video_source_lmmvqa import VideoDecodingError, VideoSource, failure_reason, source_name
+from .video_source_lmmvqa import NEAR, VideoDecodingError, VideoPart, VideoSource, failure_reason, source_name
 
 
 logger = logging.get_logger(__name__)
@@ -63,6 +63,10 @@ T = TypeVar("T")
 
 class _DamagedVideo(Exception):
     """A stream that does not decode cleanly was met while frames are decoded in parallel."""
+
+
+class _MissedPart(Exception):
+    """Where seeking led to, the part cannot be decoded as a whole."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,8 @@ def read_frames(
     """
     What `function` returns for the frames of a video.
 
-    No address is opened, nor another file that the source names.
+    No address is opened, nor another file that the source names. Of a part what lies before is left out by seeking, where the
+    file allows it.
 
     Args:
         source: see `VideoSource`. File objects are read from their beginning; those that cannot seek, once.
@@ -196,28 +201,34 @@ def read_frames(
         FileNotFoundError: the path does not exist.
     """
     deadline = share.clock() + limits.max_wall_seconds
-    pictures = read_pictures(source, fps, limits.max_pixels)
+    part = source if isinstance(source, VideoPart) else VideoPart(source)
+    pictures = read_pictures(part.source, fps, limits.max_pixels)
     if pictures is not None:
-        pictures = _paced(pictures, source, limits, deadline, share)
-        return _call(function, VideoFrames(pictures, VideoFacts()), source)
-    if isinstance(source, str | os.PathLike):
-        check_path(source)
-    with _naming_errors(source):
-        restarts = can_restart(source)
+        pictures = _paced(pictures, part, limits, deadline, share)
+        return _call(function, VideoFrames(pictures, VideoFacts()), part)
+    if isinstance(part.source, str | os.PathLike):
+        check_path(part.source)
+    with _naming_errors(part):
+        restarts = can_restart(part.source)
 
-    def read(parallel: bool) -> T:
+    def read(parallel: bool, seek: bool) -> T:
         facts = VideoFacts()
-        frames = _read_file(source, parallel, limits, deadline, share, facts)
-        return _call(function, VideoFrames(frames, facts), source)
+        frames = VideoFrames(_read_file(part, parallel, seek, limits, deadline, share, facts), facts)
+        return _call(function, frames, part)
 
-    # Outside of the handler, where the error would hold the first decoder and its frames
-    with contextlib.suppress(_DamagedVideo):
-        return read(parallel=restarts and share.threads != 1)
-    # What damaged frames look like in parallel depends on timing: once more in order, for the same result on every run
-    return read(parallel=False)
+    def read_undamaged(seek: bool) -> T:
+        # Outside of the handler, where the error would hold the first decoder and its frames
+        with contextlib.suppress(_DamagedVideo):
+            return read(restarts and share.threads != 1, seek)
+        # What damaged frames look like in parallel depends on timing: once more in order, for the same result on every run
+        return read(False, seek)
+
+    with contextlib.suppress(_MissedPart):
+        return read_undamaged(seek=restarts and part.start > 0)
+    return read_undamaged(seek=False)
 
 
-def _call(function: Callable[[VideoFrames], T], frames: VideoFrames, source: VideoSource) -> T:
+def _call(function: Callable[[VideoFrames], T], frames: VideoFrames, source: VideoPart) -> T:
     try:
         return function(frames)
     except av.FFmpegError as error:
@@ -229,14 +240,16 @@ def _call(function: Callable[[VideoFrames], T], frames: VideoFrames, source: Vid
 
 def _paced(
     pictures: Iterator[tuple[float, float, av.VideoFrame]],
-    source: VideoSource,
+    source: VideoPart,
     limits: ReadingLimits,
     deadline: float,
     share: ReadingShare,
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
-    """The frames of an animation, as long as they are within the limits."""
+    """The frames of a part of an animation, as long as they are within the limits."""
     pace = _Pace(limits, deadline, share.clock)
     for seconds, duration, frame in pictures:
+        if source.place(seconds, duration):
+            continue
         try:
             pace.goes_on()
             pace.came(seconds)
@@ -246,30 +259,33 @@ def _paced(
 
 
 def _read_file(
-    source: str | os.PathLike | BinaryIO,
+    part: VideoPart,
     parallel: bool,
+    seek: bool,
     limits: ReadingLimits,
     deadline: float,
     share: ReadingShare,
     facts: VideoFacts,
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """Yields (time in seconds, duration in seconds, frame); see `_Reading`."""
-    with _naming_errors(source), open_video(source, limits.max_pixels) as container:
-        reading = _Reading(container, source_name(source), parallel, limits, deadline, share, facts)
+    with _naming_errors(part), open_video(part.source, limits.max_pixels) as container:
+        reading = _Reading(container, part, parallel, limits, deadline, share, facts)
+        if seek:
+            reading.seek()
         yield from reading.frames()
         reading.finish()
 
 
 @contextlib.contextmanager
-def _naming_errors(source: str | os.PathLike | BinaryIO) -> Iterator[None]:
+def _naming_errors(source: VideoPart) -> Iterator[None]:
     """The one seam for what PyAV, FFmpeg, the system and a file object raise: all of it becomes `VideoDecodingError`."""
     try:
         yield
-    except (_DamagedVideo, VideoDecodingError):
+    except (_DamagedVideo, _MissedPart, VideoDecodingError):
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, Refusal) else failure_reason(error)
-        if isinstance(error, NoVideo) and not can_restart(source):
+        if isinstance(error, NoVideo) and not can_restart(source.source):
             reason += "; it comes through a pipe, where MP4 and others cannot be read: save it to a file first"
         raise VideoDecodingError(f"Could not read {source_name(source)}: {reason}") from error
 
@@ -316,11 +332,11 @@ class _Pace:
 
 
 class _Reading:
-    """One pass through an open file: its frames with their times, then what is to be said of it.
+    """One pass through an open file: the frames of a part of it with their times, then what is to be said of it.
 
     Args:
         container: the file.
-        name: what messages call it.
+        part: which frames, all by default.
         parallel: whether to decode frames in parallel; damage then stops with `_DamagedVideo`.
         limits: what is refused.
         deadline: of the share's clock.
@@ -331,14 +347,15 @@ class _Reading:
     def __init__(
         self,
         container: InputContainer,
-        name: str,
+        part: VideoPart,
         parallel: bool,
         limits: ReadingLimits,
         deadline: float,
         share: ReadingShare,
         facts: VideoFacts,
     ):
-        self._container, self._name, self._parallel = container, name, parallel
+        self._container, self._part, self._parallel = container, part, parallel
+        self._has_sought, self._places = False, {}
         self._limits, self._pace, self._facts = limits, _Pace(limits, deadline, share.clock), facts
         self._stream = stream = choose_stream(container)
         context = stream.codec_context
@@ -351,6 +368,10 @@ class _Reading:
         options = {"max_pixels": allocated_pixels(limits.max_pixels)}
         context.options = options | {"err_detect": "explode"} if has_threads else options
         facts.expected_duration, self._is_of_stream = announced_seconds(container, stream)
+        if part.end < math.inf:
+            facts.expected_duration, self._is_of_stream = part.end - part.start, True
+        elif not part.is_whole:
+            facts.expected_duration = max(0.0, facts.expected_duration - part.start) if self._is_of_stream else None
         self._expected = math.inf if facts.expected_duration is None else facts.expected_duration
         if self._expected < math.inf:
             self._pace.lasts(self._expected)
@@ -367,29 +388,44 @@ class _Reading:
         can_be_joined = container.format.flags & FormatFlags.ts_discont.value
         self._clock = Clock(1 / float(rate), LARGEST_GAP if can_be_joined else math.inf, self._expected)
         self._losses = Losses(context.codec.canonical_name in ONE_FRAME_A_PACKET)
-        self._tick = float(stream.time_base)
+        self._tick, self._step = float(stream.time_base), 1 / float(rate)
+
+    def seek(self) -> None:
+        """Leaves out what lies before the key frame before the part, where the format can."""
+        border = int((self._part.start - NEAR) / self._tick) + (self._stream.start_time or 0)
+        with contextlib.suppress(av.FFmpegError):  # of formats that cannot
+            self._container.seek(border, stream=self._stream)
+            self._has_sought = True
 
     def frames(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
         """Yields (time in seconds, duration in seconds, frame)."""
         packets = self._packets()
         last = av.Packet()  # without data, so that the decoder gives the frames that it holds back
         last.stream, last.time_base = self._stream, self._stream.time_base
-        packet = None
+        packet, is_counted = None, True
         while packet is not last:
             self._pace.goes_on()
             try:
                 packet = next(packets, last)
                 if not self._parallel and packet.has_sidedata("encryption_info"):
                     raise Refusal(ENCRYPTED)
-                self._losses.sent(packet)
+                is_counted = self._place(packet) == 0
+                if is_counted:
+                    self._losses.sent(packet)
                 frames = self._stream.decode(packet)
             except av.FFmpegError as error:
                 # A broken packet costs its own frames only: what decodes is scored, and the loss is said in the end
                 if self._parallel:
                     raise _DamagedVideo from error
-                self._losses.failed(error)
+                if is_counted:
+                    self._losses.failed(error)
                 continue
             for frame in frames:
+                place = self._place(frame)
+                if place > 0:
+                    return
+                if place < 0:
+                    continue
                 if frame.is_corrupt:
                     if self._parallel:
                         raise _DamagedVideo
@@ -401,8 +437,13 @@ class _Reading:
                 yield seconds, duration, frame
 
     def _packets(self) -> Iterator[av.Packet]:
-        """Yields the packets of the stream."""
-        packets = self._container.demux(self._stream, *self._others)
+        """
+        Yields the packets of the stream.
+
+        Raises:
+            _MissedPart: seeking led to a packet that decoding cannot begin with, or behind the part's start.
+        """
+        packets, has_begun = self._container.demux(self._stream, *self._others), not self._has_sought
         while True:
             try:
                 packet = next(packets)
@@ -414,7 +455,27 @@ class _Reading:
                 end = (packet.pts or 0) + (packet.duration or 0)
                 self._ends[index] = max(end, self._ends.get(index, 0))
             elif packet.size:  # after one without data decoders take no more
+                if not has_begun:
+                    stamp = packet.dts if packet.pts is None else packet.pts
+                    if stamp is None or not packet.is_keyframe or self._seconds(stamp) > self._part.start + NEAR:
+                        raise _MissedPart
+                    has_begun = True
                 yield packet
+
+    def _place(self, item: av.Packet | av.VideoFrame) -> int:
+        """-1 before the part, 0 in it, 1 behind it; without a time stamp it is where the one before is."""
+        if self._part.is_whole:
+            return 0
+        stamp = item.dts if item.pts is None else item.pts
+        if stamp is not None:
+            self._places[type(item)] = self._part.place(self._seconds(stamp), self._step)
+        elif type(item) not in self._places:
+            raise Refusal("its frames have no time stamps, by which a part of it could be found; convert it")
+        return self._places[type(item)]
+
+    def _seconds(self, stamp: int) -> float:
+        """From the file's first frame on."""
+        return (stamp - (self._stream.start_time or 0)) * self._tick
 
     def _times(self, frame: av.VideoFrame) -> tuple[float, float]:
         if frame.pts is None:  # AVI has decoding times only, and those of frames with B-frames are in their order
@@ -445,16 +506,17 @@ class _Reading:
             size = "" if self._stream.width else f", of at most {limits.max_pixels:,.0f} pixels a frame"
             raise NoVideo(f"{reason}; check that the file is complete{size}")
         if is_cut:
-            cut = f"the file announces {self._expected:.1f} s and holds {held:.1f} s"
+            announced = "the file announces" if self._part.end == math.inf else "the part is of"
+            cut = f"{announced} {self._expected:.1f} s and holds {held:.1f} s"
             if held < limits.min_decoded_share * self._expected:
                 raise Refusal(f"{cut}; get the whole file, or lower min_decoded_share")
-            logger.warning(f"{self._name}: {cut}; the score is of what can be seen.")
+            logger.warning(f"{source_name(self._part)}: {cut}; the score is of what can be seen.")
         if facts.damaged_frames:
             num_frames = facts.frames + lost
             damage = f"{facts.damaged_frames} of {num_frames} frames are damaged or lost"
             if num_frames - facts.damaged_frames < limits.min_whole_share * num_frames:
                 raise Refusal(f"{damage}; get a whole file, or lower min_whole_share")
-            logger.warning(f"{self._name}: {damage}; the score is of what can be seen.")
+            logger.warning(f"{source_name(self._part)}: {damage}; the score is of what can be seen.")
 
     def _compare_durations(self) -> tuple[float, bool]:
         """How many seconds the file holds of those it announces, and whether some are missing."""

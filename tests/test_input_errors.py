@@ -172,6 +172,8 @@ MAKERS = [
         {},
     ),
     (lambda folder: changed(folder, "clip.mkv", lambda data: data[: len(data) // 6], "ffv1", seconds=4), {}),
+    (lambda folder: {"path": write_clip(folder / "clip.mp4"), "start": 0.5, "end": 4}, {}),
+    (lambda folder: {"path": write_clip(folder / "clip.h264"), "start": 0.5, "end": 4}, {}),
     (damaged, {}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_pixels": 1000}),
     (lambda folder: picture(folder, "wide.png", size=(101, 1)), {}),
@@ -202,7 +204,10 @@ def test_every_error_is_the_one_that_a_run_gives(scorer, monkeypatch, tmp_path, 
     source = make(tmp_path)
     (row,) = scorer([source], on_error="row")
     message = row["error"]
-    name = source if isinstance(source, str) else f"the given {type(source).__name__}"
+    if isinstance(source, dict):
+        name = f"{source['path']} from {source['start']} s to {source['end']} s"
+    else:
+        name = source if isinstance(source, str) else f"the given {type(source).__name__}"
     beginning = f"Could not read {name}: "
     assert message.startswith(beginning)
     assert "\n" not in message
