@@ -14,7 +14,7 @@
 """`pipeline("video-quality-assessment")`: videos in, scores out."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -22,6 +22,8 @@ from itertools import islice
 import torch
 from transformers import BatchFeature, GenerationConfig
 from transformers.pipelines import Pipeline
+
+from .dataset_columns_lmmvqa import batch_videos, result_columns
 
 
 # Of an answer, unless the caller says otherwise
@@ -179,6 +181,43 @@ class VideoQualityAssessmentPipeline(Pipeline):
         videos = video_processor.make_video_list(inputs, video_metadata)
         results = super().__call__(videos, **kwargs) if videos else []
         return results if video_processor.is_batch(inputs) else results[0]
+
+    def score_batch(
+        self,
+        batch: Mapping,
+        column: str = "video",
+        start: str | None = None,
+        end: str | None = None,
+        prefix: str = "",
+        **options,
+    ) -> dict[str, list]:
+        """
+        Columns with the score of each row, for `dataset.map(scorer.score_batch, batched=True, batch_size=8)` of `datasets`;
+        what else is said goes into its `fn_kwargs`. A column of `datasets.Video` is read as it is stored, decoded or not. A
+        row of which no video can be read keeps its place: its `error` says why, and its score is NaN.
+
+        Args:
+            batch: columns of a data set.
+            column: of videos, in any form of the call's list items.
+            start, end: columns of seconds where videos are parts of files, such as the episodes of a robot: each part is
+                scored by itself, and found by seeking. None in a row is the file's beginning or end.
+            prefix: of the new columns' names.
+            **options: of the call, such as `problems=True`.
+
+        Returns:
+            A list for each of the columns of `dataset_columns_lmmvqa.result_columns`.
+
+        Raises:
+            ValueError: there is no such column, or one of the new columns' names is taken.
+        """
+        answer_names = self.processor.answer_names
+        if taken := [name for name in result_columns([], answer_names, prefix) if name in batch]:
+            raise ValueError(
+                f"got a data set with columns {', '.join(taken)}, which is how the new ones are called, expected other names; "
+                "rename them, or set prefix"
+            )
+        videos = batch_videos(batch, column, start, end, self.processor.video_processor.stored_part)
+        return result_columns(list(self(videos, on_error="row", **options)), answer_names, prefix)
 
     def preprocess(self, videos, fps: float | None = None, problems: bool = False):
         # Encoding belongs to reading: a long video's pixels are never in memory all at once

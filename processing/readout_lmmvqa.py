@@ -43,6 +43,11 @@ class ReadoutMixin:
         return SCORE_FORMS[self.score_form]
 
     @property
+    def answer_names(self) -> dict[str, list[str]]:
+        """The keys of those fields of a result that hold probabilities."""
+        return {"level_probabilities": LEVELS, "damage": list(DAMAGE_ANSWERS)}
+
+    @property
     def scale(self) -> list[float] | None:
         """Lowest and highest score that `score_map` gives; None without it."""
         return None if self.score_map is None else [self.score_map[0], self.score_map[-1]]
