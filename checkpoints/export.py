@@ -27,6 +27,7 @@ CUSTOM_PIPELINES = {
 # A class registers for one Auto class only; these are for the others
 FURTHER_AUTO_CLASSES = {
     "AutoModel": "modeling_lmmvqa.LmmVqaModel",
+    "AutoModelForDecision": "modeling_lmmvqa.LmmVqaForDecision",
     "AutoModelForMultimodalLM": "modeling_lmmvqa.LmmVqaForConditionalGeneration",
 }
 

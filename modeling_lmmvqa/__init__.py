@@ -16,6 +16,7 @@
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForDecision,
     AutoModelForImageTextToText,
     AutoModelForMultimodalLM,
     AutoProcessor,
@@ -30,7 +31,12 @@ from ..processing.processing_lmmvqa import LmmVqaProcessor
 from ..processing.video_processing_lmmvqa import LmmVqaVideoProcessor
 from .configuration_lmmvqa import LmmVqaConfig, LmmVqaEfficientNetLiteConfig, LmmVqaSlowFastConfig
 from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
-from .modeling_lmmvqa import LmmVqaForConditionalGeneration, LmmVqaModel, LmmVqaPreTrainedModel
+from .modeling_lmmvqa import (
+    LmmVqaForConditionalGeneration,
+    LmmVqaForDecision,
+    LmmVqaModel,
+    LmmVqaPreTrainedModel,
+)
 from .modeling_slowfast import LmmVqaSlowFastModel
 from .pipeline_lmmvqa import VideoQualityAssessmentPipeline
 
@@ -41,6 +47,7 @@ AutoModel.register(LmmVqaSlowFastConfig, LmmVqaSlowFastModel, exist_ok=True)
 AutoModel.register(LmmVqaEfficientNetLiteConfig, LmmVqaEfficientNetLiteModel, exist_ok=True)
 AutoModelForImageTextToText.register(LmmVqaConfig, LmmVqaForConditionalGeneration, exist_ok=True)
 AutoModelForMultimodalLM.register(LmmVqaConfig, LmmVqaForConditionalGeneration, exist_ok=True)
+AutoModelForDecision.register(LmmVqaConfig, LmmVqaForDecision, exist_ok=True)
 AutoVideoProcessor.register(LmmVqaConfig, LmmVqaVideoProcessor, exist_ok=True)
 AutoProcessor.register(LmmVqaConfig, LmmVqaProcessor, exist_ok=True)
 PIPELINE_REGISTRY.register_pipeline(
@@ -61,6 +68,7 @@ __all__ = [
     "LmmVqaEfficientNetLiteConfig",
     "LmmVqaEfficientNetLiteModel",
     "LmmVqaForConditionalGeneration",
+    "LmmVqaForDecision",
     "LmmVqaModel",
     "LmmVqaPreTrainedModel",
     "LmmVqaProcessor",

@@ -24,6 +24,8 @@ from transformers import AutoModel, GenerationMixin, PreTrainedModel, ViTConfig
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.decision import DecisionConfig, Question
+from transformers.decision.modeling_utils import DecisionMixin
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
 from transformers.modeling_utils import slice_logits_to_keep
@@ -34,11 +36,12 @@ from transformers.utils.generic import can_return_tuple, maybe_autocast
 
 from .answer_tree_lmmvqa import AnswerTree
 from .configuration_lmmvqa import LmmVqaConfig
+from .decisions_lmmvqa import LmmVqaDecisionConfig
 from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
 from .modeling_slowfast import LmmVqaSlowFastModel
 
 # Saving a model copies the files that this one imports: the pipeline's is among them
-from .pipeline_lmmvqa import choose_answers
+from .pipeline_lmmvqa import choose_answers, choose_options
 
 
 # An accelerator's tower sees at most so many one-second chunks at a time, so that memory does not grow with the video
@@ -838,4 +841,43 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         return log_probabilities
 
 
-__all__ = ["LmmVqaForConditionalGeneration", "LmmVqaModel", "LmmVqaPreTrainedModel"]
+@auto_docstring(
+    custom_intro="""
+    LMM-VQA that answers typed questions about a video or picture with a probability for every option, as
+    `pipeline("decision")` and `/v1/systemone` of `transformers serve` ask them; see `decisions_lmmvqa`.
+    """
+)
+class LmmVqaForDecision(DecisionMixin, LmmVqaForConditionalGeneration):
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        # The mixin's looks for the weights of a head, and there is none
+        return super(DecisionMixin, cls).from_pretrained(*args, **kwargs)
+
+    def post_init(self):
+        super().post_init()
+        self.decision_config = LmmVqaDecisionConfig()
+
+    @torch.no_grad()
+    def decide(
+        self,
+        input_ids: torch.LongTensor,
+        video,
+        processor,
+        decision_questions: list[Question],
+        decision_config: DecisionConfig | None = None,
+    ) -> list[torch.Tensor]:
+        r"""
+        input_ids (`torch.LongTensor` of shape `(1, sequence_length)`):
+            The prompt without visual tokens, by which callers count; it is made anew with the video.
+        video (`InputVideo`): What is asked about.
+        processor (`LmmVqaProcessor`): The model's.
+        decision_questions (`list[Question]`): As `LmmVqaDecisionConfig.prepare_inputs` gives them.
+        decision_config (`DecisionConfig`, *optional*): Changes nothing.
+
+        Returns:
+            (options,) log probabilities for each question.
+        """
+        return choose_options(self, processor, video, decision_questions)
+
+
+__all__ = ["LmmVqaForConditionalGeneration", "LmmVqaForDecision", "LmmVqaModel", "LmmVqaPreTrainedModel"]

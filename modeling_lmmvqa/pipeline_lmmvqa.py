@@ -21,9 +21,11 @@ from itertools import islice
 
 import torch
 from transformers import BatchFeature, GenerationConfig
+from transformers.decision import Question
 from transformers.pipelines import Pipeline
 
 from .dataset_columns_lmmvqa import batch_videos, result_columns
+from .decisions_lmmvqa import LmmVqaDecisionConfig, option_log_probabilities
 
 
 # Of an answer, unless the caller says otherwise
@@ -110,6 +112,21 @@ def choose_answers(
     ]
 
 
+def choose_options(model, processor, video, questions: list[Question]) -> list[torch.Tensor]:
+    """
+    Answers typed questions about one video, in any form of `make_video_list`.
+
+    Args:
+        questions: of `LmmVqaDecisionConfig.prepare_inputs`.
+
+    Returns:
+        See `option_log_probabilities`.
+    """
+    encoded = processor.video_processor.encode([video], model)
+    ((windows, answers, _),) = choose_answers(model, processor, encoded, processor.result_questions)
+    return option_log_probabilities(processor, questions, windows, answers)
+
+
 class VideoQualityAssessmentPipeline(Pipeline):
     """
     Scores videos; see `QualityResult` for the fields of the result.
@@ -181,6 +198,30 @@ class VideoQualityAssessmentPipeline(Pipeline):
         videos = video_processor.make_video_list(inputs, video_metadata)
         results = super().__call__(videos, **kwargs) if videos else []
         return results if video_processor.is_batch(inputs) else results[0]
+
+    @torch.no_grad()
+    def decide(self, request: dict | str) -> dict[str, dict]:
+        """
+        Answers typed questions about a video or a picture with a probability for every option, as `pipeline("decision")`
+        does; see `decisions_lmmvqa` for what can be asked.
+
+        Args:
+            request: `{"state": "clip", "assets": {"clip": video}, "questions": {name: {"type", "criteria"}}}`, or its JSON. The
+                video has any form that the call takes of one, or that of a System One asset, `{"data_base64": ...}`.
+
+        Returns:
+            The answers in the System One format, by question.
+
+        Raises:
+            VideoDecodingError: a video of which no frame can be read.
+            ValueError: a request of another form, or a question that the model has not learned.
+        """
+        ((inputs, questions),) = LmmVqaDecisionConfig().prepare_inputs(request, self.processor)
+        scores = choose_options(self.model, self.processor, inputs["video"], questions)
+        return {
+            question.name: question.answer(of_options.softmax(-1).tolist())
+            for question, of_options in zip(questions, scores, strict=True)
+        }
 
     def score_batch(
         self,
@@ -301,4 +342,4 @@ class VideoQualityAssessmentPipeline(Pipeline):
         return encoded
 
 
-__all__ = ["VideoQualityAssessmentPipeline", "choose_answers", "map_windows"]
+__all__ = ["VideoQualityAssessmentPipeline", "choose_answers", "choose_options", "map_windows"]

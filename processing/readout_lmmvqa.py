@@ -13,6 +13,7 @@
 # limitations under the License.
 """What the model answers to a result: the score and the level of a distribution or of a written answer, on any scale."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -81,16 +82,9 @@ class ReadoutMixin:
             damage_log_probabilities: (batch, 11), the same with `damage_answer_ids`; None where that was not asked.
         """
         probabilities = score_log_probabilities.double().cpu().exp()  # (batch, answers)
-        answers = torch.tensor([*self.score_values.values()], dtype=torch.float64)
-        means = probabilities @ answers
-        offsets = answers - means[:, None]  # (batch, answers)
-        stds = (offsets**2 * probabilities).sum(-1).sqrt() * self.score_std_scale
-        scores = self.calibrated(means.tolist())
-        # Thresholds as offsets too, so that without calibration "40" is no rounding error below 40
-        thresholds = torch.tensor(self.calibrated(self.level_thresholds), dtype=torch.float64)
-        thresholds = thresholds - torch.tensor(scores, dtype=torch.float64)[:, None]  # (batch, 2)
-        levels = (offsets[..., None] * self.score_std_scale >= thresholds[:, None]).sum(-1)  # (batch, answers)
-        level_masses = probabilities.new_zeros(len(scores), len(LEVELS)).scatter_add_(1, levels, probabilities)
+        scores, offsets = self._centred(probabilities)
+        stds = (offsets**2 * probabilities).sum(-1).sqrt()
+        level_masses = self._masses_between(probabilities, self.level_thresholds)
         names = list(self.score_values)
         most_probable = [names[index] for index in probabilities.argmax(-1).tolist()]
         damages = [None] * len(scores)
@@ -108,6 +102,42 @@ class ReadoutMixin:
                 scores, stds.tolist(), level_masses.tolist(), most_probable, damages, strict=True
             )
         ]
+
+    def _centred(self, probabilities: torch.Tensor) -> tuple[list[float], torch.Tensor]:
+        """The calibrated scores of (batch, answers) probabilities, and how far from them each answer lies, likewise."""
+        answers = torch.tensor([*self.score_values.values()], dtype=torch.float64)
+        means = probabilities @ answers
+        return self.calibrated(means.tolist()), (answers - means[:, None]) * self.score_std_scale
+
+    def _masses_between(self, probabilities: torch.Tensor, thresholds: Sequence[float]) -> torch.Tensor:
+        """
+        Args:
+            probabilities: (batch, answers).
+            thresholds: from 0 to 100, in order.
+
+        Returns:
+            (batch, number of thresholds + 1).
+        """
+        scores, offsets = self._centred(probabilities)
+        # Thresholds as offsets too, so that without calibration "40" is no rounding error below 40
+        borders = torch.tensor(self.calibrated(thresholds), dtype=torch.float64)
+        borders = borders - torch.tensor(scores, dtype=torch.float64)[:, None]  # (batch, thresholds)
+        parts = (offsets[..., None] >= borders[:, None]).sum(-1)  # (batch, answers)
+        return probabilities.new_zeros(len(scores), len(thresholds) + 1).scatter_add_(1, parts, probabilities)
+
+    def score_masses(
+        self, windows: list[VideoWindow], score_log_probabilities: torch.Tensor, num_parts: int
+    ) -> list[float]:
+        """
+        What is probable of a video's score, by equal parts of the scale from 0 to 100, the lowest first; calibration moves
+        and widens it as it does the levels' probabilities.
+
+        Args:
+            score_log_probabilities: (windows, answers).
+        """
+        probabilities = mix_windows(windows, score_log_probabilities)[None].double().cpu().exp()
+        thresholds = [100 * part / num_parts for part in range(1, num_parts)]
+        return self._masses_between(probabilities, thresholds)[0].tolist()
 
     def post_process_window_scores(
         self,

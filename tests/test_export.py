@@ -102,7 +102,8 @@ def test_the_folder_is_complete(exported):
         *("README.md", "config.json", "generation_config.json", "model.safetensors"),
         *("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"),
         *("configuration_lmmvqa.py", "modeling_lmmvqa.py", "modeling_slowfast.py", "modeling_efficientnet_lite.py"),
-        *("answer_tree_lmmvqa.py", "pipeline_lmmvqa.py", "dataset_columns_lmmvqa.py"),
+        *("answer_tree_lmmvqa.py", "pipeline_lmmvqa.py"),
+        *("dataset_columns_lmmvqa.py", "decisions_lmmvqa.py"),
         *(
             "processing_lmmvqa.py",
             "video_processing_lmmvqa.py",
@@ -126,6 +127,7 @@ def test_the_folder_is_complete(exported):
     assert config["auto_map"] == {
         "AutoConfig": "configuration_lmmvqa.LmmVqaConfig",
         "AutoModel": "modeling_lmmvqa.LmmVqaModel",
+        "AutoModelForDecision": "modeling_lmmvqa.LmmVqaForDecision",
         "AutoModelForImageTextToText": "modeling_lmmvqa.LmmVqaForConditionalGeneration",
         "AutoModelForMultimodalLM": "modeling_lmmvqa.LmmVqaForConditionalGeneration",
     }
