@@ -38,7 +38,7 @@ from transformers import (
 from transformers.integrations import unset_hf_deepspeed_config
 
 from lmmvqa.checkpoints.export import export_checkpoint, load_checkpoint, push_checkpoint
-from lmmvqa.checkpoints.model_card import training_model_card
+from lmmvqa.checkpoints.model_card import training_model_card, validation_figures, write_eval_results
 from lmmvqa.checkpoints.training_videos import carry_training_videos, list_training_videos, save_training_videos
 from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
 from lmmvqa.datasets_scripts.rows import row_media, video_digest
@@ -405,12 +405,15 @@ def main(argv: list[str] | None = None) -> None:
         return training_model_card(shape, name, model_args, data_args, training_args, rows["train"], metrics)
 
     write_whole(output / "README.md", card(output.name))  # so that the folder can be exported later
+    figures = validation_figures(metrics.get("validation", {}))
+    write_eval_results(output, figures)
     export_dir = model_args.export_dir or (output / "export" if push else None)
     if export_dir:
         # Of a sharded model, no process held more than its share in memory
         model, processor = load_checkpoint(output, model_args.model), AutoProcessor.from_pretrained(output)
         name = training_args.hub_model_id or Path(export_dir).name
         export_checkpoint(model, processor, export_dir, card(name))
+        write_eval_results(export_dir, figures)
         carry_training_videos(output, export_dir)
         if push:
             print(push_checkpoint(export_dir, name, bool(training_args.hub_private_repo), training_args.hub_token))

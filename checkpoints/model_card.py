@@ -5,11 +5,19 @@ from collections import defaultdict
 from importlib import resources
 from pathlib import Path
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+import yaml
+from huggingface_hub import (
+    EvalResult,
+    EvalResultEntry,
+    ModelCard,
+    ModelCardData,
+    eval_result_entries_to_yaml,
+)
 
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 
 
+EVAL_RESULTS = ".eval_results"
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 # The task of transformers that these models load for; scoring is a task of their own code
 PIPELINE_TAG = "image-text-to-text"
@@ -42,6 +50,80 @@ DATA_OPTIONS = (
 )
 
 
+def validation_figures(results: dict[str, dict]) -> list[dict]:
+    """What `train.py` measured, {data set: figures}, as `model_index` and `write_eval_results` take it."""
+    return [{"dataset": dataset, "split": "validation", **figures} for dataset, figures in results.items()]
+
+
+def evaluation_figures(metrics: dict) -> list[dict]:
+    """
+    What `lmmvqa evaluate` measured, the contents of its metrics.json, as `model_index` and `write_eval_results` take it.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if "sets" not in metrics:
+        raise ValueError(
+            f"got results with {', '.join(metrics)}, expected `sets` among them, as in the metrics.json of `lmmvqa evaluate`"
+        )
+    return [
+        {"dataset": of_set["dataset"], "split": of_set["part"], **of_set["score"]}
+        for of_set in metrics["sets"]
+        if "score" in of_set
+    ]
+
+
+def model_index(figures: list[dict]) -> list[EvalResult]:
+    """The figures as a model card's metadata has them."""
+    return [
+        EvalResult(
+            task_type=PIPELINE_TAG,
+            task_name="Video quality assessment",
+            dataset_type=of_set["dataset"],
+            dataset_name=of_set["dataset"],
+            dataset_split=of_set["split"],
+            metric_type=METRICS[metric],
+            metric_value=of_set[metric],
+        )
+        for of_set in figures
+        for metric in METRICS
+        if metric in of_set
+    ]
+
+
+def write_eval_results(folder: str | Path, figures: list[dict]) -> None:
+    """
+    The same figures in the Hub's newer form, a file for each data set in `.eval_results/`, with a task for each metric. The
+    Hub lists those whose data set is one of its benchmarks; https://huggingface.co/docs/hub/eval-results.
+    """
+    for of_set in figures:
+        entries = [
+            EvalResultEntry(
+                dataset_id=result.dataset_type,
+                task_id=result.metric_type,
+                value=result.metric_value,
+                notes=f"{result.dataset_split}, n = {of_set['n']}",
+            )
+            for result in model_index([of_set])
+        ]
+        if entries:
+            path = Path(folder, EVAL_RESULTS, f"{of_set['dataset']}_{of_set['split']}.yaml".replace("/", "__"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False), encoding="utf-8")
+
+
+def with_results(text: str, name: str, figures: list[dict]) -> str:
+    """A card whose metadata has these figures too, in place of others of the same data sets, splits and metrics."""
+
+    def what(result: EvalResult) -> tuple:
+        return result.dataset_type, result.dataset_split, result.metric_type
+
+    card, added = ModelCard(text), model_index(figures)
+    of_others = [result for result in card.data.eval_results or [] if what(result) not in set(map(what, added))]
+    card.data.model_name, card.data.eval_results = card.data.model_name or name, of_others + added
+    return str(card)
+
+
 def model_card(model: LmmVqaForConditionalGeneration, name: str, **filling) -> str:
     """
     README.md of a checkpoint.
@@ -67,21 +149,7 @@ def model_card(model: LmmVqaForConditionalGeneration, name: str, **filling) -> s
         base_model=[base for base in base_models.values() if "/" in base] or None,
         datasets=[row[0] for row in filling.get("data", [])] or None,
         metrics=list(METRICS.values()) if results else None,
-        eval_results=[
-            EvalResult(
-                task_type=PIPELINE_TAG,
-                task_name="Video quality assessment",
-                dataset_type=dataset,
-                dataset_name=dataset,
-                dataset_split="validation",
-                metric_type=METRICS[metric],
-                metric_value=value,
-            )
-            for dataset, values in results.items()
-            for metric, value in values.items()
-            if metric in METRICS
-        ]
-        or None,
+        eval_results=model_index(validation_figures(results)) or None,
     )
     card = ModelCard.from_template(
         card_data,

@@ -1,6 +1,8 @@
 """`lmmvqa export`: a checkpoint as a complete repository."""
 
+import json
 import os
+import shutil
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,6 +18,14 @@ class Options:
     card: str | None = field(
         default=None, metadata={"help": "model card (default: README.md of the checkpoint folder)", "metavar": "FILE"}
     )
+    results: str | None = field(
+        default=None,
+        metadata={
+            "help": "metrics.json of `lmmvqa evaluate`: into the card's metadata and .eval_results/, beside what the "
+            "checkpoint folder has there",
+            "metavar": "FILE",
+        },
+    )
     dtype: Literal["float32", "bfloat16", "float16"] | None = field(
         default=None, metadata={"help": "of the stored weights"}
     )
@@ -30,12 +40,17 @@ def run(options: Options) -> int:
     from transformers import AutoProcessor
 
     from ..checkpoints.export import check_whole, export_checkpoint, load_checkpoint, push_checkpoint
+    from ..checkpoints.model_card import EVAL_RESULTS, evaluation_figures, with_results, write_eval_results
     from ..checkpoints.training_videos import carry_training_videos
 
     check_whole(options.model)
     card = options.card or os.path.join(options.model, "README.md")
     if not os.path.isfile(card):
         raise ValueError(f"got no model card at {card}; write one and name it with --card")
+    figures = []
+    if options.results:
+        with open(options.results, encoding="utf-8") as file:
+            figures = evaluation_figures(json.load(file))
     try:
         model = load_checkpoint(options.model)
     except ImportError as error:  # adapters without peft
@@ -44,7 +59,13 @@ def run(options: Options) -> int:
     with open(card, encoding="utf-8") as file:
         text = file.read()
     dtype = getattr(torch, options.dtype) if options.dtype else None
+    if figures:
+        text = with_results(text, options.push or os.path.basename(options.out), figures)
     export_checkpoint(model, processor, options.out, text, dtype, name=options.push)
+    stored = os.path.join(options.model, EVAL_RESULTS)
+    if os.path.isdir(stored):
+        shutil.copytree(stored, os.path.join(options.out, EVAL_RESULTS), dirs_exist_ok=True)
+    write_eval_results(options.out, figures)
     carry_training_videos(options.model, options.out)
     print(f"wrote {options.out}")
     if options.push:

@@ -268,6 +268,22 @@ def test_export_command_pushes_the_complete_folder(exported, tmp_path, monkeypat
     assert pushed["me/mine"]["files"]["model.safetensors"] == (folder / "model.safetensors").read_bytes()
 
 
+def test_export_command_carries_results_and_adds_those_of_an_evaluation(exported, tmp_path):
+    folder = tmp_path / "folder"
+    shutil.copytree(exported[0], folder)
+    (folder / ".eval_results").mkdir()
+    (folder / ".eval_results" / "lsvq_validation.yaml").write_text("[]")
+    of_set = {"dataset": "mine", "part": "test", "score": {"n": 9, "srcc": 0.5}}
+    (tmp_path / "metrics.json").write_text(json.dumps({"sets": [of_set]}))
+    out = tmp_path / "out"
+    assert (
+        main(["export", "--model", str(folder), "--out", str(out), "--results", str(tmp_path / "metrics.json")]) == 0
+    )
+    assert {path.name for path in (out / ".eval_results").iterdir()} == {"lsvq_validation.yaml", "mine_test.yaml"}
+    (result,) = ModelCard.load(out / "README.md").data.eval_results
+    assert (result.dataset_name, result.dataset_split, result.metric_value) == ("mine", "test", 0.5)
+
+
 @pytest.mark.parametrize("room", [0, 2_000, 100_000])
 def test_export_to_a_full_disk_is_one_line(exported, tmp_path, capsys, room):
     folder, _, _ = exported

@@ -5,15 +5,19 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from conftest import tiny_pair
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from lmmvqa.checkpoints.model_card import (
     DATA_OPTIONS,
     PIPELINE_TAG,
     RECIPE,
     complete_model_card,
+    evaluation_figures,
     model_card,
     training_model_card,
+    validation_figures,
+    with_results,
+    write_eval_results,
 )
 
 
@@ -109,3 +113,44 @@ def test_an_untrained_model_says_so():
     text = model_card(tiny_pair()[0], "mine")
     assert "its answers mean nothing yet" in text
     assert "Training data" not in text and "Results" not in text
+
+
+def test_results_stand_in_the_newer_form_too(card, tmp_path):
+    write_eval_results(tmp_path, validation_figures(METRICS["validation"]))
+    (file,) = (tmp_path / ".eval_results").iterdir()  # of the other set nothing was measured
+    assert file.name == "lsvq_validation.yaml"
+    entries = parse_eval_result_entries(yaml.safe_load(file.read_text()))
+    of_card = [(result.dataset_type, result.metric_type, result.metric_value) for result in card.data.eval_results]
+    assert [(entry.dataset_id, entry.task_id, entry.value) for entry in entries] == of_card
+    assert {entry.notes for entry in entries} == {"validation, n = 40"}
+
+
+EVALUATED = {
+    "sets": [
+        {"dataset": "lsvq", "part": "test", "score": {"n": 9, "srcc": 0.5, "plcc": 0.6, "rmse": 7.0}},
+        {"dataset": "lsvq", "part": "validation", "score": {"n": 9, "srcc": 0.75}},
+        {"dataset": "mine", "part": "test", "level": {"n": 9}},
+    ]
+}
+
+
+def test_an_evaluation_joins_the_results_of_a_card(card):
+    figures = evaluation_figures(EVALUATED)
+    joined = ModelCard(with_results(str(card), "another", figures))
+    found = {(r.dataset_split, r.metric_type): r.metric_value for r in joined.data.eval_results}
+    assert found == {
+        ("test", "spearmanr"): 0.5,
+        ("test", "pearsonr"): 0.6,
+        ("test", "rmse"): 7.0,
+        ("validation", "spearmanr"): 0.75,
+        ("validation", "pearsonr"): 0.88,
+        ("validation", "rmse"): 9.5,
+    }
+    assert joined.data.model_name == "me/lmmvqa-mine" and joined.text == card.text
+    new = ModelCard(with_results("# Mine\n", "mine", figures))
+    assert (new.data.model_name, len(new.data.eval_results)) == ("mine", 4)
+
+
+def test_other_results_are_refused():
+    with pytest.raises(ValueError, match="got results with method, expected `sets` among them"):
+        evaluation_figures({"method": "niqe"})
