@@ -866,16 +866,20 @@ class LmmVqaForDecision(DecisionMixin, LmmVqaForConditionalGeneration):
         decision_questions: list[Question],
         decision_config: DecisionConfig | None = None,
     ) -> list[torch.Tensor]:
-        r"""
-        input_ids (`torch.LongTensor` of shape `(1, sequence_length)`):
-            The prompt without visual tokens, by which callers count; it is made anew with the video.
-        video (`InputVideo`): What is asked about.
-        processor (`LmmVqaProcessor`): The model's.
-        decision_questions (`list[Question]`): As `LmmVqaDecisionConfig.prepare_inputs` gives them.
-        decision_config (`DecisionConfig`, *optional*): Changes nothing.
+        """
+        Args:
+            input_ids: (1, sequence_length), the prompt without visual tokens, by which callers count; it is made anew with
+                the video.
+            video: what is asked about, in any form of `video_inputs_lmmvqa.make_video_list`.
+            processor: the model's `LmmVqaProcessor`.
+            decision_questions: of `LmmVqaDecisionConfig.prepare_inputs`.
+            decision_config: changes nothing.
 
         Returns:
             (options,) log probabilities for each question.
+
+        Raises:
+            VideoDecodingError: a video of which no frame can be read.
         """
         return choose_options(self, processor, video, decision_questions)
 
