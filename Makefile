@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/.installed
 LINKED := $(VENV)/.linked
 INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
 EDITABLE := --config-settings editable_mode=strict --editable
-FOLDERS := modeling_lmmvqa processing checkpoints training scoring evaluation commands \
+FOLDERS := modeling_lmmvqa processing checkpoints training scoring serving evaluation commands \
 	datasets_scripts datasets_scripts/degraded recipes
 
 .PHONY: install score test test-all style default-contents default-checkpoint
@@ -26,7 +26,7 @@ $(SCORING): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(INSTALLED): $(SCORING)
-	$(INSTALL) $(EDITABLE) '.[data,dev]'
+	$(INSTALL) $(EDITABLE) '.[data,dev,serve]'
 	touch $@
 
 $(LINKED): $(SCORING) $(FOLDERS)

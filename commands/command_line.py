@@ -28,6 +28,7 @@ from . import (
     prepare,
     score,
     selfcheck,
+    serve,
     train,
     vcgbench,
 )
@@ -42,6 +43,7 @@ from .output import drop_unwritten_output, open_closed_streams, warn
 COMMANDS = {
     "score": score,
     "compare": compare,
+    "serve": serve,
     "chat": chat,
     "selfcheck": selfcheck,
     "prepare": prepare,

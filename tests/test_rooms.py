@@ -15,6 +15,7 @@ ROOMS = (
     "checkpoints",
     "training",
     "scoring",
+    "serving",
     "evaluation",
     "commands",
     "recipes",
