@@ -1,6 +1,7 @@
 """The HTTP API: a video in the body of a request, its row as JSON in the answer."""
 
 import asyncio
+import contextlib
 import math
 import tempfile
 import threading
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import ClientDisconnect
 
@@ -38,11 +40,12 @@ UPLOAD = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+SLOW = 408
 # What `/v1/score` answers beside a score: the outcome that /metrics counts, and why
 REFUSALS = {
-    400: ("no_video", "no bytes came, or an address and bytes"),
+    400: ("wrong_use", "no bytes came, or parameters that are none"),
     403: ("forbidden", "an address, and the server does not allow its store"),
-    408: ("slow", "the upload took longer than `max_upload_seconds`"),
+    SLOW: ("slow", "the upload took longer than `max_upload_seconds`"),
     413: ("too_large", "more than `max_bytes`"),
     415: ("form", "a form; send the bytes of the file alone"),
     422: ("unreadable", "not a video, too long, too many pixels, or broken: a row whose `error` says which"),
@@ -50,6 +53,8 @@ REFUSALS = {
     503: ("busy", "as many videos as the server takes; come back after `Retry-After` seconds"),
     507: ("disk", "no space for the upload"),
 }
+# That a client which is refused may go on sending before it is cut off
+DROP_SECONDS = 10
 GONE = 499  # what nginx logs for a client that went away; nobody reads it
 
 
@@ -59,6 +64,30 @@ class Refusal(Exception):
     def __init__(self, status: int, error: str, **headers: str):
         super().__init__(error)
         self.status, self.headers = status, headers
+
+
+class _Body:
+    """The bytes of a request as they come; `is_whole` once all came."""
+
+    def __init__(self, request: Request):
+        self._request, self.is_whole = request, False
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        while not self.is_whole:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            self.is_whole = not message.get("more_body", False)
+            yield message.get("body", b"")
+
+    async def drop(self) -> None:
+        """Reads what is left, for a while: the connection of a client that still sends may break before its answer."""
+        if "expect" in self._request.headers:  # it sends nothing before it is told to
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DROP_SECONDS):
+                async for _ in self.blocks():
+                    pass
 
 
 class Scores:
@@ -82,14 +111,21 @@ class Scores:
             Refusal: too much, too slow, or no place.
             ClientDisconnect: nobody waits for it any more.
         """
+        body = _Body(request)
         with ExitStack() as kept:
-            self._take_place(kept)
-            if url is None:
-                file = kept.enter_context(tempfile.TemporaryFile(buffering=0))
-                file.name = name
-                await self._receive(request, file)
-            else:
-                file = await self._download(kept, url)
+            try:
+                self._take_place(kept)
+                if url is None:
+                    file = kept.enter_context(tempfile.TemporaryFile(buffering=0))
+                    file.name = name
+                    await self._receive(request, body, file)
+                else:
+                    file = await self._download(kept, url)
+            except Refusal as refusal:
+                kept.close()
+                if refusal.status != SLOW:
+                    await body.drop()
+                raise
             future = self.batcher.submit(file, problems)
             # The place and the file are the video's until it is scored, even where nobody waits any more
             of_video = kept.pop_all()
@@ -98,6 +134,7 @@ class Scores:
 
     def _take_place(self, kept: ExitStack) -> None:
         if not self._places.acquire(blocking=False):
+            # About when half of those before it are done
             seconds = math.ceil(self.batcher.seconds_per_video * self.limits.max_requests / 2) or 1
             raise Refusal(
                 503,
@@ -108,7 +145,7 @@ class Scores:
         self.metrics.in_flight.inc()
         kept.callback(self.metrics.in_flight.dec)
 
-    async def _receive(self, request: Request, file: BinaryIO) -> None:
+    async def _receive(self, request: Request, body: _Body, file: BinaryIO) -> None:
         """The body of a request to a file."""
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise Refusal(415, "got a form, expected the bytes of the file alone; curl --data-binary @clip.mp4")
@@ -118,7 +155,7 @@ class Scores:
             raise too_large
         try:
             async with asyncio.timeout(self.limits.max_upload_seconds):
-                async for block in request.stream():
+                async for block in body.blocks():
                     if file.tell() + len(block) > most:
                         raise too_large
                     rest = memoryview(block)
@@ -126,7 +163,7 @@ class Scores:
                         rest = rest[file.write(rest) :]
         except TimeoutError as error:
             seconds = self.limits.max_upload_seconds
-            raise Refusal(408, f"got an upload of more than {seconds:g} s, expected less; cut the video") from error
+            raise Refusal(SLOW, f"got an upload of more than {seconds:g} s, expected less; cut the video") from error
         except OSError as error:
             raise Refusal(507, f"the server cannot store the upload: {error.strerror}; try again later") from error
         if file.tell() == 0:
@@ -193,6 +230,11 @@ def make_api(scorer: VideoQualityAssessmentPipeline, limits: ServerLimits, model
     async def refuse(request: Request, refusal: Refusal) -> JSONResponse:
         metrics.requests.labels(REFUSALS[refusal.status][0]).inc()
         return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_parameters(request: Request, failure: RequestValidationError) -> JSONResponse:
+        faults = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in failure.errors())
+        return await refuse(request, Refusal(400, f"got parameters that are none: {faults}; see /openapi.json"))
 
     @app.post(
         "/v1/score",

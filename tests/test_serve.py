@@ -26,7 +26,8 @@ pytest.importorskip("gradio")
 
 import httpx  # noqa: E402
 import uvicorn  # noqa: E402
-from starlette.routing import Mount, Route  # noqa: E402
+from fastapi.routing import iter_route_contexts  # noqa: E402
+from starlette.routing import Mount  # noqa: E402
 
 from lmmvqa.serving.batching import Batcher  # noqa: E402
 from lmmvqa.serving.limits import ServerLimits  # noqa: E402
@@ -35,6 +36,8 @@ from lmmvqa.serving.samples import SAMPLES, render_sample  # noqa: E402
 from lmmvqa.serving.server import make_app  # noqa: E402
 
 
+PATIENCE = 120  # seconds
+get, send = (functools.partial(function, timeout=PATIENCE) for function in (httpx.get, httpx.post))
 LIMITS = ServerLimits(max_bytes=300_000, max_seconds=4, max_requests=16)
 
 
@@ -104,11 +107,11 @@ def until(condition):
 
 
 def post(address, data, **parameters):
-    return httpx.post(f"{address}/v1/score", content=data, params=parameters, timeout=60)
+    return send(f"{address}/v1/score", content=data, params=parameters)
 
 
 def metric(address, name):
-    found = re.search(rf"^{re.escape(name)} (\S+)$", httpx.get(f"{address}/metrics").text, re.MULTILINE)
+    found = re.search(rf"^{re.escape(name)} (\S+)$", get(f"{address}/metrics").text, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 
@@ -139,6 +142,7 @@ def test_what_is_no_video_is_a_row_with_the_reason(address, tmp_path):
     write_clip(secret)
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile://{secret}\n"
     concat = f"ffconcat version 1.0\nfile {secret}\n"
+    assert post(address, b"no video", name=str(secret)).status_code == 422
     for data, reason in (("no video", "Invalid data"), (playlist, "playlist"), (concat, "list of files")):
         answer = post(address, data.encode(), name="notes.mp4")
         assert answer.status_code == 422
@@ -161,27 +165,41 @@ def test_too_large_whether_the_size_is_announced_or_not(address):
         assert answer.json()["error"].startswith("got more than 300000 bytes")
 
 
+def test_who_is_refused_while_it_sends_gets_the_answer(held):
+    with running(held, ServerLimits(max_requests=1, max_bytes=1_000_000)) as (address, _):
+        large = bytes(20_000_000)
+        assert post(address, large).status_code == 413
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(post, address, b"no video")
+            until(lambda: held.batches)
+            assert post(address, large).status_code == 503
+            assert send(f"{address}/v1/score", params={"url": "/etc/passwd"}, content=large).status_code == 503
+            held.may_go_on.set()
+            assert first.result().status_code == 422
+
+
 def test_wrong_use(address, tmp_path, clips):
-    form = httpx.post(f"{address}/v1/score", files={"file": Path(clips[0]).read_bytes()})
+    form = send(f"{address}/v1/score", files={"file": Path(clips[0]).read_bytes()})
     assert form.status_code == 415 and "--data-binary" in form.json()["error"]
     assert post(address, b"").status_code == 400
+    answer = post(address, b"x", problems="perhaps")
+    assert answer.status_code == 400 and "problems" in answer.json()["error"]
     for url in ("http://127.0.0.1:1/clip.mp4", "/etc/passwd", "file:///etc/passwd", "C:\\clip.mp4"):
-        answer = httpx.post(f"{address}/v1/score", params={"url": url})
+        answer = send(f"{address}/v1/score", params={"url": url})
         assert answer.status_code == 403, url
         assert "download it first" in answer.json()["error"]
-    assert httpx.get(f"{address}/v1/score").status_code == 404
+    assert get(f"{address}/v1/score").status_code == 404
 
 
 def test_names_are_words_and_no_paths(address, clips, tmp_path):
     name = "../../etc/<b>passwd\n"
     answer = post(address, Path(clips[0]).read_bytes(), name=name)
     assert answer.json()["video"] == name
-    page = httpx.post(
+    page = send(
         f"{address}/v1/score",
         params={"name": name, "problems": True},
         content=Path(clips[2]).read_bytes(),
         headers={"accept": "text/html"},
-        timeout=60,
     )
     assert page.headers["content-type"].startswith("text/html")
     assert "../../etc/&lt;b&gt;passwd\\n</h2>" in page.text
@@ -195,15 +213,15 @@ def test_addresses_of_allowed_stores_alone(scorer, clips):
         threading.Thread(target=files.serve_forever, daemon=True).start()
         store = f"http://127.0.0.1:{files.server_port}"
         with running(scorer, ServerLimits(allow_urls=(store,))) as (address, _):
-            send = functools.partial(httpx.post, f"{address}/v1/score", timeout=60)
-            good = send(params={"url": f"{store}/2s.mp4"})
+            ask = functools.partial(send, f"{address}/v1/score")
+            good = ask(params={"url": f"{store}/2s.mp4"})
             assert good.status_code == 200 and good.json()["frames"] == 60
-            assert send(params={"url": f"{store}/none.mp4"}).status_code == 502
+            assert ask(params={"url": f"{store}/none.mp4"}).status_code == 502
             for url in (
                 f"http://127.0.0.1:{files.server_port}0/2s.mp4",
                 f"http://a@127.0.0.1:{files.server_port}/2s.mp4",
             ):
-                assert send(params={"url": url}).status_code == 403
+                assert ask(params={"url": url}).status_code == 403
         files.shutdown()
     for store in ("https://example.org/folder", "example.org"):
         with pytest.raises(ValueError, match="expected a scheme and a host alone"):
@@ -219,7 +237,7 @@ def test_busy(held, clips):
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) >= 1
         assert "more than 2 videos" in answer.json()["error"]
-        assert httpx.get(f"{address}/health").status_code == 200
+        assert get(f"{address}/health").status_code == 200
         held.may_go_on.set()
         assert [each.result().status_code for each in waiting] == [200, 200]
         assert post(address, data).status_code == 200
@@ -320,9 +338,9 @@ def test_what_one_video_raises_is_its_own(held, clips):
 
 def test_health_says_when_nothing_is_scored_any_more(scorer):
     with running(scorer) as (address, app):
-        assert httpx.get(f"{address}/health").json()["status"] == "ok"
+        assert get(f"{address}/health").json()["status"] == "ok"
         app.state.scores.batcher.__exit__()
-        assert httpx.get(f"{address}/health").status_code == 503
+        assert get(f"{address}/health").status_code == 503
 
 
 SHOWN = {
@@ -339,9 +357,9 @@ SHOWN = {
 
 
 def test_gradio_answers_nothing_but_the_page(scorer):
-    with running(scorer) as (address, app), httpx.Client(base_url=address) as client:
+    with running(scorer) as (address, app), httpx.Client(base_url=address, timeout=PATIENCE) as client:
         (page,) = [route.app for route in app.routes if isinstance(route, Mount)]
-        routes = [route for route in page.routes if isinstance(route, Route)]
+        routes = [route for route in iter_route_contexts(page.routes) if route.methods]
         dangerous = {"/gradio_api/upload", "/gradio_api/file={path_or_url:path}", "/gradio_api/proxy={url_path:path}"}
         assert dangerous <= {route.path for route in routes}
         for route in routes:
@@ -361,14 +379,14 @@ def test_gradio_answers_nothing_but_the_page(scorer):
 
 
 def test_the_page_and_its_samples(address):
-    page = httpx.get(f"{address}/").text
+    page = get(f"{address}/").text
     assert "v1/score" in page
-    config = httpx.get(f"{address}/config").text
+    config = get(f"{address}/config").text
     assert "up to 0.3 MB, 4 s" in config
     assert all(f'data-sample=\\"{name}\\"' in config for name in SAMPLES)
     for name in SAMPLES:
-        assert httpx.get(f"{address}/v1/samples/{name}.mp4", timeout=60).content == render_sample(name)
-    assert httpx.get(f"{address}/v1/samples/none.mp4").status_code == 404
+        assert get(f"{address}/v1/samples/{name}.mp4").content == render_sample(name)
+    assert get(f"{address}/v1/samples/none.mp4").status_code == 404
 
 
 def test_a_result_shows_windows_and_problems(scorer, tmp_path):
@@ -400,6 +418,6 @@ def test_the_command_says_what_is_missing_or_taken(monkeypatch, capsys, model):
 
 
 def test_the_documented_api_is_the_one_that_answers(address):
-    described = json.loads(httpx.get(f"{address}/openapi.json").text)["paths"]["/v1/score"]["post"]
+    described = json.loads(get(f"{address}/openapi.json").text)["paths"]["/v1/score"]["post"]
     assert {"400", "403", "408", "413", "415", "422", "502", "503", "507"} <= described["responses"].keys()
     assert [parameter["name"] for parameter in described["parameters"]] == ["name", "problems", "url"]

@@ -18,10 +18,10 @@ from lmmvqa.serving.limits import ServerLimits  # noqa: E402
 CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
 ]
-MILLISECONDS = 200_000
+MILLISECONDS = 600_000
 
 
 def fits(page) -> bool:
@@ -30,7 +30,7 @@ def fits(page) -> bool:
 
 
 def test_a_clip_is_uploaded_and_its_score_read(scorer, tmp_path):  # noqa: F811
-    clip = write_clip(tmp_path / "<b>walk</b>.mp4", num_frames=90)
+    clip = write_clip(tmp_path / "<b>walk.mp4", num_frames=90)
     (tmp_path / "notes.mp4").write_text("no video")
     with running(scorer, ServerLimits()) as (address, _), sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -45,7 +45,7 @@ def test_a_clip_is_uploaded_and_its_score_read(scorer, tmp_path):  # noqa: F811
         page.set_input_files("#lmmvqa input[type=file]", clip)
         score = page.text_content("#lmmvqa .score b")
         assert score == f"{scorer(clip)['score']:.1f}"
-        assert page.text_content("#lmmvqa h2.name") == "<b>walk</b>.mp4"
+        assert page.text_content("#lmmvqa h2.name") == "<b>walk.mp4"
 
         page.set_input_files("#lmmvqa input[type=file]", tmp_path / "notes.mp4")
         assert "Could not read notes.mp4" in page.text_content("#lmmvqa .status.error")
