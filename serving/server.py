@@ -14,6 +14,8 @@ from .page import mount_page
 
 # That running requests have, once the server was told to end
 GRACE_SECONDS = 30
+# Of an idle connection: longer than proxies and clients keep theirs, who would lose what they send just as it is closed
+KEEP_ALIVE_SECONDS = 75
 # Connections that wait to be accepted, beyond which the system refuses them
 BACKLOG = 1024
 
@@ -37,7 +39,12 @@ def serve(app: FastAPI, host: str, port: int, say: Callable[[str], None]) -> Non
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=BACKLOG) as listening:
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE_SECONDS, backlog=BACKLOG
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            backlog=BACKLOG,
         )
         name = f"[{host}]" if ":" in host else host
         say(f"serving at http://{name}:{listening.getsockname()[1]}, until Ctrl-C")
