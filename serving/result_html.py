@@ -7,6 +7,10 @@ from ..processing.answers_lmmvqa import LEVELS
 from ..scoring.report import MAX_NAMED, OUTSIDE_NOTE, named_damages, printable
 
 
+# Windows, beyond which their columns are too narrow for a number on a phone
+MAX_NUMBERED = 12
+
+
 def result_html(row: dict) -> str:
     """
     Args:
@@ -52,11 +56,12 @@ def _windows(row: dict, low: float, high: float) -> str:
         start, stop, score = window["start"], window["end"], window["score"]
         is_worst = " worst" if start == worst["start"] else ""
         height = 100 * (score - low) / (high - low)
+        number = f'<em style="bottom:{height:.1f}%">{score:.0f}</em>' if len(row["windows"]) <= MAX_NUMBERED else ""
         columns.append(
             f'<button class="window{is_worst}" data-time="{start}" title="{start}-{stop} s: {score:.1f}" '
             f'style="left:{100 * start / end:.2f}%;width:{100 * (stop - start) / end:.2f}%">'
             f'<i class="level-{window["level"]}" style="height:{height:.1f}%"></i>'
-            f"<em>{score:.0f}</em></button>"
+            f"{number}</button>"
         )
     return (
         "<h3>Over time</h3>"
@@ -103,5 +108,6 @@ def _facts(row: dict) -> str:
     facts.append(f"answered in {row['seconds']:.1f} s")
     outside = ""
     if row["outside"]:
-        outside = f'<p class="note">{", ".join(row["outside"])} is {escape(OUTSIDE_NOTE)}</p>'
+        why = OUTSIDE_NOTE.partition(": ")[2]
+        outside = f'<p class="note">Outside of what it knows ({", ".join(row["outside"])}): {escape(why)}</p>'
     return f'<p class="facts">{" · ".join(facts)}</p>{outside}'

@@ -353,6 +353,7 @@ SHOWN = {
     "/assets/x",
     "/static/x",
     "/favicon.ico",
+    "/manifest.json",
     "/openapi.json",
 }
 
