@@ -71,9 +71,9 @@ def finite(result: dict) -> dict:
 
 
 def named_damages(probabilities: dict[str, float]) -> list[str]:
-    """The kinds that are probable enough to be named, "none" among them, the most probable first."""
+    """The most probable kind and others that are probable enough to be named, "none" among them, in their order."""
     ordered = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
-    return [kind for kind in ordered if probabilities[kind] >= NAMED_PROBABILITY]
+    return [ordered[0], *(kind for kind in ordered[1:] if probabilities[kind] >= NAMED_PROBABILITY)]
 
 
 class Table:
