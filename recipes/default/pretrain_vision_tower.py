@@ -54,7 +54,7 @@ VALIDATED_VERSIONS = 12  # of each content
 VALIDATED_PHOTOGRAPHS = 60
 # Beside the squared error of qualities in 0-1
 WITHIN_WEIGHT = 3.0  # of the squared error of differences between versions of one content
-DAMAGE_WEIGHT = 0.3  # of the squared error of strengths of damage in 0-1
+DAMAGE_WEIGHT = 0.1  # of the squared error of strengths of damage in 0-1
 TOKEN_WEIGHT = 0.2  # of the squared error of photographs' tokens, of variance 1
 MEAN, STD = 127.0, 128.0
 

@@ -6,6 +6,7 @@ python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-2}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 clips=data/chains/dataset ladders=data/ladders/dataset photographs=data/rated_images
+second_clips=data/second_chains/dataset mirrored=data/mirrored_photographs/rows
 
 # The eighth default goes on from the seventh: its tower, spatial projector and decoder, made by the recipe of commit
 # 47f7d53. All that it trained on is in the train split of recipes/default/contents/real_clips.csv
@@ -38,7 +39,10 @@ train() {
 train --model runs/default/init --data $clips $clips $photographs --tasks score --num_train_epochs 3 --learning_rate 5e-4 \
     --output_dir runs/default/scores
 train --model runs/default/scores --data $clips $clips $photographs --tasks score level damage --num_train_epochs 2 \
-    --learning_rate 3e-4 --output_dir runs/default/trained
+    --learning_rate 3e-4 --output_dir runs/default/eighth
+# The ninth default: the same towers, more versions of real contents, photographs mirrored too
+train --model runs/default/eighth --data $clips $second_clips $photographs $mirrored --tasks score level damage \
+    --num_train_epochs 3 --learning_rate 5e-4 --within_weight 3 --seed 2 --output_dir runs/default/trained
 
 $python -m recipes.default.calibrate_deviations --model runs/default/trained --data $clips $photographs \
     --report benchmarks/results/default_calibration.json
