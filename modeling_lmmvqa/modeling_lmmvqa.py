@@ -224,8 +224,9 @@ class LmmVqaPreTrainedModel(PreTrainedModel):
 
 def _portions(pixels: torch.Tensor, tower: nn.Module) -> tuple[torch.Tensor, ...]:
     """Splits what a tower shall see, first dimension chunks, into what it sees at a time."""
-    # BatchNorm's statistics are of the whole batch, and ZeRO-3 gathers weights in as many passes on every device
-    if tower.training or is_deepspeed_zero3_enabled():
+    # BatchNorm's statistics are of the whole batch, ZeRO-3 gathers weights in as many passes on every device, and a graph
+    # takes batches of any size
+    if tower.training or is_deepspeed_zero3_enabled() or torch.compiler.is_compiling():
         return (pixels,)
     if pixels.device.type != "cpu":
         return pixels.split(TOWER_BATCH_SIZE)
@@ -378,9 +379,9 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
     def _join_views(self, features: torch.Tensor) -> torch.Tensor:
         """(key frames * views, tokens, vision_size) to (key frames, views * tokens, vision_size)."""
         views = self.config.key_frame_views
-        if len(features) % views:
+        if features.shape[0] % views:
             raise ValueError(
-                f"got {len(features)} pictures for the vision tower, expected a multiple of key_frame_views={views}; give "
+                f"got {features.shape[0]} pictures for the vision tower, expected a multiple of key_frame_views={views}; give "
                 "the video processor as many key_frame_fragments"
             )
         return features.unflatten(0, (-1, views)).flatten(1, 2)
@@ -404,16 +405,16 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         """
         portions = _portions(pixel_values_videos, self.temporal_tower)
         if num_clips is None:
-            return torch.cat([self._encode_clips(clips) for clips in portions])
+            return torch.cat([self.encode_clips(clips) for clips in portions])
         sizes = [len(clips) for clips in portions]
         features = torch.cat(
-            [self._encode_clips(clips, own) for clips, own in zip(portions, num_frames.split(sizes), strict=True)]
+            [self.encode_clips(clips, own) for clips, own in zip(portions, num_frames.split(sizes), strict=True)]
         )  # (clips, feature_size)
         weights = num_frames.to(features)[:, None]
         chunks = zip((features * weights).split(num_clips.tolist()), weights.split(num_clips.tolist()), strict=True)
         return torch.stack([weighted.sum(0) / of_chunk.sum() for weighted, of_chunk in chunks])
 
-    def _encode_clips(self, clips: torch.Tensor, num_frames: torch.LongTensor | None = None) -> torch.Tensor:
+    def encode_clips(self, clips: torch.Tensor, num_frames: torch.LongTensor | None = None) -> torch.Tensor:
         """(clips, frames, channels, height, width) to (clips, temporal feature_size); SlowFast alone leaves frames out."""
         if self._is_slowfast:
             return _run_tower(self.temporal_tower, clips, num_frames=num_frames).pooler_output

@@ -241,7 +241,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         videos = self.decode(videos, video_metadata, fps)
         if all(isinstance(video, EncodedVideo) for video in videos):
             return BatchFeature(self._join_encoded(videos), tensor_type=return_tensors)
-        image_statistics = self._statistics(self.image_mean, self.image_std)
+        image_statistics = self.statistics(self.image_mean, self.image_std)
         data = {
             "pixel_values": _normalise([video.key_frames for video in videos], *image_statistics),
             "num_chunks": torch.tensor([len(video.seconds) for video in videos]),
@@ -250,7 +250,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
 
     def _clips(self, videos: list[DecodedVideo | EncodedVideo]) -> dict[str, torch.Tensor]:
         """What the temporal tower sees of the batch."""
-        statistics = self._statistics(self.chunk_mean, self.chunk_std)
+        statistics = self.statistics(self.chunk_mean, self.chunk_std)
         data = {"pixel_values_videos": _normalise([video.clips for video in videos], *statistics)}
         if self.chunk_sampling == "second":
             for name in ("num_clips", "num_frames"):
@@ -268,7 +268,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             data["temporal_features"] = torch.cat([video.temporal_features for video in videos])
         return data
 
-    def _statistics(self, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
+    def statistics(self, mean: list[float], std: list[float]) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of pictures over 255, so that `do_rescale` and `do_normalize` are honoured."""
         factor = 255 * (self.rescale_factor if self.do_rescale else 1)
         if not self.do_normalize:
