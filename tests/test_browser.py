@@ -1,0 +1,175 @@
+"""The page in browser/ sees the same frames, chunks and answers as the video processor."""
+
+import base64
+import copy
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import write_clip
+
+from lmmvqa.modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
+from lmmvqa.processing.answers_lmmvqa import LEVELS
+from lmmvqa.processing.frame_scaler_lmmvqa import FrameScaler
+from lmmvqa.processing.video_decoding_lmmvqa import FrameSettings, decode_video
+
+
+BROWSER = Path(__file__).parents[1] / "browser"
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+
+
+def run_node(script: str, given: object):
+    """What a script prints as JSON; `given` is its input, and the modules of the page stand beside it."""
+    lines = f'import {{ readFileSync }} from "node:fs";\nconst given = JSON.parse(readFileSync(0, "utf8"));\n{script}'
+    printed = subprocess.run(
+        ["node", "--input-type=module", "--eval", lines],
+        input=json.dumps(given),
+        capture_output=True,
+        text=True,
+        cwd=BROWSER,
+        check=True,
+        timeout=60,
+    )
+    return json.loads(printed.stdout)
+
+
+SQUARES = """
+import { square } from "./frames.mjs";
+const bytes = (text) => Uint8Array.from(Buffer.from(text, "base64"));
+const planes = given.planes.map(({ width, height, values }) => ({ width, height, values: bytes(values) }));
+const squares = given.squares.map(([size, fragments]) => square({ ...given, planes }, size, fragments));
+console.log(JSON.stringify(squares.map((pixels) => Buffer.from(pixels).toString("base64"))));
+"""
+
+
+def picture_of(frame: av.VideoFrame, **colours) -> dict:
+    """What readPlanes makes of a frame, as JSON."""
+    planes = []
+    for plane in frame.planes:
+        values = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        text = base64.b64encode(values.tobytes()).decode()
+        planes.append({"width": plane.width, "height": plane.height, "values": text})
+    return {"planes": planes, "matrix": None, "isFullRange": False, "rotation": 0} | colours
+
+
+def pixels_of(text: str, size: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(size, size, 3)
+
+
+@needs_node
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p"])
+@pytest.mark.parametrize("size", [(200, 152), (90, 66), (48, 300)])
+def test_squares_are_those_of_ffmpegs_scaler(tmp_path, size, pixel_format):
+    path = write_clip(tmp_path / "clip.mp4", num_frames=2, size=size, pixel_format=pixel_format)
+    with av.open(path) as container:
+        frame = next(container.decode(video=0))
+    wanted = [(96, 1), (96, 4), (56, 4)]
+    squares = run_node(SQUARES, {"squares": wanted, **picture_of(frame)})
+    for text, (side, fragments) in zip(squares, wanted, strict=True):
+        difference = np.abs(pixels_of(text, side) - FrameScaler(side, fragments)(frame).astype(int))
+        assert difference.mean() < 0.1 and difference.max() <= 8
+
+
+CHUNKS = """
+import { Chunks, clipsOf } from "./chunks.mjs";
+const text = (pixels) => Buffer.from(pixels).toString("base64");
+const chunks = new Chunks(given.settings);
+const found = [];
+for (const [time, { planes, ...picture }] of given.frames) {
+  const decoded = planes.map((plane) => ({ ...plane, values: Uint8Array.from(Buffer.from(plane.values, "base64")) }));
+  found.push(...chunks.add(time, { ...picture, planes: decoded }));
+}
+found.push(...chunks.end());
+console.log(JSON.stringify(found.map((chunk) => ({
+  second: chunk.second,
+  keyFrame: chunk.keyFrame.map(text),
+  clips: clipsOf(chunk, given.settings.chunk_frames).map((clip) => clip.map(text)),
+}))));
+"""
+SETTINGS = {
+    "key_frame_size": 32,
+    "key_frame_fragments": [1, 2],
+    "chunk_size": 16,
+    "chunk_fragments": 2,
+    "chunk_frames": 4,
+}
+
+
+@needs_node
+@pytest.mark.parametrize(
+    "times",
+    [
+        [index / 8 for index in range(16)],  # two clips a second
+        [index / 10 for index in range(23)],  # a short second at the end, of the chunk before
+        [index / 10 for index in range(27)],  # a longer one, with a chunk of its own
+        [*np.arange(40) / 40, 1.5, 3.25],  # more frames than clips hold, then a gap
+        [0.0],
+    ],
+)
+def test_chunks_are_those_of_the_video_processor(tmp_path, times):
+    path = write_clip(tmp_path / "clip.mp4", size=(48, 40), fps=8, times=times)
+    with av.open(path) as container:
+        frames = [(frame.time, picture_of(frame)) for frame in container.decode(video=0)]
+    start = frames[0][0]
+    frames = [(time - start, picture) for time, picture in frames]
+    chunks = run_node(CHUNKS, {"settings": SETTINGS, "frames": frames})
+    expected = decode_video(path, FrameSettings(**SETTINGS))
+
+    assert [chunk["second"] for chunk in chunks] == expected.seconds.tolist()
+    assert [len(chunk["clips"]) for chunk in chunks] == expected.num_clips.tolist()
+    clips = [clip for chunk in chunks for clip in chunk["clips"]]
+    assert [len(clip) for clip in clips] == expected.num_frames.tolist()
+    for clip, whole in zip(clips, expected.clips, strict=True):
+        for text, pixels in zip(clip, whole, strict=False):
+            assert np.abs(pixels_of(text, 16) - pixels.astype(int)).max() <= 2
+    key_frames = [text for chunk in chunks for text in chunk["keyFrame"]]
+    for text, pixels in zip(key_frames, expected.key_frames, strict=True):
+        assert np.abs(pixels_of(text, 32) - pixels.astype(int)).max() <= 4
+
+
+ANSWERS = """
+import { answerProbabilities, mixed, readScore, windowsOf } from "./answers.mjs";
+const windows = windowsOf(given.seconds, given.most);
+const distributions = given.logits.slice(0, windows.length).map((logits) => answerProbabilities(logits, given.answerIds));
+console.log(JSON.stringify({ windows, result: readScore(mixed(windows, distributions), given) }));
+"""
+
+
+@needs_node
+@pytest.mark.parametrize("seconds", [[0], [0, 1, 2], [0, 2, 3, 7, 8]])
+@pytest.mark.parametrize("is_calibrated", [False, True])
+def test_answers_are_read_as_by_the_processor(tiny, seconds, is_calibrated):
+    model, processor = tiny
+    processor = copy.copy(processor)
+    processor.max_window_seconds = 2
+    if is_calibrated:
+        processor.score_map, processor.score_std_scale = [1 + 4 * (score / 100) ** 2 for score in range(101)], 0.06
+    answer_ids = processor.score_answer_ids
+    vocabulary = model.config.text_config.vocab_size
+    logits = 4 * torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(len(seconds)))
+    given = {
+        **{name: getattr(processor, name) for name in ("score_map", "score_std_scale", "level_thresholds")},
+        "levels": LEVELS,
+        "seconds": seconds,
+        "most": 2,
+        "logits": logits.tolist(),
+        "answerIds": [token for (token,) in answer_ids],
+    }
+    found = run_node(ANSWERS, given)
+
+    windows = processor.windows(np.array(seconds), processor.prompt(), 4096)
+    assert found["windows"] == [
+        {"firstChunk": window.first_chunk, "endChunk": window.end_chunk, "start": window.start, "end": window.end}
+        for window in windows
+    ]
+    log_probabilities = AnswerTree(answer_ids).log_probabilities(logits[: len(windows), None])
+    expected = processor.post_process_window_scores(windows, log_probabilities)
+    result = found["result"]
+    assert result.pop("level") == expected.level
+    assert result.pop("level_probabilities") == pytest.approx(expected.level_probabilities, abs=1e-6)
+    assert result == pytest.approx({"score": expected.score, "score_std": expected.score_std}, abs=1e-4)
