@@ -26,7 +26,7 @@ $(SCORING): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(INSTALLED): $(SCORING)
-	$(INSTALL) $(EDITABLE) '.[data,dev,serve]'
+	$(INSTALL) $(EDITABLE) '.[data,dev,onnx,serve]'
 	touch $@
 
 $(LINKED): $(SCORING) $(FOLDERS)

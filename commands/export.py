@@ -1,4 +1,4 @@
-"""`lmmvqa export`: a checkpoint as a complete repository."""
+"""`lmmvqa export`: a checkpoint as a complete repository, or as graphs for ONNX Runtime and browsers."""
 
 import json
 import os
@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 
-HELP = "write a checkpoint that loads without LMM-VQA installed, and push it to the Hub"
-DESCRIPTION = "Writes weights, processor, code files and model card to one folder, a complete Hub repository."
+HELP = "write a checkpoint that loads without LMM-VQA installed, and push it to the Hub; or ONNX graphs"
+DESCRIPTION = (
+    "Writes weights, processor, code files and model card to one folder, a complete Hub repository; or with --onnx the "
+    "model as graphs for ONNX Runtime and for the page in browser/."
+)
 
 
 @dataclass(kw_only=True)
 class Options:
-    model: str = field(metadata={"help": "checkpoint folder or Hub repository"})
+    model: str | None = field(
+        default=None, metadata={"help": "checkpoint folder or Hub repository (default: the embedded model)"}
+    )
     out: str = field(metadata={"help": "folder for the export", "metavar": "DIR"})
     card: str | None = field(
         default=None, metadata={"help": "model card (default: README.md of the checkpoint folder)", "metavar": "FILE"}
@@ -33,6 +38,9 @@ class Options:
         default=None, metadata={"help": "upload the folder to this Hub repository", "metavar": "OWNER/NAME"}
     )
     private: bool = field(default=False, metadata={"help": "make a new repository private"})
+    onnx: bool = field(
+        default=False, metadata={"help": "write ONNX graphs, of models built as the embedded one, and nothing else"}
+    )
 
 
 def run(options: Options) -> int:
@@ -41,32 +49,44 @@ def run(options: Options) -> int:
 
     from ..checkpoints.export import check_whole, export_checkpoint, load_checkpoint, push_checkpoint
     from ..checkpoints.model_card import EVAL_RESULTS, evaluation_figures, with_results, write_eval_results
+    from ..checkpoints.onnx_export import check_packages, export_onnx
     from ..checkpoints.training_videos import carry_training_videos
+    from ..scoring.scorer import default_checkpoint
 
-    check_whole(options.model)
-    card = options.card or os.path.join(options.model, "README.md")
-    if not os.path.isfile(card):
+    name = options.model or default_checkpoint()
+    check_whole(name)
+    card = options.card or os.path.join(name, "README.md")
+    if options.onnx:
+        check_packages()
+        given = {name: getattr(options, name) for name in ("card", "dtype", "push", "private", "results")}
+        if unused := [f"--{name}" for name, value in given.items() if value]:
+            raise ValueError(f"got {', '.join(unused)} with --onnx, expected none of a repository; leave them out")
+    elif not os.path.isfile(card):
         raise ValueError(f"got no model card at {card}; write one and name it with --card")
     figures = []
     if options.results:
         with open(options.results, encoding="utf-8") as file:
             figures = evaluation_figures(json.load(file))
     try:
-        model = load_checkpoint(options.model)
+        model = load_checkpoint(name)
     except ImportError as error:  # adapters without peft
         raise ValueError(str(error)) from error
-    processor = AutoProcessor.from_pretrained(options.model)
+    processor = AutoProcessor.from_pretrained(name)
+    if options.onnx:
+        export_onnx(model.eval(), processor, options.out)
+        print(f"wrote {options.out}")
+        return 0
     with open(card, encoding="utf-8") as file:
         text = file.read()
     dtype = getattr(torch, options.dtype) if options.dtype else None
     if figures:
         text = with_results(text, options.push or os.path.basename(options.out), figures)
     export_checkpoint(model, processor, options.out, text, dtype, name=options.push)
-    stored = os.path.join(options.model, EVAL_RESULTS)
+    stored = os.path.join(name, EVAL_RESULTS)
     if os.path.isdir(stored):
         shutil.copytree(stored, os.path.join(options.out, EVAL_RESULTS), dirs_exist_ok=True)
     write_eval_results(options.out, figures)
-    carry_training_videos(options.model, options.out)
+    carry_training_videos(name, options.out)
     print(f"wrote {options.out}")
     if options.push:
         print(f"pushed to {push_checkpoint(options.out, options.push, options.private)}")
