@@ -63,6 +63,7 @@ export class Scorer {
         video.pause();
         reject(error);
       };
+      const playOn = () => video.play().catch((error) => error.name === "AbortError" || fail(error));
       const grab = () => {
         const frame = new VideoFrame(video);
         if (frame.timestamp <= seen.at(-1)) return frame.close();
@@ -72,7 +73,7 @@ export class Scorer {
         if (waiting.size >= MOST_WAITING) video.pause();
         taken.then(() => {
           waiting.delete(taken);
-          if (video.paused && !video.ended && !isOver && waiting.size <= FEW_WAITING) video.play();
+          if (video.paused && !video.ended && !isOver && waiting.size <= FEW_WAITING) playOn();
         }, fail);
         onProgress(video.currentTime / video.duration);
       };
@@ -92,7 +93,7 @@ export class Scorer {
       video.muted = true;
       video.src = address;
       video.defaultPlaybackRate = video.playbackRate = rate;
-      video.play().catch((error) => error.name === "AbortError" || fail(error));
+      playOn();
     });
   }
 

@@ -21,9 +21,10 @@ const handlers = {
     first = undefined;
   },
   async frame({ frame }) {
-    const picture = await readPlanes(frame).finally(() => frame.close());
     first ??= frame.timestamp;
-    for (const chunk of chunks.add((frame.timestamp - first) / 1e6, picture)) features.push(await encode(chunk));
+    const time = (frame.timestamp - first) / 1e6;
+    const picture = await readPlanes(frame).finally(() => frame.close());
+    for (const chunk of chunks.add(time, picture)) features.push(await encode(chunk));
   },
   async finish() {
     for (const chunk of chunks.end()) features.push(await encode(chunk));

@@ -13,13 +13,16 @@ import pytest
 import torch
 from conftest import write_clip
 
+from lmmvqa.checkpoints.onnx_export import export_onnx
 from lmmvqa.modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
 from lmmvqa.processing.answers_lmmvqa import LEVELS
 from lmmvqa.processing.frame_scaler_lmmvqa import FrameScaler
 from lmmvqa.processing.video_decoding_lmmvqa import FrameSettings, decode_video
+from lmmvqa.scoring.scorer import load_scorer, score_videos
 
 
 BROWSER = Path(__file__).parents[1] / "browser"
+SHARED = Path(__file__).parents[2] / "shared/clips"
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
 
 
@@ -173,3 +176,37 @@ def test_answers_are_read_as_by_the_processor(tiny, seconds, is_calibrated):
     assert result.pop("level") == expected.level
     assert result.pop("level_probabilities") == pytest.approx(expected.level_probabilities, abs=1e-6)
     assert result == pytest.approx({"score": expected.score, "score_std": expected.score_std}, abs=1e-4)
+
+
+CLIPS = [
+    "exoplayer__bear-vp9.webm",
+    "exoplayer__sample.mp4",
+    "gradio__b.mp4",
+    "moviepy__example2.mp4",
+    "moviepy__example3.mp4",
+    "sample-videos__bird.mkv",
+    "scikitvideo__bigbuckbunny.mp4",
+    "scikitvideo__carphone_distorted.mp4",
+    "shared-assets__flower.mp4",
+    "shared-assets__flower.webm",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/clips is not here")
+@pytest.mark.skipif(not (BROWSER / "node_modules").is_dir(), reason="npm install --prefix browser was not run")
+def test_the_page_scores_as_the_command_line(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BROWSER.parent / "benchmarks")
+    from browser import find_chromium, score_in_browser
+
+    if find_chromium() is None:
+        pytest.skip("Chromium is not installed")
+    scorer = load_scorer(device="cpu")
+    export_onnx(scorer.model, scorer.processor, tmp_path)
+    videos = [str(SHARED / name) for name in CLIPS]
+    of_page = score_in_browser(tmp_path, videos)
+    assert [result.get("error") for result in of_page] == [None] * len(videos)
+    for row, result in zip(score_videos(scorer, videos), of_page, strict=True):
+        assert result["score"] == pytest.approx(row["score"], abs=1)
+        assert (result["missed_frames"], result["frames"]) == (0, row["frames"])
