@@ -110,7 +110,7 @@ SETTINGS = {
         [index / 8 for index in range(16)],  # two clips a second
         [index / 10 for index in range(23)],  # a short second at the end, of the chunk before
         [index / 10 for index in range(27)],  # a longer one, with a chunk of its own
-        [*np.arange(40) / 40, 1.5, 3.25],  # more frames than clips hold, then a gap
+        [*np.arange(40) / 40, 1.5, 2.4],  # more frames in a second than clips hold
         [0.0],
     ],
 )

@@ -11,6 +11,10 @@ from lmmvqa.commands.command_line import main
 from lmmvqa.scoring.onnx_model import OnnxModel
 
 
+# Exporting takes half a minute of a core, whatever the model's size
+pytestmark = pytest.mark.timeout(900)
+
+
 def small_pair(**options):
     """A tiny model of two views a key frame, which judges two seconds at once, stored in 16 bits as checkpoints are."""
     model, processor = tiny_pair(key_frame_views=2, **options)
