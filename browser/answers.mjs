@@ -22,6 +22,14 @@ export function answerProbabilities(logits, answerIds) {
   return masses.map((mass) => mass / total);
 }
 
+/** Probabilities of damage as if all kinds were equally frequent, where it is known how frequent they were in training. */
+export function damageShares(probabilities, { damage_frequencies }) {
+  if (!damage_frequencies) return probabilities;
+  const shares = probabilities.map((mass, kind) => mass / damage_frequencies[kind]);
+  const total = sum(shares);
+  return shares.map((share) => share / total);
+}
+
 /** The distributions of windows, weighted by duration. */
 export function mixed(windows, distributions) {
   const duration = windows.at(-1).end - windows[0].start;

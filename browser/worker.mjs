@@ -1,7 +1,7 @@
 // Everything but the <video> element: it must not be kept from showing each frame.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.bundle.min.mjs";
-import { answerProbabilities, mixed, readScore, windowsOf } from "./answers.mjs";
+import { answerProbabilities, damageShares, mixed, readScore, windowsOf } from "./answers.mjs";
 import { Chunks, clipsOf } from "./chunks.mjs";
 import { readPlanes } from "./frames.mjs";
 
@@ -85,7 +85,8 @@ async function answer() {
     for (const window of windows) distributions[name].push(await ask(question, window));
   }
   const scoreOf = (probabilities) => readScore(probabilities, model.settings);
-  const damage = distributions.damage && mixed(windows, distributions.damage);
+  const shares = distributions.damage?.map((probabilities) => damageShares(probabilities, model.settings));
+  const damage = shares && mixed(windows, shares);
   return {
     ...scoreOf(mixed(windows, distributions.score)),
     damage: damage && Object.fromEntries(questions.damage.answers.map((kind, index) => [kind, damage[index]])),

@@ -136,6 +136,7 @@ def browser_settings(processor: LmmVqaProcessor) -> dict:
         "questions": {name: question(text, given, ids) for (name, given), (text, ids) in questions},
         "score_map": processor.score_map,
         "score_std_scale": processor.score_std_scale,
+        "damage_frequencies": processor.damage_frequencies,
         "levels": LEVELS,
         "level_thresholds": list(processor.level_thresholds),
     }

@@ -15,7 +15,7 @@ from conftest import write_clip
 
 from lmmvqa.checkpoints.onnx_export import export_onnx
 from lmmvqa.modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
-from lmmvqa.processing.answers_lmmvqa import LEVELS
+from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS
 from lmmvqa.processing.frame_scaler_lmmvqa import FrameScaler
 from lmmvqa.processing.video_decoding_lmmvqa import FrameSettings, decode_video
 from lmmvqa.scoring.scorer import load_scorer, score_videos
@@ -136,10 +136,13 @@ def test_chunks_are_those_of_the_video_processor(tmp_path, times):
 
 
 ANSWERS = """
-import { answerProbabilities, mixed, readScore, windowsOf } from "./answers.mjs";
+import { answerProbabilities, damageShares, mixed, readScore, windowsOf } from "./answers.mjs";
 const windows = windowsOf(given.seconds, given.most);
-const distributions = given.logits.slice(0, windows.length).map((logits) => answerProbabilities(logits, given.answerIds));
-console.log(JSON.stringify({ windows, result: readScore(mixed(windows, distributions), given) }));
+const logits = given.logits.slice(0, windows.length);
+const probabilities = (ids) => logits.map((ofWindow) => answerProbabilities(ofWindow, ids));
+const damages = probabilities(given.damageIds).map((of) => damageShares(of, given));
+const result = readScore(mixed(windows, probabilities(given.answerIds)), given);
+console.log(JSON.stringify({ windows, result, damage: mixed(windows, damages) }));
 """
 
 
@@ -152,16 +155,22 @@ def test_answers_are_read_as_by_the_processor(tiny, seconds, is_calibrated):
     processor.max_window_seconds = 2
     if is_calibrated:
         processor.score_map, processor.score_std_scale = [1 + 4 * (score / 100) ** 2 for score in range(101)], 0.06
+        processor.damage_frequencies = [1 / (kind + 2) for kind in range(len(DAMAGE_ANSWERS))]
+    damage_ids = [[token] for token in range(len(DAMAGE_ANSWERS))]
     answer_ids = processor.score_answer_ids
     vocabulary = model.config.text_config.vocab_size
     logits = 4 * torch.randn(3, vocabulary, generator=torch.Generator().manual_seed(len(seconds)))
     given = {
-        **{name: getattr(processor, name) for name in ("score_map", "score_std_scale", "level_thresholds")},
+        **{
+            name: getattr(processor, name)
+            for name in ("score_map", "score_std_scale", "level_thresholds", "damage_frequencies")
+        },
         "levels": LEVELS,
         "seconds": seconds,
         "most": 2,
         "logits": logits.tolist(),
         "answerIds": [token for (token,) in answer_ids],
+        "damageIds": [token for (token,) in damage_ids],
     }
     found = run_node(ANSWERS, given)
 
@@ -170,8 +179,11 @@ def test_answers_are_read_as_by_the_processor(tiny, seconds, is_calibrated):
         {"firstChunk": window.first_chunk, "endChunk": window.end_chunk, "start": window.start, "end": window.end}
         for window in windows
     ]
-    log_probabilities = AnswerTree(answer_ids).log_probabilities(logits[: len(windows), None])
-    expected = processor.post_process_window_scores(windows, log_probabilities)
+    scores, damages = (
+        AnswerTree(ids).log_probabilities(logits[: len(windows), None]) for ids in (answer_ids, damage_ids)
+    )
+    expected = processor.post_process_window_scores(windows, scores, None, damages)
+    assert found["damage"] == pytest.approx(list(expected.damage.values()), abs=1e-6)
     result = found["result"]
     assert result.pop("level") == expected.level
     assert result.pop("level_probabilities") == pytest.approx(expected.level_probabilities, abs=1e-6)
