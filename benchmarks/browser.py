@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
@@ -83,9 +84,9 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
-def score_in_browser(model: str | Path, videos: list[str], seconds: float = 600) -> list[dict]:
+def score_in_browser(model: str | Path, videos: list[str], seconds: float = 600) -> Iterator[dict]:
     """
-    What the page makes of each video, {"error"} where it fails.
+    Yields what the page makes of each video, {"error"} where it fails.
 
     Args:
         model: folder of `export_onnx`.
@@ -107,7 +108,8 @@ def score_in_browser(model: str | Path, videos: list[str], seconds: float = 600)
         with open(log, "w") as file:
             chromium = subprocess.Popen(command, stdout=file, stderr=file)
         try:
-            return [results.get(timeout=seconds) for _ in videos]
+            for _ in videos:
+                yield results.get(timeout=seconds)
         except queue.Empty as error:
             raise TimeoutError(
                 f"got no result of the page within {seconds} s; Chromium said {log.read_text()[-1000:]}"

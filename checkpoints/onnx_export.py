@@ -28,7 +28,7 @@ def export_onnx(model: LmmVqaForConditionalGeneration, processor: LmmVqaProcesso
     of the processor (`browser.json`), the configuration and the processor.
 
     Both graphs compute in float32 and take batches of any size. Weights that a checkpoint stores in 16 bits are stored so
-    here too, which changes none of them.
+    here too, which changes none of them, but where the exporter joins them with a normalisation.
 
     Args:
         model: in float32 and eval mode.

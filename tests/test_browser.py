@@ -217,7 +217,7 @@ def test_the_page_scores_as_the_command_line(monkeypatch, tmp_path):
     scorer = load_scorer(device="cpu")
     export_onnx(scorer.model, scorer.processor, tmp_path)
     videos = [str(SHARED / name) for name in CLIPS]
-    of_page = score_in_browser(tmp_path, videos)
+    of_page = list(score_in_browser(tmp_path, videos))
     assert [result.get("error") for result in of_page] == [None] * len(videos)
     for row, result in zip(score_videos(scorer, videos), of_page, strict=True):
         assert result["score"] == pytest.approx(row["score"], abs=1)
