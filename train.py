@@ -360,6 +360,9 @@ def train(
         digest_of = video_digest if cache is None else cache.digest
         save_training_videos(list_training_videos(rows["train"], model_args.model, digest_of), output)
         write_whole(output / RESULTS_FILE, json.dumps(metrics, indent=1) + "\n")
+    # Threads of the group free here what they have gathered: at its end they would wait for the interpreter's lock, which
+    # waits for them
+    trainer.accelerator.wait_for_everyone()
     trainer.end()  # or a process may abort at its exit, while threads of its group still run
 
 

@@ -53,7 +53,7 @@ def test_the_text_is_that_of_the_standard_pipeline_in_every_turn(scorer, clips, 
         read.append(inputs["inputs_embeds"].shape[1])
         return forward(**inputs)
 
-    chat = Chat(scorer, clips[1:], max_new_tokens=12)
+    chat = Chat(scorer, clips, max_new_tokens=12)
     monkeypatch.setattr(scorer.model.model.language_model, "forward", counting)
     towers = []
     monkeypatch.setattr(scorer.model, "encode_pixels", lambda **_: towers.append(1))
@@ -63,7 +63,7 @@ def test_the_text_is_that_of_the_standard_pipeline_in_every_turn(scorer, clips, 
     second = chat.ask("Where to?")
     assert read[0] < num_first / 2 and not towers  # of the second turn nothing but what is new is read
     monkeypatch.undo()
-    asked = blocks(clips[1:], "What moves?")
+    asked = blocks(clips, "What moves?")
     assert first and first == generated(scorer, asked)
     asked += [{"role": "assistant", "content": first}, {"role": "user", "content": "Where to?"}]
     assert second == generated(scorer, asked)

@@ -182,7 +182,7 @@ def test_a_finished_run_trains_nothing_and_exports_the_same(train, monkeypatch, 
     assert f"{tmp_path / 'run'} holds this run, finished" in capsys.readouterr().out
     run(train, monkeypatch, arguments, *more, "--model", tmp_path / "moved")
     assert again.keys() == exported.keys()
-    names = {path.name for path in (tmp_path / "mine").iterdir()}
+    names = {str(path.relative_to(tmp_path / "mine")) for path in (tmp_path / "mine").rglob("*") if path.is_file()}
     assert "training_videos.parquet" in names
     for name in names - {"README.md"}:
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "mine" / name).read_bytes(), name
