@@ -206,7 +206,8 @@ def damages_named(rows: list[dict]) -> dict:
             true = {NO_DAMAGE}
         else:
             continue
-        pairs.append((true, set(named_damages(row["damage_answer"]))))
+        answer = row["damage_answer"]
+        pairs.append((true, {max(answer, key=answer.__getitem__), *named_damages(answer)}))
     kinds = {}
     for kind in DAMAGE_ANSWERS:
         recalled = [kind in named for true, named in pairs if kind in true]

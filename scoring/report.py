@@ -71,9 +71,9 @@ def finite(result: dict) -> dict:
 
 
 def named_damages(probabilities: dict[str, float]) -> list[str]:
-    """The most probable kind and others that are probable enough to be named, "none" among them, in their order."""
+    """The kinds that are probable enough to be named, "none" among them, the most probable first."""
     ordered = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
-    return [ordered[0], *(kind for kind in ordered[1:] if probabilities[kind] >= NAMED_PROBABILITY)]
+    return [kind for kind in ordered if probabilities[kind] >= NAMED_PROBABILITY]
 
 
 class Table:
