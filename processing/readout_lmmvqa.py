@@ -84,7 +84,7 @@ class ReadoutMixin:
         probabilities = score_log_probabilities.double().cpu().exp()  # (batch, answers)
         scores, offsets = self._centred(probabilities)
         stds = (offsets**2 * probabilities).sum(-1).sqrt()
-        level_masses = self._masses_between(probabilities, self.level_thresholds)
+        level_masses = self._masses_between(probabilities, scores, offsets, self.level_thresholds)
         names = list(self.score_values)
         most_probable = [names[index] for index in probabilities.argmax(-1).tolist()]
         damages = [None] * len(scores)
@@ -109,16 +109,17 @@ class ReadoutMixin:
         means = probabilities @ answers
         return self.calibrated(means.tolist()), (answers - means[:, None]) * self.score_std_scale
 
-    def _masses_between(self, probabilities: torch.Tensor, thresholds: Sequence[float]) -> torch.Tensor:
+    def _masses_between(
+        self, probabilities: torch.Tensor, scores: list[float], offsets: torch.Tensor, thresholds: Sequence[float]
+    ) -> torch.Tensor:
         """
         Args:
-            probabilities: (batch, answers).
+            probabilities: (batch, answers), with what `_centred` gives of them.
             thresholds: from 0 to 100, in order.
 
         Returns:
             (batch, number of thresholds + 1).
         """
-        scores, offsets = self._centred(probabilities)
         # Thresholds as offsets too, so that without calibration "40" is no rounding error below 40
         borders = torch.tensor(self.calibrated(thresholds), dtype=torch.float64)
         borders = borders - torch.tensor(scores, dtype=torch.float64)[:, None]  # (batch, thresholds)
@@ -137,7 +138,7 @@ class ReadoutMixin:
         """
         probabilities = mix_windows(windows, score_log_probabilities)[None].double().cpu().exp()
         thresholds = [100 * part / num_parts for part in range(1, num_parts)]
-        return self._masses_between(probabilities, thresholds)[0].tolist()
+        return self._masses_between(probabilities, *self._centred(probabilities), thresholds)[0].tolist()
 
     def post_process_window_scores(
         self,
