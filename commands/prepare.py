@@ -95,6 +95,9 @@ def _add_options_of_clips(clips: argparse.ArgumentParser, new: Callable[[str, st
     chains.add_argument("--versions", type=int, help="of each content, beside the untouched one")
     chains.add_argument("--real_versions", type=int, help="the same, of contents that a camera recorded")
     chains.add_argument("--test_chains", type=int, help="chains of each real content of validation and test")
+    chains.add_argument(
+        "--each_kind", action="store_true", help="one version of each kind of degradation in place of drawn ones"
+    )
     ladders = new("ladders", "H.264 crf 18 to 48 of real test contents of a table of contents, at several sizes")
     ladders.add_argument("--num_contents", type=int, help="real contents of the test split")
     for parser in (chains, ladders):

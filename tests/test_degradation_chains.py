@@ -283,6 +283,20 @@ def test_luma_changes_are_root_mean_squares(source, tmp_path):
 # the set
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_each_kind_comes_once_alone_and_other_seeds_draw_other_strengths(soft):
+    versions = chain_draws.versions_of_each_kind("street-0", 0, SIZE, soft)
+    assert {version.removeprefix("each ") for version in versions} == {
+        kind for stage in chain_draws.WEIGHTS.values() for kind in stage
+    }
+    kinds = [{a_step["kind"] for a_step in chain} - {"shrink"} for chain in versions.values()]
+    assert {kind for of_version in kinds for kind in of_version} == set(chain_draws.STEP_KINDS) - {"low_light"}
+    assert [len(of_version) for of_version in kinds].count(1) == len(versions) - 1  # a dark picture is noisy too
+    assert all(any(a_step["kind"] == "shrink" for a_step in chain) == soft for chain in versions.values())
+    assert versions == chain_draws.versions_of_each_kind("street-0", 0, SIZE, soft)
+    assert versions != chain_draws.versions_of_each_kind("street-0", 1, SIZE, soft)
+
+
 def test_sizes_are_those_in_use_and_never_above_the_content():
     assert list(chained_clips.display_sizes((1920, 1080), soft=False)) == [180, 360, 480, 540, 720, 1080]
     assert list(chained_clips.display_sizes((1080, 1920), soft=True)) == [180, 360, 480, 540]

@@ -42,6 +42,7 @@ WEIGHTS = {
     },
     "display": {"pixelation": 2, "downscale": 2, "h264": 2, "vp9": 1, "mpeg4": 1},
 }
+STEP_KINDS = tuple(dict.fromkeys(kind for stage in WEIGHTS.values() for kind in stage))
 ALONE = {"camera": 0.4, "edit": 0.42, "display": 0.18}  # stages of steps alone; codecs have their ladders
 CHAINS = {  # stages of chains
     ("camera", "upload"): 4,
@@ -138,6 +139,18 @@ def draw_versions(
     return versions
 
 
+def versions_of_each_kind(name: str, seed: int, display: tuple[int, int], soft: bool) -> dict[str, list[dict]]:
+    """Version -> chain of one step: every kind once, at a drawn strength; arguments as in `draw_versions`.
+
+    `draw_versions` takes codecs often and each other kind seldom, as uploads do; a model learns too little of rare
+    kinds from it.
+    """
+    rng = random.Random(f"{seed}:{name}:each")
+    pixels = display[0] * display[1]
+    versions = {f"each {kind}": draw_step(rng, kind, rng.uniform(LOWEST, HIGHEST), pixels) for kind in STEP_KINDS}
+    return {version: shrunk(chain) if soft else chain for version, chain in versions.items()}
+
+
 def draw_chain(rng: random.Random, pixels: int) -> list[dict]:
     chain = []
     stages = draw(rng, CHAINS)
@@ -168,10 +181,7 @@ def measured_versions(
     """
     rng = random.Random(f"{seed}:{name}:test")
     pixels = display[0] * display[1]
-    versions = {
-        f"medium {kind}": draw_step(rng, kind, MEDIUM, pixels)
-        for kind in dict.fromkeys(kind for stage in WEIGHTS.values() for kind in stage)
-    }
+    versions = {f"medium {kind}": draw_step(rng, kind, MEDIUM, pixels) for kind in STEP_KINDS}
     versions |= {version: [step_of_value(kind, value)] for version, (kind, value) in FIXED.items()}
     versions["noise 30"][0] |= {"preset": "alls", "seed": 0}
     versions["6 of 12 frames frozen"] = [step_of_value("drop", round(6 / float(rate), 4), start=0, group=6)]

@@ -19,7 +19,7 @@ from datasets import Value
 from ...processing.answers_lmmvqa import DAMAGES
 from ..folder_seal import write_whole
 from ..label_files import read_csv
-from .chain_draws import draw_versions, ladder, measured_versions
+from .chain_draws import draw_versions, ladder, measured_versions, versions_of_each_kind
 from .chain_labels import label, measure, seen_damage
 from .chain_rendering import PRISTINE, Source, render
 from .degraded_clips import run_all
@@ -130,7 +130,7 @@ def scaled(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def plan_chains(
-    contents: list[Content], versions: int, real_versions: int, test_chains: int, seed: int
+    contents: list[Content], versions: int, real_versions: int, test_chains: int, each_kind: bool, seed: int
 ) -> tuple[list[Content], list[dict]]:
     """Contents with their display sizes and versions, and those left out as {file, split, reason}."""
     planned, left_out = [], []
@@ -149,6 +149,8 @@ def plan_chains(
         display = scaled(size, rng.choices(list(sizes), list(sizes.values()))[0])
         if measured:
             drawn = measured_versions(content.content, test_chains, seed, display, content.source.rate)
+        elif each_kind:
+            drawn = versions_of_each_kind(content.content, seed, display, content.soft)
         else:
             count = real_versions if content.is_real else versions
             drawn = draw_versions(content.content, count, seed, display, size, content.soft)
@@ -291,6 +293,7 @@ def prepare_chains(
     versions: int = 7,
     real_versions: int = 11,
     test_chains: int = 6,
+    each_kind: bool = False,
     workers: int = 2,
 ) -> tuple[list[dict], list[dict]]:
     """Gives the rows of all clips made, and what is left out as {file, split, reason}.
@@ -303,10 +306,12 @@ def prepare_chains(
         real_versions: the same, of contents that a camera recorded.
         test_chains: chains of each real content of the validation and the test split, beside the versions that
             these have for measuring (`chain_draws.measured_versions`).
+        each_kind: in place of `versions` and `real_versions` drawn ones, one version of each kind of step alone
+            (`chain_draws.versions_of_each_kind`).
         workers: FFmpeg processes at a time.
     """
     contents, left_out = read_contents(Path(table), seed)
-    planned, unplanned = plan_chains(contents, versions, real_versions, test_chains, seed)
+    planned, unplanned = plan_chains(contents, versions, real_versions, test_chains, each_kind, seed)
     if seed:  # another cut and size of a clip: its versions are not to be compared with those of the first
         planned = [replace(content, content=f"{content.content} {seed}") for content in planned]
     return _build(planned, left_out + unplanned, "degraded_contents", Path(out), workers)
