@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets_scripts.degraded import chained_clips
+from ..datasets_scripts.degraded.chain_draws import FIXED, FROZEN
 from ..datasets_scripts.degraded.chained_clips import UNTOUCHED
 from ..datasets_scripts.degraded.degraded_clips import COLUMNS, UNSEEN
 from ..processing.answers_lmmvqa import DAMAGE_ANSWERS, NO_DAMAGE
@@ -25,6 +26,7 @@ SHOWN = {
     "slides": "screens",
 }
 WELL_ORDERED = 0.8  # SRCC within a content
+SET_VERSIONS = (UNTOUCHED, *FIXED, FROZEN)  # common damage at common strengths; the others weigh every kind alike
 DRAWN = ("ladder", "alone", "chain")  # first words of versions that a seed drew
 ALL = "all clips"
 STRONG = 2.0  # of a damage, 0-5: one that must be named
@@ -159,7 +161,8 @@ def content_figures(predictions: list[dict], own_scale: bool = False, samples: i
         samples: resamples of the intervals, drawn by `seed`.
 
     Returns:
-        `contents`, {part: what `of_contents` returns} of real clips, each kind of them, pans, renders and games, screens;
+        `contents`, {part: what `of_contents` returns} of real clips, their ten `SET_VERSIONS` with the label and with VMAF,
+        each kind of them, pans, renders and games, screens;
         `untouched_above` of real clips, see `versions_below`; `ladders`, see `ladder_rises`; and, where the model says what
         is wrong, `damage` of real clips and of all, see `damages_named`.
     """
@@ -169,6 +172,10 @@ def content_figures(predictions: list[dict], own_scale: bool = False, samples: i
         parts[part_shown(row)].append(row)
     for row in parts[REAL]:
         parts[f"{REAL}: {row['kind']}"].append(row)
+    set_versions = [row for row in parts[REAL] if row["version"] in SET_VERSIONS]
+    if any(row["version"] != UNTOUCHED for row in set_versions):
+        parts[f"{REAL}, ten set versions"] = set_versions
+        parts[f"{REAL}, ten set versions, with VMAF"] = [row | {"mos": row["vmaf"]} for row in set_versions]
     real_first = sorted(parts.items(), key=lambda item: (not item[0].startswith(REAL), item[0]))
     scores = [row["score"] for row in scored]
     scale = max(scores, default=0.0) - min(scores, default=0.0) if own_scale else SCALE

@@ -121,6 +121,18 @@ CONTENT_ROWS = [
 ]
 
 
+def test_common_damage_at_set_strengths_has_rows_of_its_own_with_the_label_and_with_vmaf():
+    rows = CONTENT_ROWS[:4] + [
+        chained("street", "h264 crf 30", 80.0, 75.0, vmaf=95.0),
+        chained("street", "h264 crf 46", 20.0, 10.0, vmaf=97.0),
+        chained("doom", "h264 crf 46", 20.0, 10.0, kind="game", is_real=False),
+    ]
+    parts = content_figures(rows, samples=50)["contents"]
+    assert parts["real clips"]["n"] == 6
+    for part, srcc in (("ten set versions", 1.0), ("ten set versions, with VMAF", 0.5)):
+        assert (parts[f"real clips, {part}"]["n"], parts[f"real clips, {part}"]["within"]) == (3, pytest.approx(srcc))
+
+
 def test_figures_of_contents_are_told_apart_by_what_they_show():
     figures = content_figures(CONTENT_ROWS, samples=50)
     parts = figures["contents"]

@@ -69,6 +69,7 @@ FIXED = {
     "down 4x": ("downscale", 4),
     "blur 3": ("lens_blur", 3),
 }
+FROZEN = "6 of 12 frames frozen"
 MEDIUM = 3.0
 LADDER_CRFS = range(18, 49, 3)
 
@@ -184,7 +185,7 @@ def measured_versions(
     versions = {f"medium {kind}": draw_step(rng, kind, MEDIUM, pixels) for kind in STEP_KINDS}
     versions |= {version: [step_of_value(kind, value)] for version, (kind, value) in FIXED.items()}
     versions["noise 30"][0] |= {"preset": "alls", "seed": 0}
-    versions["6 of 12 frames frozen"] = [step_of_value("drop", round(6 / float(rate), 4), start=0, group=6)]
+    versions[FROZEN] = [step_of_value("drop", round(6 / float(rate), 4), start=0, group=6)]
     return versions | {f"chain {k}": draw_chain(rng, pixels) for k in range(chains)}
 
 
