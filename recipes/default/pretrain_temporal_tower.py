@@ -1,12 +1,12 @@
 """Pretrains the default's temporal tower on what is known without people: which frames were frozen, dropped or shaken.
 
-`python -m recipes.default.pretrain_temporal_tower --clips ROWS [ROWS ...] --photographs ROWS --out FILE`
+`python -m recipes.default.pretrain_temporal_tower --clips ROWS [ROWS ...] --photographs ROWS --work DIR --out FILE`
 
 Moving windows are cut from training clips (those without damage in time) and from photographs that drift under the window.
 Each step freezes, drops or shakes the frames of a batch of them anew, as `chain_rendering` does to whole clips; the
 tower learns to say what was done, to which share of the frames, how far the picture is now from what it was, and how fast
 it moved. A clip is filled up to its length by its last frame, which the tower leaves out, as it is where users' videos
-are scored.
+are scored. A run that is stopped goes on from DIR.
 """
 
 import json
@@ -27,10 +27,11 @@ from tqdm import tqdm
 from transformers import HfArgumentParser, set_seed
 
 from lmmvqa.datasets_scripts.rows import load_rows
-from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastModel
+from lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration, LmmVqaSlowFastModel
 
 from .pretrain_vision_tower import shows_its_damage
 from .small_model import CHUNK_FRAGMENTS, CHUNK_FRAMES, CHUNK_SIZE, small_temporal_config
+from .training_state import restore, store
 
 
 CELLS = 4  # windows of a clip, which make a mosaic of 2 x 2 patches as `FrameScaler` makes one of 4 x 4
@@ -49,7 +50,11 @@ MEAN, STD = 0.45 * 255, 0.225 * 255
 class PretrainArguments:
     clips: list[str] = field(metadata={"help": "Folders of rows of `lmmvqa prepare degraded_contents`."})
     photographs: str = field(metadata={"help": "Rows of photographs."})
+    work: str = field(metadata={"help": "Folder for the state to go on from."})
     out: str = field(metadata={"help": "Safetensors file for the tower."})
+    start: str | None = field(
+        default=None, metadata={"help": "Checkpoint folder whose temporal tower it goes on from; a new one without."}
+    )
     windows: int | None = field(
         default=None, metadata={"help": "Take so many files, drawn at random; they fill memory."}
     )
@@ -246,10 +251,19 @@ def validate(tower: nn.Module, head: nn.Module, batches: list[tuple[torch.Tensor
     }
 
 
+def load_first_tower(start: str | None) -> LmmVqaSlowFastModel:
+    if start:
+        return LmmVqaForConditionalGeneration.from_pretrained(start).model.temporal_tower.train()
+    tower = LmmVqaSlowFastModel(small_temporal_config()).train()
+    start_with_derivatives(tower.stem.fast.conv)
+    return tower
+
+
 def main() -> None:
     (arguments,) = HfArgumentParser(PretrainArguments).parse_args_into_dataclasses()
     set_seed(arguments.seed)
-    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
+    for folder in (Path(arguments.out).parent, Path(arguments.work)):
+        folder.mkdir(parents=True, exist_ok=True)
     photographs, of_folders = load_rows(arguments.photographs), [load_rows(folder) for folder in arguments.clips]
     clips = {part: [row for rows in of_folders for row in rows[part]] for part in ("train", "validation")}
     windows = all_windows(clips["train"], photographs["train"], arguments.seed, arguments.windows)
@@ -257,16 +271,20 @@ def main() -> None:
     rng = random.Random(f"{arguments.seed}:validation")
     validation = [draw_batch(held_out, 32, rng) for _ in range(16)]
 
-    tower = LmmVqaSlowFastModel(small_temporal_config()).train()
-    start_with_derivatives(tower.stem.fast.conv)
+    tower = load_first_tower(arguments.start)
     head = nn.Linear(tower.config.feature_size, len(KINDS) + 3)
     parameters = [*tower.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=arguments.learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, arguments.learning_rate, total_steps=arguments.steps, pct_start=0.1
     )
-    rng, losses = random.Random(f"{arguments.seed}:training"), []
-    for step in range(1, (arguments.stop_step or arguments.steps) + 1):
+    parts = {"tower": tower, "head": head, "optimizer": optimizer, "schedule": schedule}
+    state = Path(arguments.work) / "state.pt"
+    first = restore(parts, state)
+
+    losses = []
+    for step in range(first + 1, (arguments.stop_step or arguments.steps) + 1):
+        rng = random.Random(f"{arguments.seed}:training:{step}")  # a run that was stopped draws the same
         chunks, num_frames, kinds, degrees = draw_batch(windows, arguments.batch_size, rng)
         # float32: bfloat16 rounds the differences between frames away
         outputs = head(tower(chunks, num_frames).pooler_output)
@@ -282,6 +300,7 @@ def main() -> None:
             line = {"step": step, "loss": float(np.mean(losses)), **validate(tower, head, validation)}
             print(json.dumps(line), flush=True)
             losses.clear()
+            store(parts, step, state)
     save_model(tower, arguments.out)
 
 

@@ -42,6 +42,7 @@ from lmmvqa.modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNet
 from lmmvqa.processing.answers_lmmvqa import DAMAGES
 
 from .small_model import KEY_FRAME_FRAGMENTS, KEY_FRAME_SIZE, set_token_statistics
+from .training_state import restore, store
 
 
 DAMAGES_IN_TIME = ("freeze", "stutter", "shake")
@@ -329,12 +330,8 @@ def main() -> None:
         optimizer, arguments.learning_rate, total_steps=arguments.steps, pct_start=0.1
     )
     parts = {"tower": tower, "head": head, "optimizer": optimizer, "schedule": schedule}
-    state, first = Path(arguments.work) / "state.pt", 0
-    if state.exists():
-        stored = torch.load(state, weights_only=True)
-        first = stored.pop("step")
-        for name, values in stored.items():
-            parts[name].load_state_dict(values)
+    state = Path(arguments.work) / "state.pt"
+    first = restore(parts, state)
 
     losses = []
     for step in range(first + 1, arguments.steps + 1):
@@ -351,9 +348,7 @@ def main() -> None:
             figures = validate(tower, first_tower, head, **pictures["validation"])
             print(json.dumps({"step": step, "loss": float(np.mean(losses)), **figures}), flush=True)
             losses.clear()
-            partial = state.with_suffix(".partial")
-            torch.save({"step": step} | {name: part.state_dict() for name, part in parts.items()}, partial)
-            partial.replace(state)
+            store(parts, step, state)
     save_model(unfolded(tower), arguments.out)
 
 
