@@ -138,7 +138,7 @@ def pretrain(monkeypatch, tmp_path):
     clips = [{"video": str(tmp_path / "clip.mp4"), "damage": undamaged()}]
     rows = {"clips": {"train": clips, "validation": clips}, "photographs": {"train": [], "validation": []}}
     monkeypatch.setattr(pretrain_temporal_tower, "load_rows", rows.get)
-    monkeypatch.setattr(pretrain_temporal_tower, "HELD_OUT_WINDOWS", 1)
+    monkeypatch.setattr(pretrain_temporal_tower, "HELD_OUT_BATCHES", 1)
 
     def run(folder: str, *options: object) -> LmmVqaSlowFastModel:
         work, out = tmp_path / folder / "work", tmp_path / folder / "tower.safetensors"

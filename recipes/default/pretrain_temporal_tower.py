@@ -42,6 +42,7 @@ FRAMES = 30  # of a window
 FEWEST_FRAMES = 15  # of a chunk; more are of a second of 16 to 30 frames
 KINDS = ("none", "freeze", "drop", "shake")
 HELD_OUT_WINDOWS = 600
+HELD_OUT_BATCHES = 16
 UNSEEN = 0.5  # mean squared difference (of 255²) below which a change is not there: the picture stood still
 MEAN, STD = 0.45 * 255, 0.225 * 255
 
@@ -269,7 +270,7 @@ def main() -> None:
     windows = all_windows(clips["train"], photographs["train"], arguments.seed, arguments.windows)
     held_out = all_windows(clips["validation"], photographs["validation"], arguments.seed, HELD_OUT_WINDOWS)
     rng = random.Random(f"{arguments.seed}:validation")
-    validation = [draw_batch(held_out, 32, rng) for _ in range(16)]
+    validation = [draw_batch(held_out, arguments.batch_size, rng) for _ in range(HELD_OUT_BATCHES)]
 
     tower = load_first_tower(arguments.start)
     head = nn.Linear(tower.config.feature_size, len(KINDS) + 3)
