@@ -10,7 +10,8 @@ SCORING := $(VENV)/.scoring
 INSTALLED := $(VENV)/.installed
 # The development install is a tree of links, which editors can follow: a file that was added needs it again
 LINKED := $(VENV)/.linked
-INSTALL := $(BIN)/pip install --quiet --constraint constraints.txt
+# Python compiles what is imported; pip would compile everything, which takes longer than all else of an installation
+INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 EDITABLE := --config-settings editable_mode=strict --editable
 FOLDERS := modeling_lmmvqa processing checkpoints training scoring serving evaluation commands \
 	datasets_scripts datasets_scripts/degraded recipes
