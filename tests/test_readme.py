@@ -2,13 +2,15 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import write_clip
+
+from lmmvqa.commands.command_line import main
 
 
 ROOT = Path(__file__).parents[1]
@@ -55,19 +57,26 @@ def test_kinds_of_blocks():
 
 
 @pytest.mark.parametrize("text", [text for _, kind, text in BLOCKS if kind == "python"])
-def test_python_block(text, folder):
-    assert run([sys.executable, "-c", text], folder).strip()
+def test_python_block(text, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    exec(compile(text, "block", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out.strip()
 
 
-def test_bash_blocks(folder):
-    def of_document(document: Path) -> None:
-        for command in [line for line, of in reversed(COMMANDS.items()) if of == document]:
-            if command.startswith("make"):
-                # Asking make what it would do: installing and testing are what runs this test
-                run(["make", "--dry-run", *command.split()[1:]], folder)
-            else:
-                run(["bash", "-c", command], folder)
+def test_first_block_in_an_interpreter_of_its_own(folder):
+    first = next(text for _, kind, text in BLOCKS if kind == "python")
+    assert run([sys.executable, "-c", first], folder).strip()
 
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(of_document, DOCUMENTS))
-    assert (folder / "mine" / "model.safetensors").is_file()
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if document in COMMANDS.values()])
+def test_bash_blocks(document, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for command in [line for line, of in reversed(COMMANDS.items()) if of == document]:
+        if command.startswith("make"):
+            # Asking make what it would do: installing and testing are what runs this test
+            run(["make", "--dry-run", *command.split()[1:]], folder)
+        elif command.startswith("lmmvqa") and not set("|&;<>$") & set(command):
+            # Here, where what every command imports first is there
+            assert main(shlex.split(command)[1:]) == 0
+        else:
+            run(["bash", "-c", command], folder)
