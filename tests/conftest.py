@@ -1,6 +1,7 @@
 """Tiny random models and clips written by PyAV: nothing here is downloaded and nothing takes a second."""
 
 import importlib.util
+import os
 import resource
 import sys
 from contextlib import contextmanager
@@ -28,8 +29,10 @@ from lmmvqa.processing.context_lmmvqa import TOKEN_LAYOUT
 from recipes.default.small_tokenizer import KEY_FRAME_TOKEN, VIDEO_TOKEN, small_tokenizer
 
 
-# Tiny models gain nothing from a second thread, and where other processes share the cores its waits cost minutes
+# Tiny models gain nothing from a second thread, and where other processes share the cores its waits cost minutes; nor do
+# those in processes of their own
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 TINY_TEMPORAL = LmmVqaSlowFastConfig(slow_stem_channels=4, fast_stem_channels=4, depths=[1, 1, 1, 1])
 TINY_LITE = LmmVqaEfficientNetLiteConfig(
