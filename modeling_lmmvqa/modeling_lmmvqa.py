@@ -46,6 +46,23 @@ from .pipeline_lmmvqa import choose_answers, choose_options
 
 # An accelerator's tower sees at most so many one-second chunks at a time, so that memory does not grow with the video
 TOWER_BATCH_SIZE = 16
+# Of every method that takes what the towers see
+VISUAL_ARGS = r"""
+    pixel_values (`torch.Tensor` of shape `(chunks of the batch * key_frame_views, channels, height, width)`):
+        Key frames, the first frame of each chunk in its views, video after video.
+    pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
+        Clips of the chunks, video after video.
+    num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
+        How many chunks each video has.
+    num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
+        How many clips each chunk has; by default a clip is a chunk.
+    num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
+        How many frames of each clip are its own.
+    vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`, *optional*):
+        What `LmmVqaModel.encode_key_frames` gives, instead of `pixel_values`.
+    temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`, *optional*):
+        What `LmmVqaModel.encode_chunks` gives, instead of `pixel_values_videos`.
+"""
 
 
 @auto_docstring(custom_intro="Base class for LMM-VQA outputs, with hidden states and attentions.")
@@ -422,7 +439,10 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         return features.mean(1) if features.ndim == 3 else features
 
     @can_return_tuple
-    @auto_docstring(custom_intro="Key frames to tokens in the decoder's width (Eq. 4 and 6).")
+    @auto_docstring(
+        custom_intro='Key frames to tokens in the decoder\'s width (Eq. 4 and 6); clips join with `temporal_fusion="vision"`.',
+        custom_args=VISUAL_ARGS,
+    )
     def get_image_features(
         self,
         pixel_values: torch.Tensor | None = None,
@@ -434,22 +454,6 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         temporal_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling:
-        r"""
-        pixel_values (`torch.Tensor` of shape `(chunks of the batch * key_frame_views, channels, height, width)`):
-            Key frames, the first frame of each chunk in its views, video after video.
-        num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
-            How many chunks each video has.
-        pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
-            Clips of the chunks; used here with `temporal_fusion="vision"` only.
-        num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
-            How many clips each chunk has; by default a clip is a chunk.
-        num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
-            How many frames of each clip are its own.
-        vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`):
-            What `encode_key_frames` gives, instead of `pixel_values`.
-        temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`):
-            What `encode_chunks` gives, instead of `pixel_values_videos`.
-        """
         if vision_features is None:
             vision_features = self.encode_key_frames(pixel_values)
         tokens = self.dropout(vision_features.to(self.dtype))  # (chunks, tokens, vision_size)
@@ -533,8 +537,34 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             )
         return mask.unsqueeze(-1)
 
+    def _scatter(
+        self,
+        visual: dict[str, BaseModelOutputWithPooling | None],
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.Tensor,
+        is_prefill: bool,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """
+        Visual tokens in the places of their placeholders, whose numbers are compared even where there are none of the one.
+
+        Args:
+            visual: outputs of `get_image_features` ("image") and `get_video_features` ("video").
+
+        Returns:
+            (batch, sequence, hidden_size), and (tokens of the batch, hidden_size) of each modality.
+        """
+        placed = {}
+        for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
+            if visual.get(modality) is not None:
+                placed[modality] = torch.cat(list(visual[modality].pooler_output)).to(inputs_embeds)
+            if modality in placed or is_prefill:
+                mask = self.get_placeholder_mask(input_ids, inputs_embeds, placed.get(modality), token_id)
+            if modality in placed:
+                inputs_embeds = inputs_embeds.masked_scatter(mask, placed[modality])
+        return inputs_embeds, placed
+
     @can_return_tuple
-    @auto_docstring
+    @auto_docstring(custom_args=VISUAL_ARGS)
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -553,20 +583,6 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | LmmVqaModelOutputWithPast:
         r"""
-        pixel_values (`torch.Tensor` of shape `(chunks of the batch * key_frame_views, channels, height, width)`):
-            Key frames, the first frame of each chunk in its views, video after video.
-        pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
-            Clips of the chunks, video after video.
-        num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
-            How many chunks each video has.
-        num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
-            How many clips each chunk has; by default a clip is a chunk.
-        num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
-            How many frames of each clip are its own.
-        vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`, *optional*):
-            What `encode_key_frames` gives, instead of `pixel_values`.
-        temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`, *optional*):
-            What `encode_chunks` gives, instead of `pixel_values_videos`.
         mm_encoder_outputs (`dict`, *optional*):
             Outputs of `get_image_features` ("image") and `get_video_features` ("video"), as `generate` prepares them.
         """
@@ -592,16 +608,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
                 pixel_values_videos, num_chunks, num_clips, num_frames, temporal_features, return_dict=True
             )
 
-        placed = {"image": None, "video": None}
         is_prefill = past_key_values is None or past_key_values.get_seq_length() == 0
-        for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
-            if visual.get(modality) is not None:
-                placed[modality] = torch.cat(list(visual[modality].pooler_output)).to(inputs_embeds)
-            if placed[modality] is not None or is_prefill:
-                mask = self.get_placeholder_mask(input_ids, inputs_embeds, placed[modality], token_id)
-            if placed[modality] is not None:
-                inputs_embeds = inputs_embeds.masked_scatter(mask, placed[modality])
-
+        inputs_embeds, placed = self._scatter(visual, input_ids, inputs_embeds, is_prefill)
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -614,8 +622,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            image_hidden_states=placed["image"],
-            video_hidden_states=placed["video"],
+            image_hidden_states=placed.get("image"),
+            video_hidden_states=placed.get("video"),
         )
 
 
@@ -634,7 +642,7 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         return self.lm_head
 
     @can_return_tuple
-    @auto_docstring
+    @auto_docstring(custom_args=VISUAL_ARGS)
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -655,20 +663,6 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | LmmVqaCausalLMOutputWithPast:
         r"""
-        pixel_values (`torch.Tensor` of shape `(chunks of the batch * key_frame_views, channels, height, width)`):
-            Key frames, the first frame of each chunk in its views, video after video.
-        pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
-            Clips of the chunks, video after video.
-        num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
-            How many chunks each video has.
-        num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
-            How many clips each chunk has; by default a clip is a chunk.
-        num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
-            How many frames of each clip are its own.
-        vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`, *optional*):
-            What `LmmVqaModel.encode_key_frames` gives, instead of `pixel_values`.
-        temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`, *optional*):
-            What `LmmVqaModel.encode_chunks` gives, instead of `pixel_values_videos`.
         mm_encoder_outputs (`dict`, *optional*):
             Outputs of `get_image_features` ("image") and `get_video_features` ("video"), as `generate` prepares them.
         """
@@ -813,22 +807,8 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         )
         logits = outputs.logits  # (batch, 1, vocabulary)
         if tree.token_ids:
-            if "flash" in self.config._attn_implementation:
-                raise ValueError(
-                    f"got attn_implementation={self.config._attn_implementation!r}, expected one that takes masks, since "
-                    "this tokenizer splits answers into several tokens; load the model with attn_implementation='sdpa'"
-                )
-            batch_size, device = len(input_ids), input_ids.device
-            lengths = attention_mask.sum(-1, keepdim=True)  # (batch, 1)
-            visible = torch.tensor(tree.visible, device=device).expand(batch_size, -1, -1)  # (batch, nodes, nodes)
-            prompt = attention_mask.bool()[:, None].expand(-1, len(tree.token_ids), -1)  # (batch, nodes, sequence)
-            hidden = ~torch.cat([prompt, visible], dim=-1)[:, None]  # (batch, 1, nodes, sequence + nodes)
-            mask = torch.zeros_like(hidden, dtype=logits.dtype).masked_fill(hidden, torch.finfo(logits.dtype).min)
             nodes = self(
-                input_ids=torch.tensor(tree.token_ids, device=device).expand(batch_size, -1),
-                attention_mask=mask,
-                position_ids=lengths + torch.tensor(tree.depths, device=device) - 1,
-                past_key_values=outputs.past_key_values,
+                **self._node_inputs(tree, attention_mask, logits.dtype), past_key_values=outputs.past_key_values
             )
             logits = torch.cat([logits, nodes.logits], dim=1)  # (batch, 1 + nodes, vocabulary)
         log_probabilities = tree.log_probabilities(logits)
@@ -840,6 +820,30 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
                 "selfcheck`"
             )
         return log_probabilities
+
+    def _node_inputs(
+        self, tree: AnswerTree, attention_mask: torch.Tensor, dtype: torch.dtype
+    ) -> dict[str, torch.Tensor]:
+        """
+        A tree's tokens behind each prompt of (batch, sequence), of which a node sees the prompt, itself and those above.
+
+        Raises:
+            ValueError: the attention takes no masks.
+        """
+        if "flash" in self.config._attn_implementation:
+            raise ValueError(
+                f"got attn_implementation={self.config._attn_implementation!r}, expected one that takes masks, since "
+                "this tokenizer splits answers into several tokens; load the model with attn_implementation='sdpa'"
+            )
+        batch_size, device = len(attention_mask), attention_mask.device
+        visible = torch.tensor(tree.visible, device=device).expand(batch_size, -1, -1)  # (batch, nodes, nodes)
+        prompt = attention_mask.bool()[:, None].expand(-1, len(tree.token_ids), -1)  # (batch, nodes, sequence)
+        hidden = ~torch.cat([prompt, visible], dim=-1)[:, None]  # (batch, 1, nodes, sequence + nodes)
+        return {
+            "input_ids": torch.tensor(tree.token_ids, device=device).expand(batch_size, -1),
+            "attention_mask": torch.zeros_like(hidden, dtype=dtype).masked_fill(hidden, torch.finfo(dtype).min),
+            "position_ids": attention_mask.sum(-1, keepdim=True) + torch.tensor(tree.depths, device=device) - 1,
+        }
 
 
 @auto_docstring(
