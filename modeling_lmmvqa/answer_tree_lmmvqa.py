@@ -60,6 +60,23 @@ class AnswerTree:
             (index, row_of[answer], continuations[answer]) for index, answer in enumerate(answers) if answer in row_of
         ]
 
+    def nodes_behind(self, prompt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """
+        The inner nodes as a sequence behind others.
+
+        Args:
+            prompt: (batch, sequence) bool, what a node sees beside itself and its ancestors.
+
+        Returns:
+            (batch, nodes) token ids, (batch, nodes) positions, and (batch, nodes, sequence + nodes) bool, what each one sees.
+        """
+        ids, depths, ancestors = (
+            torch.tensor(of_nodes, device=prompt.device) for of_nodes in (self.token_ids, self.depths, self.visible)
+        )
+        prompts = prompt[:, None].expand(-1, len(ids), -1)
+        seen = torch.cat([prompts, ancestors.expand(len(prompt), -1, -1)], dim=-1)
+        return ids.expand(len(prompt), -1), prompt.sum(-1, keepdim=True) + depths - 1, seen
+
     def log_probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """
         Args:
@@ -80,4 +97,9 @@ class AnswerTree:
         return torch.log_softmax(answer_log_probs, dim=-1)
 
 
-__all__ = ["AnswerTree"]
+def additive_mask(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """As attention takes it: 0 where something is seen, the lowest number elsewhere."""
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+__all__ = ["AnswerTree", "additive_mask"]

@@ -34,7 +34,7 @@ from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, auto_docstring
 from transformers.utils.generic import can_return_tuple, maybe_autocast
 
-from .answer_tree_lmmvqa import AnswerTree
+from .answer_tree_lmmvqa import AnswerTree, additive_mask
 from .configuration_lmmvqa import LmmVqaConfig
 from .decisions_lmmvqa import LmmVqaDecisionConfig
 from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
@@ -807,8 +807,17 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         )
         logits = outputs.logits  # (batch, 1, vocabulary)
         if tree.token_ids:
+            if "flash" in self.config._attn_implementation:
+                raise ValueError(
+                    f"got attn_implementation={self.config._attn_implementation!r}, expected one that takes masks, since "
+                    "this tokenizer splits answers into several tokens; load the model with attn_implementation='sdpa'"
+                )
+            node_ids, positions, seen = tree.nodes_behind(attention_mask.bool())
             nodes = self(
-                **self._node_inputs(tree, attention_mask, logits.dtype), past_key_values=outputs.past_key_values
+                input_ids=node_ids,
+                attention_mask=additive_mask(seen[:, None], logits.dtype),
+                position_ids=positions,
+                past_key_values=outputs.past_key_values,
             )
             logits = torch.cat([logits, nodes.logits], dim=1)  # (batch, 1 + nodes, vocabulary)
         log_probabilities = tree.log_probabilities(logits)
@@ -820,30 +829,6 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
                 "selfcheck`"
             )
         return log_probabilities
-
-    def _node_inputs(
-        self, tree: AnswerTree, attention_mask: torch.Tensor, dtype: torch.dtype
-    ) -> dict[str, torch.Tensor]:
-        """
-        A tree's tokens behind each prompt of (batch, sequence), of which a node sees the prompt, itself and those above.
-
-        Raises:
-            ValueError: the attention takes no masks.
-        """
-        if "flash" in self.config._attn_implementation:
-            raise ValueError(
-                f"got attn_implementation={self.config._attn_implementation!r}, expected one that takes masks, since "
-                "this tokenizer splits answers into several tokens; load the model with attn_implementation='sdpa'"
-            )
-        batch_size, device = len(attention_mask), attention_mask.device
-        visible = torch.tensor(tree.visible, device=device).expand(batch_size, -1, -1)  # (batch, nodes, nodes)
-        prompt = attention_mask.bool()[:, None].expand(-1, len(tree.token_ids), -1)  # (batch, nodes, sequence)
-        hidden = ~torch.cat([prompt, visible], dim=-1)[:, None]  # (batch, 1, nodes, sequence + nodes)
-        return {
-            "input_ids": torch.tensor(tree.token_ids, device=device).expand(batch_size, -1),
-            "attention_mask": torch.zeros_like(hidden, dtype=dtype).masked_fill(hidden, torch.finfo(dtype).min),
-            "position_ids": attention_mask.sum(-1, keepdim=True) + torch.tensor(tree.depths, device=device) - 1,
-        }
 
 
 @auto_docstring(

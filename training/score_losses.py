@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
+from ..modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree, additive_mask
 
 
 # Of errors in the squared loss, so that it is about as large as the cross-entropy
@@ -94,24 +94,19 @@ class ScoreLoss:
             return inputs
         is_text = inputs["attention_mask"].bool()  # (batch, sequence)
         batch_size, length = is_text.shape
-        device, num_nodes = is_text.device, len(self.tree.token_ids)
-        places = torch.arange(length, device=device)
+        places = torch.arange(length, device=is_text.device)
         # Padding sees itself: of nothing, attention has no mean
         chat = (places <= places[:, None]) & is_text[:, None] | (places == places[:, None])
         prompt = is_text & (places <= last_prompt_positions(inputs["labels"])[:, None])  # (batch, sequence)
-        ancestors = torch.tensor(self.tree.visible, device=device).expand(batch_size, -1, -1)
-        of_chat = torch.cat([chat, chat.new_zeros(batch_size, length, num_nodes)], dim=-1)
-        of_nodes = torch.cat([prompt[:, None].expand(-1, num_nodes, -1), ancestors], dim=-1)
-        hidden = ~torch.cat([of_chat, of_nodes], dim=1)[:, None]  # (batch, 1, sequence + nodes, sequence + nodes)
-        depths = torch.tensor(self.tree.depths, device=device)
-        nodes = torch.tensor(self.tree.token_ids, device=device).expand(batch_size, -1)
+        nodes, node_positions, of_nodes = self.tree.nodes_behind(prompt)
+        of_chat = torch.cat([chat, chat.new_zeros(batch_size, length, nodes.shape[1])], dim=-1)
+        seen = torch.cat([of_chat, of_nodes], dim=1)[:, None]  # (batch, 1, sequence + nodes, sequence + nodes)
+        positions = (is_text.cumsum(-1) - 1).clamp(min=0)
         return inputs | {
             "input_ids": torch.cat([inputs["input_ids"], nodes], dim=1),
             "labels": torch.cat([inputs["labels"], torch.full_like(nodes, -100)], dim=1),
-            "attention_mask": torch.zeros_like(hidden, dtype=dtype).masked_fill(hidden, torch.finfo(dtype).min),
-            "position_ids": torch.cat(
-                [(is_text.cumsum(-1) - 1).clamp(min=0), prompt.sum(-1, keepdim=True) + depths - 1], dim=1
-            ),
+            "attention_mask": additive_mask(seen, dtype),
+            "position_ids": torch.cat([positions, node_positions], dim=1),
         }
 
     def log_probabilities(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
