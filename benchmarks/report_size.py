@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS, LEVELS
-from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits
+from lmmvqa.processing.reading_limits_lmmvqa import ReadingLimits
 from lmmvqa.scoring.report import FACT_KEYS, ROW_KEYS
 from lmmvqa.scoring.score_report import PICTURE_SIZE, picture_moments, score_page
 from lmmvqa.scoring.thumbnails import VideoPictures, video_pictures

@@ -23,19 +23,8 @@ import torch
 
 from .frame_scaler_lmmvqa import FrameScaler
 from .problems_lmmvqa import WatchedFrames
-from .video_reading_lmmvqa import (
-    DEFAULT_LIMITS,
-    WHOLE_MACHINE,
-    ReadingLimits,
-    ReadingShare,
-    T,
-    VideoDecodingError,
-    VideoFacts,
-    VideoFrames,
-    VideoSource,
-    read_frames,
-    source_name,
-)
+from .reading_limits_lmmvqa import DEFAULT_LIMITS, WHOLE_MACHINE, ReadingLimits, ReadingShare
+from .video_reading_lmmvqa import T, VideoDecodingError, VideoFacts, VideoFrames, VideoSource, read_frames, source_name
 
 
 # Which frames `decode_video` takes, as `FrameSettings` says. Raise it with any change of them: what is stored of videos

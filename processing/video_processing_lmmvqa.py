@@ -22,9 +22,10 @@ from transformers.image_processing_utils import BatchFeature
 from transformers.processing_utils import Unpack, VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
+from .reading_limits_lmmvqa import DEFAULT_LIMITS, WHOLE_MACHINE, ReadingShare
 from .video_decoding_lmmvqa import DecodedVideo, EncodedVideo, FrameSettings, decode_portions
 from .video_inputs_lmmvqa import is_batch, is_stream, make_image_list, make_video_list, reader_source, stored_part
-from .video_reading_lmmvqa import DEFAULT_LIMITS, WHOLE_MACHINE, ReadingShare, T, VideoSource
+from .video_reading_lmmvqa import T, VideoSource
 
 
 # Chunks whose pixels are in memory at a time while towers encode a video: a multiple of the model's TOWER_BATCH_SIZE

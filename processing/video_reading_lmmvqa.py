@@ -16,7 +16,6 @@
 import contextlib
 import math
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,6 +29,7 @@ from transformers.utils import logging
 
 from .frame_scaler_lmmvqa import HDR_TRANSFERS
 from .picture_reading_lmmvqa import DEFAULT_ARRAY_FPS, read_pictures
+from .reading_limits_lmmvqa import DEFAULT_LIMITS, WHOLE_MACHINE, Pace, ReadingLimits, ReadingShare
 from .time_stamps_lmmvqa import LARGEST_STEP, Clock, Losses
 from .video_opening_lmmvqa import (
     ENCRYPTED,
@@ -67,56 +67,6 @@ class _DamagedVideo(Exception):
 
 class _MissedPart(Exception):
     """Where seeking led to, the part cannot be decoded as a whole."""
-
-
-@dataclass(frozen=True)
-class ReadingLimits:
-    """How much is read of a file at most, and must be read at least; beyond a limit there is a `VideoDecodingError`.
-
-    `math.inf` sets no maximum, 0 no minimum.
-
-    Attributes:
-        max_pixels: of a frame. 8K video has 33 million, the largest photographs of phones have 200 million.
-        max_seconds: of a video, announced or decoded; half a day.
-        max_fps: frames that start in one second.
-        max_wall_seconds: from opening the file until its last frame, with all that is done with the frames meanwhile.
-            There is no maximum, since it depends on machine, model and video.
-        min_decoded_share: of the seconds that the file announces. Less of it may show something else than the video.
-        min_whole_share: frames without damage, of all. With less, the repairs of the decoder are seen, not the video.
-    """
-
-    max_pixels: float = 200_000_000
-    max_seconds: float = 43_200
-    max_fps: float = 1_000
-    max_wall_seconds: float = math.inf
-    min_decoded_share: float = 0.25
-    min_whole_share: float = 0.25
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            most = 1 if name.endswith("_share") else math.inf
-            if not 0 <= value <= most:  # nor NaN
-                raise ValueError(f"got {name}={value}, expected a number from 0 to {most}")
-
-
-DEFAULT_LIMITS = ReadingLimits()
-
-
-@dataclass(frozen=True)
-class ReadingShare:
-    """What a file has of the machine while others are read beside it.
-
-    Attributes:
-        threads: that decode its frames; 0 for as many as FFmpeg takes, one more than there are cores.
-        clock: seconds that `max_wall_seconds` bounds; one for files that wait for others stands still meanwhile. What it
-            raises ends the reading.
-    """
-
-    threads: int = 0
-    clock: Callable[[], float] = time.monotonic
-
-
-WHOLE_MACHINE = ReadingShare()
 
 
 @dataclass
@@ -246,7 +196,7 @@ def _paced(
     share: ReadingShare,
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """The frames of a part of an animation, as long as they are within the limits."""
-    pace = _Pace(limits, deadline, share.clock)
+    pace = Pace(limits, deadline, share.clock)
     for seconds, duration, frame in pictures:
         if source.place(seconds, duration):
             continue
@@ -290,47 +240,6 @@ def _naming_errors(source: VideoPart) -> Iterator[None]:
         raise VideoDecodingError(f"Could not read {source_name(source)}: {reason}") from error
 
 
-class _Pace:
-    """Refuses a file that lasts too long, or has too many frames in a second.
-
-    Args:
-        limits: what is refused.
-        deadline: of the clock.
-        clock: see `ReadingShare`.
-
-    Attributes:
-        start: time of the first frame, once it came.
-    """
-
-    def __init__(self, limits: ReadingLimits, deadline: float, clock: Callable[[], float]):
-        self._limits, self._deadline, self._clock = limits, deadline, clock
-        self.start = None
-        self._second = self._frames_in_second = 0
-
-    def goes_on(self) -> None:
-        if self._clock() > self._deadline:
-            raise Refusal(f"it takes more than {self._limits.max_wall_seconds:g} s; raise max_wall_seconds")
-
-    def came(self, seconds: float) -> None:
-        """A frame, at its time."""
-        if self.start is None:
-            self.start = seconds
-        seconds -= self.start
-        self.lasts(seconds)
-        if int(seconds) > self._second:
-            self._second, self._frames_in_second = int(seconds), 0
-        self._frames_in_second += 1
-        if self._frames_in_second > self._limits.max_fps:
-            raise Refusal(f"it has more than {self._limits.max_fps:g} frames in one second; raise max_fps")
-
-    def lasts(self, seconds: float) -> None:
-        if seconds > self._limits.max_seconds:
-            raise Refusal(
-                f"it lasts {seconds:,.0f} s or more, expected at most {self._limits.max_seconds:,g} s; cut it or raise "
-                "max_seconds"
-            )
-
-
 class _Reading:
     """One pass through an open file: the frames of a part of it with their times, then what is to be said of it.
 
@@ -356,7 +265,7 @@ class _Reading:
     ):
         self._container, self._part, self._parallel = container, part, parallel
         self._has_sought, self._places = False, {}
-        self._limits, self._pace, self._facts = limits, _Pace(limits, deadline, share.clock), facts
+        self._limits, self._pace, self._facts = limits, Pace(limits, deadline, share.clock), facts
         self._stream = stream = choose_stream(container)
         context = stream.codec_context
         self._check_size(context.width, context.height)
@@ -534,12 +443,4 @@ class _Reading:
         return held, held < facts.expected_duration - tolerance
 
 
-__all__ = [
-    "ReadingLimits",
-    "ReadingShare",
-    "VideoDecodingError",
-    "VideoFacts",
-    "VideoFrames",
-    "VideoSource",
-    "read_frames",
-]
+__all__ = ["VideoDecodingError", "VideoFacts", "VideoFrames", "VideoSource", "read_frames"]

@@ -18,9 +18,10 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..checkpoints.hub_connection import check_obtainable
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
+from ..processing.reading_limits_lmmvqa import WHOLE_MACHINE, ReadingShare
 from ..processing.video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 from ..processing.video_inputs_lmmvqa import make_video_list, reader_source
-from ..processing.video_reading_lmmvqa import WHOLE_MACHINE, ReadingShare, T
+from ..processing.video_reading_lmmvqa import T
 from .addresses import downloaded, is_address
 from .read_ahead import Reading, read_ahead
 from .report import ROW_KEYS, failure_line, finite

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from ..processing.frame_scaler_lmmvqa import FrameScaler
-from ..processing.video_reading_lmmvqa import ReadingLimits, VideoFrames, read_frames
+from ..processing.reading_limits_lmmvqa import ReadingLimits
+from ..processing.video_reading_lmmvqa import VideoFrames, read_frames
 from .addresses import is_address
 from .report import failure_line
 

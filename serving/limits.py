@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from ..processing.video_reading_lmmvqa import DEFAULT_LIMITS, ReadingLimits
+from ..processing.reading_limits_lmmvqa import DEFAULT_LIMITS, ReadingLimits
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from PIL import Image
 
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing.answers_lmmvqa import outside_training
-from lmmvqa.processing.video_reading_lmmvqa import DEFAULT_LIMITS, ReadingLimits, VideoFacts
+from lmmvqa.processing.reading_limits_lmmvqa import DEFAULT_LIMITS, ReadingLimits
+from lmmvqa.processing.video_reading_lmmvqa import VideoFacts
 from lmmvqa.scoring.report import failure_line, finite
 
 

@@ -18,7 +18,8 @@ from transformers.utils.logging import warning_once
 from lmmvqa.processing import VideoDecodingError
 from lmmvqa.processing.frame_scaler_lmmvqa import FrameScaler
 from lmmvqa.processing.picture_reading_lmmvqa import MAX_ASPECT_RATIO, read_pictures
-from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits, read_frames
+from lmmvqa.processing.reading_limits_lmmvqa import ReadingLimits
+from lmmvqa.processing.video_reading_lmmvqa import read_frames
 
 
 FAULTS = Path(__file__).parents[2] / "shared/faults"

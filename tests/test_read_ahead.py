@@ -10,7 +10,7 @@ from conftest import write_clip
 from PIL import Image
 
 from lmmvqa.commands.command_line import main
-from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits
+from lmmvqa.processing.reading_limits_lmmvqa import ReadingLimits
 from lmmvqa.scoring import read_ahead as read_ahead_module
 from lmmvqa.scoring.read_ahead import Reading, read_ahead
 from lmmvqa.scoring.scorer import STAGES, load_scorer, score_videos

@@ -17,7 +17,7 @@ from PIL import Image
 from lmmvqa.checkpoints.model_card import known_limits
 from lmmvqa.commands.command_line import main
 from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS
-from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits
+from lmmvqa.processing.reading_limits_lmmvqa import ReadingLimits
 from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring.report import FACT_KEYS, ROW_KEYS
 from lmmvqa.scoring.score_report import (

@@ -22,7 +22,7 @@ from lmmvqa.commands import score
 from lmmvqa.commands.command_line import main
 from lmmvqa.processing import FrameSettings, decode_video
 from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS
-from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits
+from lmmvqa.processing.reading_limits_lmmvqa import ReadingLimits
 from lmmvqa.scoring import scorer as scorer_module
 from lmmvqa.scoring import selfcheck
 from lmmvqa.scoring.report import FACT_KEYS, OUTSIDE_NOTE

@@ -19,8 +19,9 @@ from av.stream import Disposition
 from conftest import write_clip
 
 from lmmvqa.processing import VideoDecodingError
+from lmmvqa.processing.reading_limits_lmmvqa import ReadingLimits
 from lmmvqa.processing.time_stamps_lmmvqa import Clock, Losses
-from lmmvqa.processing.video_reading_lmmvqa import ReadingLimits, read_frames
+from lmmvqa.processing.video_reading_lmmvqa import read_frames
 
 
 def read(source, **limits):
