@@ -299,6 +299,51 @@ def load_parts(
     return model, processor, cache
 
 
+def make_trainer(
+    model: torch.nn.Module,
+    processor: LmmVqaProcessor,
+    cache: FeatureCache | None,
+    data_args: DataArguments,
+    training_args: LmmVqaTrainingArguments,
+    rows: list[dict],
+    instructing: list[dict],
+) -> LmmVqaTrainer:
+    """
+    Args:
+        rows: what is learned.
+        instructing: conversations whose loss is validated.
+    """
+    return LmmVqaTrainer(
+        score_loss=ScoreLoss(
+            processor.score_answer_ids,
+            [*processor.score_values.values()],
+            data_args.readout_weight,
+            data_args.within_weight,
+            data_args.fidelity_weight,
+            data_args.soft_label_std,
+        ),
+        versions_a_batch=data_args.versions_a_batch,
+        model=model,
+        args=training_args,
+        train_dataset=QaPairs(
+            rows,
+            tuple(data_args.tasks),
+            level_thresholds(rows),
+            data_args.score_noise,
+            cache,
+            training_args.seed,
+            template_sizes=data_args.template_sizes,
+            inference_share=data_args.inference_share,
+            one_second_share=data_args.one_second_share,
+            score_form=processor.score_form,
+        ),
+        # What is asked about rated videos is validated by the readout that users get
+        eval_dataset=QaPairs(instructing, (), {}, cache=cache) if instructing else None,
+        data_collator=LmmVqaDataCollator(processor, model.config.get_text_config().max_position_embeddings),
+        processing_class=processor,
+    )
+
+
 def train(
     model_args: ModelArguments,
     data_args: DataArguments,
@@ -314,35 +359,7 @@ def train(
         model, processor, cache = load_parts(model_args, data_args, training_args, rows["train"])
         rated = [row for row in rows["validation"] if has(row, "mos")]
         instructing = [row for row in rows["validation"] if has(row, "conversations")]
-        trainer = LmmVqaTrainer(
-            score_loss=ScoreLoss(
-                processor.score_answer_ids,
-                [*processor.score_values.values()],
-                data_args.readout_weight,
-                data_args.within_weight,
-                data_args.fidelity_weight,
-                data_args.soft_label_std,
-            ),
-            versions_a_batch=data_args.versions_a_batch,
-            model=model,
-            args=training_args,
-            train_dataset=QaPairs(
-                rows["train"],
-                tuple(data_args.tasks),
-                level_thresholds(rows["train"]),
-                data_args.score_noise,
-                cache,
-                training_args.seed,
-                template_sizes=data_args.template_sizes,
-                inference_share=data_args.inference_share,
-                one_second_share=data_args.one_second_share,
-                score_form=processor.score_form,
-            ),
-            # What is asked about rated videos is validated by the readout that users get
-            eval_dataset=QaPairs(instructing, (), {}, cache=cache) if instructing else None,
-            data_collator=LmmVqaDataCollator(processor, model.config.get_text_config().max_position_embeddings),
-            processing_class=processor,
-        )
+        trainer = make_trainer(model, processor, cache, data_args, training_args, rows["train"], instructing)
         validation = Validation(trainer, processor, rated, cache)
         if rated:
             trainer.add_callback(validation)

@@ -189,9 +189,9 @@ def _video_processor(
     return LmmVqaVideoProcessor(**settings | {name: options[name] for name in SETTINGS if name in options})
 
 
-def _fill(model: LmmVqaForConditionalGeneration, parts: dict[str, PreTrainedModel]) -> None:
+def _fill(model: LmmVqaForConditionalGeneration, decoder: PreTrainedModel, towers: dict[str, PreTrainedModel]) -> None:
     """Puts the parts in their places and draws the projectors' weights, in the decoder's dtype, from a fixed seed."""
-    for name, part in parts.items():
+    for name, part in {"language_model": decoder.base_model, **towers}.items():
         expected = type(model.model.get_submodule(name))
         if type(part) is not expected:
             raise ValueError(f"got a {type(part).__name__} for the {name}, expected a {expected.__name__}")
@@ -200,7 +200,8 @@ def _fill(model: LmmVqaForConditionalGeneration, parts: dict[str, PreTrainedMode
         torch.manual_seed(0)
         for name, module in model.model.named_children():
             if name.endswith("_projector"):
-                module.to_empty(device="cpu").apply(model._init_weights).to(parts["language_model"].dtype)
+                module.to_empty(device="cpu").apply(model._init_weights).to(decoder.base_model.dtype)
+    model.lm_head.weight = decoder.get_output_embeddings().weight
 
 
 def _check_decoder(model: LmmVqaForConditionalGeneration, decoder: PreTrainedModel, input_ids: list[int]) -> None:
@@ -220,6 +221,11 @@ def _generation_config(decoder: PreTrainedModel, tokenizer: PreTrainedTokenizerB
     config.eos_token_id = sorted({*ends, tokenizer.eos_token_id} - {None})
     config.pad_token_id = tokenizer.pad_token_id
     return config
+
+
+def _public_names(**sources: str | None) -> dict[str, str]:
+    """Without the folders of this machine."""
+    return {part: Path(source).name if Path(source).exists() else source for part, source in sources.items() if source}
 
 
 def build_processor(
@@ -289,7 +295,6 @@ def assemble(
     tokenizer = read_tokenizer(decoder)
     video_processor = _video_processor(vision, vision_config, options, temporal_settings(temporal, temporal_config))
     processor = build_processor(tokenizer, config, video_processor)
-    question = tokenizer(processor.score_question)["input_ids"]
     for answer_ids in (processor.score_answer_ids, processor.level_answer_ids):
         AnswerTree(answer_ids)  # refuses a template under which answers look alike
     model = meta_model(config, video_processor.key_frame_size)
@@ -297,19 +302,14 @@ def assemble(
         _check_chunks(model, video_processor)
 
     language_model = load_decoder(decoder, config.text_config.vocab_size, dtype)
-    parts = {"language_model": language_model.base_model}
-    parts["vision_tower"] = load_vision_tower(vision, vision_config)
+    towers = {"vision_tower": load_vision_tower(vision, vision_config)}
     if temporal is not None:
-        parts["temporal_tower"] = load_temporal_tower(temporal, temporal_config).float()
-    _fill(model, parts)
-    model.lm_head.weight = language_model.get_output_embeddings().weight
-    _check_decoder(model.eval(), language_model, question)
+        towers["temporal_tower"] = load_temporal_tower(temporal, temporal_config).float()
+    _fill(model, language_model, towers)
+    _check_decoder(model.eval(), language_model, tokenizer(processor.score_question)["input_ids"])
 
     model.generation_config = _generation_config(language_model, tokenizer)
-    sources = {"vision_tower": vision, "temporal_tower": temporal, "language_model": decoder}
-    model.config.base_models = {
-        part: Path(source).name if Path(source).exists() else source for part, source in sources.items() if source
-    }
+    model.config.base_models = _public_names(vision_tower=vision, temporal_tower=temporal, language_model=decoder)
     save_checkpoint(model, processor, out, max_shard_size=max_shard_size)
     (out / "README.md").write_text(model_card(model, out.name), encoding="utf-8")
 

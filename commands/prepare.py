@@ -67,7 +67,12 @@ def add_data_sets(command: argparse.ArgumentParser) -> None:
         help="the split that the label files must hold (default: paper); unverified takes them as they are",
     )
     _add_options_of_clips(parsers["degraded_clips"], new)
-    pairs = new("image_text", "pictures with texts, not rated, from webdataset shards or a data set of the Hub")
+    _add_options_of_pairs(
+        new("image_text", "pictures with texts, not rated, from webdataset shards or a data set of the Hub")
+    )
+
+
+def _add_options_of_pairs(pairs: argparse.ArgumentParser) -> None:
     pairs.add_argument(
         "--sources",
         dest="labels",

@@ -62,7 +62,6 @@ def prepare(
     files = labels if isinstance(labels, list) else [labels]
     folder = Path(videos or Path(files[0]).parent)
     dataset = dataset or (Path(files[0]).stem if name == "csv" else name)
-    columns = None
     if name == "degraded_clips":
         rows, left_out = degraded_clips.prepare_clips(labels, folder, out, mos_range or DEFAULT_MOS_RANGE, **options)
         mos_range, columns, out = DEFAULT_MOS_RANGE, degraded_clips.COLUMNS, Path(out) / "dataset"

@@ -63,12 +63,8 @@ def comparison_page(
             "name": _name(version["video"], folder),
             "link": link(version["video"], path),
             "version": version,
-            "row": rows[version["video"]],
-            "timeline": timeline(rows[version["video"]], 1, VideoPictures(), scale),
-            "pictures": pictures[version["video"]].thumbnails,
-            "at_moments": [_window_at(rows[version["video"]], moment) for moment in moments],
-            "no_picture": printable(pictures[version["video"]].error or "") or None,
             "better": [None if other is version else version["better"][other["video"]] for other in versions],
+            **_looks(rows[version["video"]], pictures[version["video"]], moments, scale),
         }
         for number, version in enumerate(versions, 1)
     ]
@@ -91,6 +87,17 @@ def comparison_page(
         model=printable(model),
         limits=limits,
     )
+
+
+def _looks(row: dict, pictures: VideoPictures, moments: Sequence[float], scale: Sequence[float]) -> dict:
+    """What the page shows of a version's scores over time, and of itself at the moments."""
+    return {
+        "row": row,
+        "timeline": timeline(row, 1, VideoPictures(), scale),
+        "pictures": pictures.thumbnails,
+        "at_moments": [_window_at(row, moment) for moment in moments],
+        "no_picture": printable(pictures.error or "") or None,
+    }
 
 
 def _window_at(row: dict, seconds: float) -> dict:

@@ -225,16 +225,7 @@ def make_api(scorer: VideoQualityAssessmentPipeline, limits: ServerLimits, model
         redoc_url=None,
     )
     app.state.scores = scores
-
-    @app.exception_handler(Refusal)
-    async def refuse(request: Request, refusal: Refusal) -> JSONResponse:
-        metrics.requests.labels(REFUSALS[refusal.status][0]).inc()
-        return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def refuse_parameters(request: Request, failure: RequestValidationError) -> JSONResponse:
-        faults = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in failure.errors())
-        return await refuse(request, Refusal(400, f"got parameters that are none: {faults}; see /openapi.json"))
+    _answer_refusals(app, metrics)
 
     @app.post(
         "/v1/score",
@@ -266,6 +257,25 @@ def make_api(scorer: VideoQualityAssessmentPipeline, limits: ServerLimits, model
             return JSONResponse({"error": f"got sample {name!r}, expected one of {', '.join(SAMPLES)}"}, 404)
         return Response(await run_in_threadpool(render_sample, name), media_type="video/mp4")
 
+    _add_state(app, scores, model)
+    return app
+
+
+def _answer_refusals(app: FastAPI, metrics: Metrics) -> None:
+    @app.exception_handler(Refusal)
+    async def refuse(request: Request, refusal: Refusal) -> JSONResponse:
+        metrics.requests.labels(REFUSALS[refusal.status][0]).inc()
+        return JSONResponse({"error": str(refusal)}, refusal.status, refusal.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse_parameters(request: Request, failure: RequestValidationError) -> JSONResponse:
+        faults = "; ".join(f"{fault['loc'][-1]}: {fault['msg']}" for fault in failure.errors())
+        return await refuse(request, Refusal(400, f"got parameters that are none: {faults}; see /openapi.json"))
+
+
+def _add_state(app: FastAPI, scores: Scores, model: str) -> None:
+    """/health and /metrics."""
+
     @app.get("/health")
     async def health() -> Response:
         """200 as long as videos are scored, 503 otherwise."""
@@ -276,6 +286,4 @@ def make_api(scorer: VideoQualityAssessmentPipeline, limits: ServerLimits, model
     @app.get("/metrics")
     async def show_metrics() -> Response:
         """Counts and times in Prometheus' text format."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    return app
+        return Response(scores.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
