@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
 from importlib.metadata import version
@@ -167,51 +167,66 @@ def score_videos(
             same; `seconds` are those of a video's own reading and scoring, without waits.
         stages: gets the seconds of each of `STAGES`, in all threads together.
     """
-    video_processor = scorer.processor.video_processor
+    scoring = _Scoring(scorer, readout, max_download, problems)
+    if workers:
+        threads = max(1, os.cpu_count() // workers)
+        readings = read_ahead(
+            lambda reading: scoring.read(reading.video, reading.hand_on, ReadingShare(threads, reading.clock)),
+            videos,
+            workers,
+        )
+        for reading in readings:
+            yield _row(reading.video, partial(scoring.of_reading, reading), stages)
+    else:
+        for video in videos:
+            yield _row(video, partial(scoring.whole if stages is None else scoring.in_stages, video), stages)
 
-    def read(video: str, function: Callable[[DecodedVideo], T], share: ReadingShare = WHOLE_MACHINE) -> list[T]:
-        with _opened(video, max_download) as given:
+
+@dataclass(frozen=True)
+class _Scoring:
+    """The ways to a video's result; each adds to the seconds of `STAGES`. Attributes as in `score_videos`."""
+
+    scorer: VideoQualityAssessmentPipeline
+    readout: str
+    max_download: float | None
+    problems: bool
+
+    def read(self, video: str, function: Callable[[DecodedVideo], T], share: ReadingShare = WHOLE_MACHINE) -> list[T]:
+        with _opened(video, self.max_download) as given:
             ((source, fps),) = map(reader_source, make_video_list(given))
-            return video_processor.decode_portions(source, function, fps=fps, problems=problems, share=share)
+            return self.scorer.processor.video_processor.decode_portions(
+                source, function, fps=fps, problems=self.problems, share=share
+            )
 
-    def score(video: str, seconds: Counter) -> dict:
-        with _timed(seconds, "reading"), _opened(video, max_download) as source:
-            return scorer(source, readout=readout, problems=problems)
+    def whole(self, video: str, seconds: Counter) -> dict:
+        with _timed(seconds, "reading"), _opened(video, self.max_download) as source:
+            return self.scorer(source, readout=self.readout, problems=self.problems)
 
-    def score_in_stages(video: str, seconds: Counter) -> dict:
-        def encode(decoded: DecodedVideo) -> EncodedVideo:
-            with _timed(seconds, "features"):
-                return video_processor.encode_portion(decoded, scorer.model)
-
+    def in_stages(self, video: str, seconds: Counter) -> dict:
         with _timed(seconds, "reading"):
-            encoded = video_processor.join_portions(read(video, encode))
-        with _timed(seconds, "answers"):
-            return scorer(encoded, readout=readout)
+            parts = self.read(video, partial(self._encoded, seconds))
+        return self._answered(parts, seconds)
 
-    def score_reading(reading: Reading, seconds: Counter) -> dict:
+    def of_reading(self, reading: Reading, seconds: Counter) -> dict:
         parts = []
         try:
             with _timed(seconds, "waiting"):
                 for decoded in reading.portions():
                     if decoded.seconds[0] == 0:  # the first one, or damage was met and reading started over
                         parts = []
-                    with _timed(seconds, "features"):
-                        parts.append(video_processor.encode_portion(decoded, scorer.model))
+                    parts.append(self._encoded(seconds, decoded))
         finally:
             seconds["reading"] += reading.seconds
-        with _timed(seconds, "answers"):
-            return scorer(video_processor.join_portions(parts), readout=readout)
+        return self._answered(parts, seconds)
 
-    if workers:
-        threads = max(1, os.cpu_count() // workers)
-        readings = read_ahead(
-            lambda reading: read(reading.video, reading.hand_on, ReadingShare(threads, reading.clock)), videos, workers
-        )
-        for reading in readings:
-            yield _row(reading.video, partial(score_reading, reading), stages)
-    else:
-        for video in videos:
-            yield _row(video, partial(score if stages is None else score_in_stages, video), stages)
+    def _encoded(self, seconds: Counter, decoded: DecodedVideo) -> EncodedVideo:
+        with _timed(seconds, "features"):
+            return self.scorer.processor.video_processor.encode_portion(decoded, self.scorer.model)
+
+    def _answered(self, parts: list[EncodedVideo], seconds: Counter) -> dict:
+        with _timed(seconds, "answers"):
+            encoded = self.scorer.processor.video_processor.join_portions(parts)
+            return self.scorer(encoded, readout=self.readout)
 
 
 def _opened(video: str, max_download: float | None) -> AbstractContextManager[str | BinaryIO]:
