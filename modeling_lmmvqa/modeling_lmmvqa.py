@@ -787,16 +787,8 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
             ValueError: the prompts are padded on the right, or longer than the decoder's context; or the distribution is
                 not finite.
         """
-        if not attention_mask[:, -1].all():
-            raise ValueError("got prompts padded on the right, expected the left; set tokenizer.padding_side='left'")
         tree = AnswerTree(answer_ids)
-        num_positions = input_ids.shape[1] + max(tree.depths, default=0)
-        max_positions = self.config.get_text_config().max_position_embeddings
-        if num_positions > max_positions:
-            raise ValueError(
-                f"got a prompt that needs {num_positions} positions with its answers, expected at most the decoder's "
-                f"{max_positions}; score long videos with `rate_videos` or the pipeline, which cut them into windows"
-            )
+        self._check_prompts(attention_mask, tree)
         outputs = self(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -829,6 +821,17 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
                 "selfcheck`"
             )
         return log_probabilities
+
+    def _check_prompts(self, attention_mask: torch.Tensor, tree: AnswerTree) -> None:
+        if not attention_mask[:, -1].all():
+            raise ValueError("got prompts padded on the right, expected the left; set tokenizer.padding_side='left'")
+        num_positions = attention_mask.shape[1] + max(tree.depths, default=0)
+        max_positions = self.config.get_text_config().max_position_embeddings
+        if num_positions > max_positions:
+            raise ValueError(
+                f"got a prompt that needs {num_positions} positions with its answers, expected at most the decoder's "
+                f"{max_positions}; score long videos with `rate_videos` or the pipeline, which cut them into windows"
+            )
 
 
 @auto_docstring(

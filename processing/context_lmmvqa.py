@@ -141,4 +141,17 @@ class ContextMixin:
         return most
 
 
-__all__ = ["TOKEN_LAYOUT", "ContextMixin", "visual_token_counts"]
+def check_views(key_frame_views: int, fragments: int | list[int]) -> None:
+    """
+    Raises:
+        ValueError: the video processor makes other numbers of views.
+    """
+    views = 1 if isinstance(fragments, int) else len(fragments)
+    if views != key_frame_views:
+        raise ValueError(
+            f"got key_frame_views={key_frame_views} and a video processor with key_frame_fragments={fragments}, expected "
+            "as many views as fragments; set key_frame_views of the configuration too"
+        )
+
+
+__all__ = ["TOKEN_LAYOUT", "ContextMixin", "check_views", "visual_token_counts"]

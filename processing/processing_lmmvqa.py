@@ -18,7 +18,7 @@ from transformers.processing_utils import ProcessorMixin, TextKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .answers_lmmvqa import DAMAGE_ANSWERS, LEVELS
-from .context_lmmvqa import ContextMixin
+from .context_lmmvqa import ContextMixin, check_views
 from .readout_lmmvqa import ReadoutMixin, check_calibration, check_score_form
 from .video_processing_lmmvqa import SETTINGS
 
@@ -141,7 +141,7 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         self.score_std_scale = score_std_scale
         self.pair_std_scale = pair_std_scale
         super().__init__(video_processor, tokenizer, chat_template=chat_template or tokenizer.chat_template)
-        _check_views(key_frame_views, video_processor.key_frame_fragments)
+        check_views(key_frame_views, video_processor.key_frame_fragments)
 
     def check_argument_for_proper_class(self, argument_name, argument):
         # The base class finds VideoProcessorMixin only where torchvision is installed
@@ -415,19 +415,6 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
         if self.damage_question is not None:
             questions.append((self.damage_question, self.damage_answer_ids))
         return questions
-
-
-def _check_views(key_frame_views: int, fragments: int | list[int]) -> None:
-    """
-    Raises:
-        ValueError: the video processor makes other numbers of views.
-    """
-    views = 1 if isinstance(fragments, int) else len(fragments)
-    if views != key_frame_views:
-        raise ValueError(
-            f"got key_frame_views={key_frame_views} and a video processor with key_frame_fragments={fragments}, expected "
-            "as many views as fragments; set key_frame_views of the configuration too"
-        )
 
 
 def _check_options(options: dict) -> None:

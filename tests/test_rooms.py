@@ -1,4 +1,4 @@
-"""The order of the rooms: each imports from those before it alone, so that imports form no circle."""
+"""The rooms: each imports from those before it alone, so that imports form no circle; and how long files and functions are."""
 
 import ast
 from pathlib import Path
@@ -20,6 +20,8 @@ ROOMS = (
     "commands",
     "recipes",
 )
+MOST_LINES_OF_A_FUNCTION, MOST_LINES_OF_A_FILE = 60, 450
+LONG_FOR_ITS_DOCSTRINGS = "modeling_lmmvqa/modeling_lmmvqa.py"
 
 
 def imported_rooms(file: Path) -> set[str]:
@@ -46,3 +48,17 @@ def test_a_room_imports_from_those_before_it(room):
     others = {name for file in files for name in imported_rooms(file) - set(ROOMS)}
     # the embedded weights are a package of their own, and train.py is what one command runs
     assert others <= {"default_checkpoint", *(["train"] if room == "commands" else [])}
+
+
+def test_no_function_and_no_file_is_long():
+    files = [ROOT / "train.py", *(file for room in ROOMS for file in (ROOT / room).rglob("*.py"))]
+    texts = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in files}
+    functions = {
+        f"{name}: {node.name}": node.end_lineno - node.lineno + 1
+        for name, text in texts.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert not {name: lines for name, lines in functions.items() if lines > MOST_LINES_OF_A_FUNCTION}
+    lines = {name: text.count("\n") for name, text in texts.items() if name != LONG_FOR_ITS_DOCSTRINGS}
+    assert not {name: number for name, number in lines.items() if number > MOST_LINES_OF_A_FILE}
