@@ -1,14 +1,13 @@
 """Rendered screens: the same ones for the same seed, each moving, long and large enough to be a reference."""
 
 import random
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lmmvqa.datasets_scripts.degraded.reference_clips import SECONDS, probe, reference_size, segment_starts
-from recipes.default import render_screens
+from lmmvqa.datasets_scripts.degraded.reference_clips import SECONDS, probe, reference_size
+from recipes.default.contents import rendered_screens
 from recipes.default.render_screens import SCREENS, Layer, paste_layers
 
 
@@ -29,23 +28,12 @@ def test_every_kind_fills_the_screen_and_moves(kind):
     assert (first != last).any()
 
 
-def test_screens_become_references_and_are_made_once(monkeypatch, tmp_path):
-    monkeypatch.setattr(render_screens, "SIZES", ((960, 720),))
-    monkeypatch.setattr(sys, "argv", ["render", "--out", str(tmp_path), "--count", "2"])
-
-    render_screens.main()
-
-    clips = sorted(tmp_path.iterdir())
-    assert [clip.name for clip in clips] == ["screen-0000.mkv", "screen-0001.mkv"]
+def test_a_screen_becomes_a_reference_and_is_the_same_again(monkeypatch, tmp_path):
+    monkeypatch.setattr(rendered_screens, "SIZES", ((960, 720),))
+    clips = [tmp_path / "one.mkv", tmp_path / "two.mkv"]
     for clip in clips:
-        source = probe(clip)
-        assert reference_size(source) == (480, 360)
-        assert source.seconds >= SECONDS
-        assert len(segment_starts(source.seconds)) == 1
-    written = {clip: clip.stat().st_mtime_ns for clip in clips}
-    bytes_of_first = clips[0].read_bytes()
-    render_screens.main()
-    assert {clip: clip.stat().st_mtime_ns for clip in clips} == written
-    clips[0].unlink()
-    render_screens.main()
-    assert clips[0].read_bytes() == bytes_of_first
+        rendered_screens.record_rendered(0, clip)
+    source = probe(clips[0])
+    assert reference_size(source) == (480, 360)
+    assert source.seconds >= SECONDS
+    assert clips[0].read_bytes() == clips[1].read_bytes()

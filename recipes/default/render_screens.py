@@ -1,28 +1,21 @@
-"""Renders screen recordings: code, articles, slides and desktops, contents that real clips and photographs hardly have.
+"""Screen recordings: code, articles, slides and desktops, contents that real clips and photographs hardly have.
 
-`python -m recipes.default.render_screens --out DIR` writes clean clips for `lmmvqa prepare degraded_clips --videos DIR`.
-Words, colours and layouts are drawn at random; clips that are there are not made again.
+Words, colours and layouts are drawn at random. `contents/rendered_screens.py` stores them.
 """
 
 import random
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
-from transformers import HfArgumentParser
-
-from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode_frames
 
 
-SECONDS = 2.2  # a little more than the two that a reference clip has
 RATES = (25, 30)
-SIZES = ((1280, 720), (1280, 800), (1440, 900), (1024, 768))  # (width, height); a reference clip has half of it
+SIZES = ((1280, 720), (1280, 800), (1440, 900), (1024, 768))  # (width, height)
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 CODE_FONTS = ("DejaVuSansMono", "DejaVuSansMono-Bold")
 TEXT_FONTS = ("DejaVuSans", "DejaVuSerif", "STIXGeneral")
@@ -31,13 +24,6 @@ LETTERS = "eeeeeeetttttaaaaaooooiiiinnnnsssshhhhrrrrddlllcuummwfgypbvk"  # about
 BAR_HEIGHT = 36
 
 Colour = tuple[int, int, int]
-
-
-@dataclass
-class RenderArguments:
-    out: str = field(metadata={"help": "Folder for the clips."})
-    count: int = field(default=120, metadata={"help": "Clips; more keep the first ones as they are."})
-    seed: int = field(default=0, metadata={"help": "Of all that is drawn."})
 
 
 @dataclass(frozen=True)
@@ -205,33 +191,3 @@ def paste_layers(layers: list[Layer], size: tuple[int, int], time: float) -> Ima
     for layer in layers:
         screen.paste(layer.picture, layer.position(time))
     return screen
-
-
-def render_screen(seed: str, kind: int, output: Path) -> None:
-    """Writes one recording unless it is there."""
-    if output.exists():
-        return
-    rng = random.Random(seed)
-    size, rate = rng.choice(SIZES), rng.choice(RATES)
-    layers = SCREENS[kind](rng, *size)
-    frames = [np.asarray(paste_layers(layers, size, time)) for time in np.linspace(0, 1, round(SECONDS * rate))]
-    encode_frames(np.stack(frames), "rgb24", size, str(rate), output)
-
-
-def main() -> None:
-    (arguments,) = HfArgumentParser(RenderArguments).parse_args_into_dataclasses()
-    out = Path(arguments.out)
-    out.mkdir(parents=True, exist_ok=True)
-    indices = range(arguments.count)
-    tasks = (
-        [f"{arguments.seed}:screen-{k}" for k in indices],
-        [k % len(SCREENS) for k in indices],
-        [out / f"screen-{k:04d}.mkv" for k in indices],
-    )
-    with ThreadPoolExecutor(2) as pool:
-        for _ in tqdm(pool.map(render_screen, *tasks), total=len(indices), desc="screens", mininterval=5):
-            pass
-
-
-if __name__ == "__main__":
-    main()
