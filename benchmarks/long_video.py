@@ -23,6 +23,8 @@ import transformers
 
 
 FPS = 30
+# Of long clips: their packets come again and again, since encoding an hour takes longer than scoring it
+ENCODED_SECONDS = 10
 
 
 def write_clip(path: Path, seconds: int, width: int, height: int) -> None:
@@ -35,11 +37,18 @@ def write_clip(path: Path, seconds: int, width: int, height: int) -> None:
             "libx264", rate=FPS, options={"preset": "ultrafast", "crf": "40", "threads": "1"}
         )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index in range(seconds * FPS):
+        packets = []
+        for index in range(min(seconds, ENCODED_SECONDS) * FPS):
             frame = pictures[index % 7]
             frame.pts, frame.time_base = index, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        for index in range(seconds * FPS):
+            packet = packets[index % len(packets)]
+            packet.time_base = Fraction(1, FPS)  # muxing changes it
+            packet.pts = packet.dts = index  # ultrafast has no B-frames
+            packet.duration = 1
+            container.mux(packet)
 
 
 def score(path: str) -> dict:
