@@ -5,9 +5,10 @@ import contextlib
 import os
 import sys
 import time
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -33,9 +34,10 @@ from ..scoring.video_files import (
     is_media_name,
     read_names,
     refuse_to_overwrite,
+    suffix_of,
 )
 from .model_options import ModelOptions, load
-from .output import print_line, warn
+from .output import print_line, quiet_libraries, warn
 
 
 HELP = "score videos and pictures"
@@ -44,6 +46,9 @@ DESCRIPTION = (
     "--fail_under."
 )
 BELOW = 3
+# Of `--engine ray`: tasks that decode for an actor, and the table in a folder
+RAY_WORKERS = 4
+TABLE_FILE = "scores.parquet"
 
 
 def limit(text: str) -> float:
@@ -89,8 +94,9 @@ class Options(ModelOptions):
     out: str | None = field(
         default=None,
         metadata={
-            "help": "write a row a video to a .csv, .jsonl or .parquet file; the same command again goes on where it was "
-            "stopped (FILE.journal), tries failures again, and scores no video anew that has not changed",
+            "help": "write a row a video to a .csv, .jsonl or .parquet file, or to scores.parquet in a folder; the same command "
+            "again goes on where it was stopped (FILE.journal), tries failures again, and scores no video anew that has not "
+            "changed",
             "metavar": "FILE",
         },
     )
@@ -132,7 +138,23 @@ class Options(ModelOptions):
     workers: int = field(
         default=0,
         metadata={
-            "help": "threads that download and decode videos ahead of the model (default: none)",
+            "help": "threads that download and decode videos ahead of the model (default: none); with --engine ray tasks of a "
+            f"core that do so for each actor (default: {RAY_WORKERS})",
+            "type": count,
+            "metavar": "N",
+        },
+    )
+    engine: Literal["local", "ray"] = field(
+        default="local",
+        metadata={
+            "help": "this process (default), or a Ray cluster: the one of RAY_ADDRESS, else one on this machine; rows come in "
+            "the order in which videos are done"
+        },
+    )
+    actors: int = field(
+        default=0,
+        metadata={
+            "help": "with --engine ray, processes with the model (default: one a GPU, or one a node where there is none)",
             "type": count,
             "metavar": "N",
         },
@@ -169,32 +191,31 @@ class Options(ModelOptions):
 
 def run(options: Options) -> int:
     videos = _find(options)
+    if options.out and not suffix_of(options.out):  # a folder
+        os.makedirs(options.out, exist_ok=True)
+        options = replace(options, out=os.path.join(options.out, TABLE_FILE))
     _check_outputs(options, videos)
-    scorer, model = load(options, dtype=options.dtype, quantization=options.quantization)
-    limits = {name: getattr(options, name) for name in READING_LIMITS}
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    video_processor = scorer.processor.video_processor
-    video_processor.limits = replace(video_processor.limits, **given)
+    stages = Counter() if options.profile else None
+    processor, model, score = (_on_ray if options.engine == "ray" else _here)(options, stages)
 
     started, cpu_started, rows = time.perf_counter(), time.process_time(), []
-    stages = Counter() if options.profile else None
     is_late = options.sort or options.worst is not None
-    table = Table(videos, scorer.processor.damage_question is not None and options.readout == "score")
+    table = Table(videos, processor.damage_question is not None and options.readout == "score")
     with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(_journal(options, scorer, model)) if options.out else None
+        journal = stack.enter_context(_journal(options, processor, model)) if options.out else None
         if journal:
             for path in filter(None, (options.out, options.windows, options.timeline, options.report)):
                 journal.refuse_foreign(path, videos)
         write_csv = stack.enter_context(csv_file(options.csv)) if options.csv else None
         if not options.json:
             print_line(table.header)
-        for row in _rows(options, scorer, videos, journal, stages):
+        for row in _rows(options, score, videos, journal):
             rows.append(row)
             if not is_late:
                 print_line(json_line(row) if options.json else table.line(row))
             if write_csv:
                 write_csv(row)
-        _write_files(options, rows, journal, scorer)
+        _write_files(options, rows, journal, processor)
     for row in _chosen(options, rows) if is_late else ():
         print_line(json_line(row) if options.json else table.line(row))
     if not options.json and any(row["outside"] for row in rows):
@@ -249,44 +270,77 @@ def _check_outputs(options: Options, videos: list[str]) -> None:
                 refuse_to_overwrite(path, videos)
 
 
-def _journal(options: Options, scorer, model: str) -> Journal:
+def _here(options: Options, stages: Counter | None) -> tuple:
+    """The processor, the folder or repository that it comes from, and what makes rows of videos."""
+    scorer, model = load(options, dtype=options.dtype, quantization=options.quantization)
+    from ..scoring.scorer import score_videos
+
+    _limit_reading(options, scorer.processor)
+    of_rows = (options.readout, options.max_download, options.problems, options.workers, stages)
+    return scorer.processor, model, lambda videos: score_videos(scorer, videos, *of_rows)
+
+
+def _on_ray(options: Options, stages: Counter | None) -> tuple:
+    """As `_here`; this process does not load the model."""
+    if stages is not None:
+        raise ValueError(
+            "got --profile with --engine ray, expected one of them: Ray's dashboard shows what its tasks do"
+        )
+    if find_spec("ray") is None:
+        raise ValueError("got --engine ray without ray, expected it to be installed; pip install 'lmmvqa[ray]'")
+    quiet_libraries()
+    from ..scoring.ray_engine import score_on_ray
+    from ..scoring.scorer import default_checkpoint, load_processor
+
+    model = options.model or default_checkpoint()
+    processor = load_processor(model)
+    _limit_reading(options, processor)
+    names = ("device", "dtype", "quantization", "readout", "max_download", "problems", "actors")
+    settings = {name: getattr(options, name) for name in names} | {"limits": processor.video_processor.limits}
+    workers = options.workers or RAY_WORKERS
+    return processor, model, lambda videos: score_on_ray(videos, model=model, workers=workers, **settings)
+
+
+def _limit_reading(options: Options, processor) -> None:
+    limits = {name: getattr(options, name) for name in READING_LIMITS}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    processor.video_processor.limits = replace(processor.video_processor.limits, **given)
+
+
+def _journal(options: Options, processor, model: str) -> Journal:
     from ..checkpoints.checkpoint_digest import checkpoint_digest
     from ..scoring.scorer import scoring_settings
 
     digest = checkpoint_digest(model)
     own = {name: getattr(options, name) for name in ("readout", "dtype", "quantization", "problems")}
-    return Journal(options.out, {"model_digest": digest} | scoring_settings(scorer, **own))
+    return Journal(options.out, {"model_digest": digest} | scoring_settings(processor, **own))
 
 
 def _rows(
-    options: Options, scorer, videos: list[str], journal: Journal | None, stages: Counter | None
+    options: Options, score: Callable[[Iterable[str]], Iterator[dict]], videos: list[str], journal: Journal | None
 ) -> Iterator[dict]:
-    """The row of each video in order, from the journal where it stands there."""
-    from ..scoring.scorer import score_videos
-
-    # The version and, where the journal has it, the row of each video: workers take names ahead of rows
-    looked_up = deque()
+    """The row of each video, from the journal where it stands there, in the order of `score`."""
+    # By video, its version and, where the journal has it, its row: names are taken ahead of rows
+    looked_up = OrderedDict()
 
     def unknown() -> Iterator[str]:
         for video in videos:
             version = video_version(video) if journal else {}
             row = journal.known(video, version) if journal else None
-            looked_up.append((version, row))
+            looked_up[video] = version, row
             if row is None:
                 yield video
 
     with _progress(options, len(videos), "video") as bar:
 
         def known() -> Iterator[dict]:
-            while looked_up and looked_up[0][1] is not None:
+            while looked_up and next(iter(looked_up.values()))[1] is not None:
                 bar.total -= 1
-                yield looked_up.popleft()[1]
+                yield looked_up.popitem(last=False)[1][1]
 
-        for row in score_videos(
-            scorer, unknown(), options.readout, options.max_download, options.problems, options.workers, stages
-        ):
+        for row in score(unknown()):
             yield from known()
-            version, _ = looked_up.popleft()
+            version, _ = looked_up.pop(row["video"])
             if journal:
                 row |= version | {
                     "model": options.model or "default",
@@ -302,7 +356,7 @@ def _progress(options: Options, total: int, unit: str) -> tqdm:
     return tqdm(total=total, unit=unit, delay=3, disable=not (options.progress or sys.stderr.isatty()))
 
 
-def _write_files(options: Options, rows: list[dict], journal: Journal | None, scorer) -> None:
+def _write_files(options: Options, rows: list[dict], journal: Journal | None, processor) -> None:
     from ..scoring.table_files import VIDEO_COLUMNS, WINDOW_COLUMNS, table_writer, timeline_writer, window_rows
 
     # What the journal has of other videos is not taken out of its tables
@@ -316,7 +370,7 @@ def _write_files(options: Options, rows: list[dict], journal: Journal | None, sc
         writers[options.timeline] = timeline_writer(options.timeline, rows)
     if options.report:
         # The last one: its pictures take time, and tables are whole before
-        writers[options.report] = lambda to: to.write_text(_report(options, rows, scorer), encoding="utf-8")
+        writers[options.report] = lambda to: to.write_text(_report(options, rows, processor), encoding="utf-8")
     for path, write in writers.items():
         if journal:
             journal.write(path, write)
@@ -324,12 +378,12 @@ def _write_files(options: Options, rows: list[dict], journal: Journal | None, sc
             write(Path(path))
 
 
-def _report(options: Options, rows: list[dict], scorer) -> str:
+def _report(options: Options, rows: list[dict], processor) -> str:
     from ..checkpoints.model_card import known_limits
     from ..scoring.score_report import PICTURE_SIZE, picture_moments, score_page
     from ..scoring.thumbnails import video_pictures
 
-    processor, pictures = scorer.processor, {}
+    pictures = {}
     moments = picture_moments(rows)
     with _progress(options, len(moments), "picture") as bar:
         for video, of_video in moments.items():

@@ -17,7 +17,7 @@ from transformers.utils import is_bitsandbytes_available, is_torchao_available
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..checkpoints.hub_connection import check_obtainable
-from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
+from ..modeling_lmmvqa import LmmVqaProcessor, LmmVqaVideoProcessor, VideoQualityAssessmentPipeline
 from ..processing.reading_limits_lmmvqa import WHOLE_MACHINE, ReadingShare
 from ..processing.video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 from ..processing.video_inputs_lmmvqa import make_video_list, reader_source
@@ -115,7 +115,7 @@ def load_scorer(
     placement = {}
     if quantization is not None:  # quantised weights cannot be moved once they are loaded
         placement = {"device_map": device or "auto", "quantization_config": quantization_config(quantization)}
-    try:
+    with _naming(model):
         # Loaded here, since `pipeline` does not say why it could not load a model
         loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, **placement)
         # The class is named so that the code is this package's, never that of a complete repository
@@ -126,6 +126,19 @@ def load_scorer(
             device=None if placement else device,
             pipeline_class=VideoQualityAssessmentPipeline,
         )
+
+
+def load_processor(model: str) -> LmmVqaProcessor:
+    """What `load_scorer` loads beside the weights, with the same errors."""
+    check_obtainable(model)
+    with _naming(model):
+        return AutoProcessor.from_pretrained(model)
+
+
+@contextmanager
+def _naming(model: str) -> Iterator[None]:
+    try:
+        yield
     except (ValueError, OSError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(
@@ -151,6 +164,7 @@ def score_videos(
     problems: bool = False,
     workers: int = 0,
     stages: Counter | None = None,
+    reader: Callable[[Reading], None] | None = None,
 ) -> Iterator[dict]:
     """
     Yields a row of `ROW_KEYS` a video as soon as it is scored: the fields of `QualityResult`, `error` and `seconds`
@@ -166,16 +180,16 @@ def score_videos(
         workers: threads that download and decode videos ahead of the model, see `read_ahead`. Rows and their order are the
             same; `seconds` are those of a video's own reading and scoring, without waits.
         stages: gets the seconds of each of `STAGES`, in all threads together.
+        reader: what each worker does with a reading in place of decoding its video here, see `read_ahead`.
     """
     scoring = _Scoring(scorer, readout, max_download, problems)
     if workers:
         threads = max(1, os.cpu_count() // workers)
-        readings = read_ahead(
-            lambda reading: scoring.read(reading.video, reading.hand_on, ReadingShare(threads, reading.clock)),
-            videos,
-            workers,
-        )
-        for reading in readings:
+
+        def read_here(reading: Reading) -> None:
+            scoring.read(reading.video, reading.hand_on, ReadingShare(threads, reading.clock))
+
+        for reading in read_ahead(reader or read_here, videos, workers):
             yield _row(reading.video, partial(scoring.of_reading, reading), stages)
     else:
         for video in videos:
@@ -192,11 +206,8 @@ class _Scoring:
     problems: bool
 
     def read(self, video: str, function: Callable[[DecodedVideo], T], share: ReadingShare = WHOLE_MACHINE) -> list[T]:
-        with _opened(video, self.max_download) as given:
-            ((source, fps),) = map(reader_source, make_video_list(given))
-            return self.scorer.processor.video_processor.decode_portions(
-                source, function, fps=fps, problems=self.problems, share=share
-            )
+        video_processor = self.scorer.processor.video_processor
+        return read_portions(video_processor, video, function, self.max_download, self.problems, share)
 
     def whole(self, video: str, seconds: Counter) -> dict:
         with _timed(seconds, "reading"), _opened(video, self.max_download) as source:
@@ -229,6 +240,20 @@ class _Scoring:
             return self.scorer(encoded, readout=self.readout)
 
 
+def read_portions(
+    video_processor: LmmVqaVideoProcessor,
+    video: str,
+    function: Callable[[DecodedVideo], T],
+    max_download: float | None = None,
+    problems: bool = False,
+    share: ReadingShare = WHOLE_MACHINE,
+) -> list[T]:
+    """A path or an address to what `function` returns for each portion of it, see `LmmVqaVideoProcessor.decode_portions`."""
+    with _opened(video, max_download) as given:
+        ((source, fps),) = map(reader_source, make_video_list(given))
+        return video_processor.decode_portions(source, function, fps=fps, problems=problems, share=share)
+
+
 def _opened(video: str, max_download: float | None) -> AbstractContextManager[str | BinaryIO]:
     return downloaded(video, max_download) if max_download is not None and is_address(video) else nullcontext(video)
 
@@ -252,9 +277,8 @@ def result_row(video: str, result: dict, error: str | None, seconds: float) -> d
     return {name: value for name, value in row.items() if name in ROW_KEYS or value is not None}
 
 
-def scoring_settings(scorer: VideoQualityAssessmentPipeline, **others) -> dict:
+def scoring_settings(processor: LmmVqaProcessor, **others) -> dict:
     """What scores hang on beside the checkpoint and the videos, by name, as JSON can hold it; `others` as they are."""
-    processor = scorer.processor
     return {
         "lmmvqa": version("lmmvqa"),
         "score_question": processor.score_question,
