@@ -272,25 +272,26 @@ def _cut(
     frames: VideoFrames | WatchedFrames, source: VideoSource, portion: int | None, settings: FrameSettings
 ) -> Iterator[DecodedVideo]:
     """Frames to key frames and chunks, `portion` of them at a time."""
-    scale_key_frame = [
-        FrameScaler(settings.key_frame_size, fragments, settings.key_frame_resize)
-        for fragments in settings.key_frame_views
+    of_key_frames = [
+        (settings.key_frame_size, fragments, settings.key_frame_resize) for fragments in settings.key_frame_views
     ]
-    scale_chunk_frame = FrameScaler(settings.chunk_size, settings.chunk_fragments)
+    of_chunks = settings.chunk_size, settings.chunk_fragments, "squeeze"
+    scale = {of: FrameScaler(*of) for of in (*of_key_frames, of_chunks)}  # what both towers see alike is scaled once
     takes_first = settings.chunk_sampling == "first_frames"
     chunks, growing = [], []  # those that are not handed on yet, and of them those that may take the next frame
     for time, _, frame in frames:
-        second = math.floor(time + 1e-6)
+        second, scaled = math.floor(time + 1e-6), {}
         if not chunks or second > chunks[-1].second:
             # One chunk stays back: it may have to take the frames of a short second behind it
             if portion is not None and len(chunks) - max(1, len(growing)) >= portion:
                 yield _decoded(chunks[:portion], settings, frames.facts)
                 del chunks[:portion]
-            chunks.append(_Chunk(second, [scale(frame) for scale in scale_key_frame]))
+            scaled = {of: scale[of](frame) for of in scale}  # its first frame is the chunk's too
+            chunks.append(_Chunk(second, [scaled[of] for of in of_key_frames]))
             growing = [*growing, chunks[-1]] if takes_first else [chunks[-1]]
         takers = [chunk for chunk in growing if chunk.takes_next()]
         if takers:
-            picture = scale_chunk_frame(frame)
+            picture = scaled[of_chunks] if scaled else scale[of_chunks](frame)
         for chunk in takers:
             chunk.add(picture, MAX_CLIPS * settings.chunk_frames)
         if takes_first:
@@ -325,9 +326,12 @@ def _decoded(chunks: list[_Chunk], settings: FrameSettings, facts: VideoFacts) -
     num_frames = [len(clip) for of_chunk in clips for clip in of_chunk]
     if settings.chunk_sampling == "first_frames":
         num_frames = [settings.chunk_frames] * len(chunks)
+    in_place = np.empty((len(whole), settings.chunk_frames, *whole[0][0].shape), np.uint8)
+    for clip, frames in zip(in_place, whole, strict=True):
+        np.stack(frames, out=clip)
     return DecodedVideo(
         key_frames=np.stack([view for chunk in chunks for view in chunk.key_frame]),
-        clips=np.stack([np.stack(clip) for clip in whole]),
+        clips=in_place,
         num_clips=np.array([len(of_chunk) for of_chunk in clips]),
         num_frames=np.array(num_frames),
         seconds=np.array([chunk.second for chunk in chunks]),
