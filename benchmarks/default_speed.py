@@ -1,7 +1,7 @@
-"""Time of scoring an 8-second 960 x 540 clip with the embedded default, stage by stage.
+"""Time of scoring an 8-second 960 x 540 clip, or another one, with the embedded default, stage by stage.
 
 `python benchmarks/default_speed.py --clip ../shared/clips/sam2__04_coffee.mp4 --out benchmarks/results/default_speed.json`
-scales the first 8 seconds of a clip, scores it once to warm up, then times `--repeats` rounds in one process: medians of
+scales the first 8 seconds of a clip (`--seconds`, `--size`; a shorter clip is played again), scores it once to warm up, then times `--repeats` rounds in one process: medians of
 the wall time, which other processes on the machine lengthen, and of the CPU time of all threads, which they hardly do
 with OMP_WAIT_POLICY=passive (threads that wait for one another spin otherwise).
 Loading the model and Python's imports are not counted.
@@ -14,7 +14,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,18 +28,24 @@ from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
 from lmmvqa.scoring.scorer import load_scorer
 
 
-SECONDS, SIZE, FPS = 8, (960, 540), 30
+FPS = 30
 MODEL_STAGES = ("key-frame tower", "temporal tower", "projectors and prefill", "readout")
 
 
-def write_clip(source: str, path: Path) -> None:
+def decoded_frames(source: str) -> Iterator[av.VideoFrame]:
+    """Of a clip, again and again."""
+    while True:
+        with av.open(source) as container:
+            yield from container.decode(video=0)
+
+
+def write_clip(source: str, path: Path, seconds: int, width: int, height: int) -> None:
     """The first seconds of a clip of about `FPS`, scaled, as H.264 of the usual quality."""
-    width, height = SIZE
-    with av.open(source) as read, av.open(str(path), "w") as written:
+    with av.open(str(path), "w") as written:
         stream = written.add_stream("libx264", rate=FPS, options={"crf": "23", "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        frames = read.decode(video=0)
-        for index in range(SECONDS * FPS):
+        frames = decoded_frames(source)
+        for index in range(seconds * FPS):
             frame = next(frames).reformat(width, height, "yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             written.mux(stream.encode(frame))
@@ -89,7 +95,9 @@ def time_stages(scorer: VideoQualityAssessmentPipeline, clip: str, stopwatch: St
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clip", required=True, help="a clip of 8 seconds or more, about 30 frames a second")
+    parser.add_argument("--clip", required=True, help="about 30 frames a second")
+    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--size", type=int, nargs=2, default=[960, 540], metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--model", help="checkpoint folder or repository (default: embedded)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
@@ -100,7 +108,7 @@ def main() -> None:
     stopwatch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
-        write_clip(arguments.clip, path)
+        write_clip(arguments.clip, path, arguments.seconds, *arguments.size)
         expected = scorer(str(path))["score"]
         for _ in range(arguments.repeats):
             stopwatch.time("whole", scorer, str(path))
@@ -113,7 +121,8 @@ def main() -> None:
         seconds.setdefault("model part", {})[measure] = round(model_part, 4)
     report = {
         "model": arguments.model or "embedded default",
-        "clip": f"{Path(arguments.clip).name}, {SECONDS} s, {SIZE[0]}x{SIZE[1]}, {FPS} frames a second, H.264",
+        "clip": f"{Path(arguments.clip).name}, {arguments.seconds} s, {'x'.join(map(str, arguments.size))}, {FPS} frames a "
+        "second, H.264",
         "score": round(expected, 3),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "av": av.__version__},
         "cores": os.cpu_count(),
