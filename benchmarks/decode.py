@@ -7,7 +7,8 @@ scale=224:224 -pix_fmt rgb24 -f null -` (imageio-ffmpeg) takes, with the start o
 least wall time of `--repeats` rounds counts; `cpu` has the least CPU seconds of all threads, which other processes on the
 machine lengthen less. `ratio` is ours_s / ffmpeg_s, `cpu_ratio` the same of CPU seconds.
 
-`--peers` adds OpenCV, decord and torchcodec where they are installed: every frame at 224 x 224 in RGB.
+`--peers` adds OpenCV, decord and torchcodec where they are installed: every frame at 224 x 224 in RGB. `failures` says which of
+them could not read the file: fewer frames than there are, or an error.
 """
 
 import argparse
@@ -33,30 +34,38 @@ from lmmvqa.scoring.scorer import default_checkpoint
 SIZE = 224
 
 
-def opencv(path: str) -> None:
+def opencv(path: str) -> int:
     import cv2
 
-    capture = cv2.VideoCapture(path)
+    capture, num_frames = cv2.VideoCapture(path), 0
     while True:
         is_there, frame = capture.read()
         if not is_there:
-            return
+            return num_frames
         cv2.cvtColor(cv2.resize(frame, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), cv2.COLOR_BGR2RGB)
+        num_frames += 1
 
 
-def decord(path: str) -> None:
+def decord(path: str) -> int:
     from decord import VideoReader
 
-    for frame in VideoReader(path, width=SIZE, height=SIZE):
-        frame.asnumpy()
+    return sum(1 for frame in VideoReader(path, width=SIZE, height=SIZE) if frame.asnumpy().size)
 
 
-def torchcodec(path: str) -> None:
+def torchcodec(path: str) -> int:
     from torchcodec.decoders import VideoDecoder
     from torchcodec.transforms import Resize
 
-    for _ in VideoDecoder(path, num_ffmpeg_threads=0, transforms=[Resize((SIZE, SIZE))]):
-        pass
+    return sum(1 for _ in VideoDecoder(path, num_ffmpeg_threads=0, transforms=[Resize((SIZE, SIZE))]))
+
+
+def failure(decode: Callable[[str], int], path: str, num_frames: int) -> str | None:
+    """Why a peer is not measured on a file."""
+    try:
+        count = decode(path)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return None if count == num_frames else f"it gives {count} of {num_frames} frames"
 
 
 PEERS = {"cv2": opencv, "decord": decord, "torchcodec": torchcodec}
@@ -113,17 +122,21 @@ def main() -> None:
     peers = {name: decode for name, decode in PEERS.items() if arguments.peers and find_spec(name)}
     lines = []
     for path in arguments.files:
+        line = facts(path)
+        failures = {name: failure(decode, path, line["frames"]) for name, decode in peers.items()}
         functions = {
             "ours": lambda: paper(path),  # noqa: B023, called before the loop goes on
             "ffmpeg": lambda: ffmpeg(path, arguments.threads),  # noqa: B023
             "frames": lambda: paper.decode(path),  # noqa: B023
             "default": lambda: default(path),  # noqa: B023
-            **{name: lambda decode=decode: decode(path) for name, decode in peers.items()},  # noqa: B023
+            **{name: lambda decode=peers[name]: decode(path) for name in peers if not failures[name]},  # noqa: B023
         }
         wall, cpu = measure(functions, arguments.repeats)
         ratios = {"ratio": wall["ours"] / wall["ffmpeg"], "cpu_ratio": cpu["ours"] / cpu["ffmpeg"]}
-        line = facts(path) | {f"{name}_s": seconds for name, seconds in wall.items()}
+        line |= {f"{name}_s": seconds for name, seconds in wall.items()}
         line |= {name: round(ratio, 2) for name, ratio in ratios.items()} | {"cpu": cpu}
+        if any(failures.values()):
+            line["failures"] = {name: reason for name, reason in failures.items() if reason}
         lines.append(line)
         print(json.dumps(line), flush=True)
     if arguments.out:

@@ -21,24 +21,27 @@ def videos(tmp_path_factory):
     return folder
 
 
-def test_ray_is_asked_for_by_its_extra(model, videos, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "got --engine ray without ray, expected it to be installed; pip install 'lmmvqa[ray]'"),
+        (["--profile"], "got --profile with --engine ray, expected one of them"),
+    ],
+)
+def test_what_ray_needs_is_said_before_a_model_is_loaded(tmp_path, capsys, monkeypatch, options, words):
     monkeypatch.setattr("lmmvqa.commands.score.find_spec", lambda name: None)
+    (tmp_path / "clip.mp4").touch()
     with pytest.raises(SystemExit):
-        main(["score", str(videos), "--model", model, "--engine", "ray"])
-    assert (
-        "got --engine ray without ray, expected it to be installed; pip install 'lmmvqa[ray]'"
-        in capsys.readouterr().err
-    )
-    with pytest.raises(SystemExit):
-        main(["score", str(videos), "--model", model, "--engine", "ray", "--profile"])
-    assert "got --profile with --engine ray, expected one of them" in capsys.readouterr().err
+        main(["score", str(tmp_path), "--engine", "ray", *options])
+    assert words in capsys.readouterr().err
 
 
-def test_a_folder_gets_a_parquet_table(model, videos, tmp_path, capsys):
+def test_a_folder_gets_a_parquet_table(model, tmp_path):
+    clip = write_clip(tmp_path / "clip.mp4", num_frames=8, fps=8)
     out = tmp_path / "new" / "scores"
-    assert main(["score", str(videos / "0.mp4"), "--model", model, "--device", "cpu", "--out", str(out)]) == 0
+    assert main(["score", clip, "--model", model, "--device", "cpu", "--out", str(out)]) == 0
     (row,) = pyarrow.parquet.read_table(out / "scores.parquet").to_pylist()
-    assert row["video"] == str(videos / "0.mp4") and row["error"] is None
+    assert row["video"] == clip and row["error"] is None
 
 
 @pytest.fixture
