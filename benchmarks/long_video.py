@@ -3,6 +3,9 @@
 `python benchmarks/long_video.py --out benchmarks/results/long_video_720p.json` writes clips of noise and motion, of 10
 seconds, 20 minutes and an hour, and scores each in a process of its own. `decoded` is the memory that the pixels of the whole video would take,
 which scoring never holds at once: the peak is of the whole process, PyTorch and weights included.
+
+`--features` leaves out decoding and towers, which hold one portion at a time, and answers about random features of as many
+seconds: what memory grows by, for a tenth of the time.
 """
 
 import argparse
@@ -51,25 +54,50 @@ def write_clip(path: Path, seconds: int, width: int, height: int) -> None:
             container.mux(packet)
 
 
-def score(path: str) -> dict:
-    """In a process of its own: its peak memory is that of this one video."""
+def peak() -> int:
+    """Kilobytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def random_features(scorer, seconds: int):
+    """An encoded video, put together of portions as scoring does."""
+    from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
+    from lmmvqa.processing.video_processing_lmmvqa import PORTION
+
+    video_processor = scorer.processor.video_processor
+    (second,) = video_processor.encode([np.zeros((FPS, 90, 160, 3), np.uint8)], scorer.model, fps=FPS)
+    parts = []
+    for first in range(0, seconds, PORTION):
+        chunks = np.arange(first, min(first + PORTION, seconds))
+        features = (
+            torch.randn(len(chunks), *of.shape[1:]) for of in (second.vision_features, second.temporal_features)
+        )
+        parts.append(EncodedVideo(*features, seconds=chunks, facts=second.facts))
+    return video_processor.join_portions(parts)
+
+
+def score(path: str, seconds: int | None) -> dict:
+    """In a process of its own: its peak memory is that of this one video, or of features of so many seconds."""
     from lmmvqa.scoring.scorer import load_scorer
 
     scorer = load_scorer(device="cpu")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     start, cpu_start = time.perf_counter(), time.process_time()
-    result = scorer(path)
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
+    video = path if seconds is None else random_features(scorer, seconds)
+    joined = peak()
+    result = scorer(video)
+    wall, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
     return {
         "score": round(result["score"], 3),
         "windows": [
             {name: round(window[name], 3) for name in ("start", "end", "score", "score_std")}
             for window in result["windows"] or []
         ],
-        "seconds": round(seconds, 1),
+        "seconds": round(wall, 1),
         "CPU seconds": round(cpu_seconds, 1),
         "MB before": round(before / 1024),
-        "MB at the peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        **({} if seconds is None else {"MB with features": round(joined / 1024)}),
+        "MB at the peak": round(peak() / 1024),
     }
 
 
@@ -78,10 +106,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 1200, 3600])
     parser.add_argument("--size", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--out", help="JSON file for the figures")
+    parser.add_argument("--features", action="store_true", help="random features in place of clips")
     parser.add_argument("--score", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.score:
-        print(json.dumps(score(arguments.score)))
+        print(json.dumps(score(arguments.score, arguments.seconds[0] if arguments.features else None)))
         return
     from transformers import AutoProcessor
 
@@ -93,15 +122,20 @@ def main() -> None:
     figures = {}
     for seconds in arguments.seconds:
         with tempfile.TemporaryDirectory() as folder:
-            write_clip(Path(folder) / "clip.mp4", seconds, *arguments.size)
             command = [sys.executable, __file__, "--score", str(Path(folder) / "clip.mp4")]
+            if arguments.features:
+                command += ["--features", "--seconds", str(seconds)]
+            else:
+                write_clip(Path(folder) / "clip.mp4", seconds, *arguments.size)
             done = subprocess.run(command, check=True, capture_output=True, text=True)
         figures[f"{seconds} s"] = {"MB decoded": round(seconds * decoded / 2**20), **json.loads(done.stdout)}
         print(seconds, "s", json.dumps(figures[f"{seconds} s"]), flush=True)
     if arguments.out:
         report = {
             "model": "embedded default",
-            "clips": f"{arguments.size[0]}x{arguments.size[1]}, {FPS} frames a second, H.264",
+            "clips": "random features"
+            if arguments.features
+            else f"{arguments.size[0]}x{arguments.size[1]}, {FPS} frames a second, H.264",
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
