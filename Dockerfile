@@ -9,7 +9,8 @@ RUN useradd --create-home --uid 1000 user
 WORKDIR /home/user/checkout
 
 COPY constraints.txt ./
-RUN pip install --no-cache-dir --constraint constraints.txt --index-url "$TORCH_INDEX" torch
+# Alone: what it needs comes from PyPI below, since that index has few versions of others
+RUN pip install --no-cache-dir --no-deps --constraint constraints.txt --index-url "$TORCH_INDEX" torch
 COPY . .
 RUN pip install --no-cache-dir --constraint constraints.txt '.[serve]'
 
