@@ -20,7 +20,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
-from lmmvqa.scoring.scorer import load_scorer, score_videos
+from lmmvqa.scoring.scorer import default_checkpoint, load_scorer, score_videos
+from lmmvqa.scoring.selfcheck import weights_digest
 
 
 BROWSER = Path(__file__).parents[1] / "browser"
@@ -140,6 +141,7 @@ def main() -> None:
     ort = json.loads((BROWSER / "package.json").read_text(encoding="utf-8"))["dependencies"]["onnxruntime-web"]
     report = {
         "date": time.strftime("%Y-%m-%d"),
+        "weights": weights_digest(arguments.model or default_checkpoint()),
         "versions": {
             "chromium": subprocess.run([find_chromium(), "--version"], capture_output=True, text=True).stdout.strip(),
             "onnxruntime-web": ort,

@@ -1,10 +1,10 @@
 """How often the version that is called better is better, and BD-rates by score beside those by VMAF.
 
-    lmmvqa evaluate --protocol out_of_distribution --allow_training_videos --tasks score --data ROWS --out runs/compare
-    python benchmarks/compare.py --predictions runs/compare/predictions.jsonl --out benchmarks/results/compare.json
+    lmmvqa evaluate --protocol in_sample --data ROWS --out runs/default/evaluation_clips
+    python benchmarks/compare.py --predictions runs/default/evaluation_clips/predictions.jsonl --out benchmarks/results/compare.json
 
-`pair_std_scale` is fitted to pairs of versions in the validation split of degraded contents; the test split says how often
-what is called better with a probability has the higher label. Pairs are counted as they are: one content in n versions gives
+The test split of degraded contents says how often what is called better with a probability has the higher label, with the
+model's `pair_std_scale`, which was fitted to the validation split, and with 1. Pairs are counted as they are: one content in n versions gives
 n (n - 1) / 2, among them many that hardly differ. Then clips of the test split that nothing was done to are encoded as a
 ladder of x264 and one of x265, and the BD-rate of the second against the first is that of the score and of VMAF.
 """
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from lmmvqa.datasets_scripts.degraded.chain_steps import X265
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode, measure_vmaf
-from lmmvqa.evaluation.comparison import bd_rate, fit_pair_std_scale, pairs_of_contents, reliability
+from lmmvqa.evaluation.comparison import bd_rate, pairs_of_contents, reliability
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
 from lmmvqa.scoring.selfcheck import weights_digest
@@ -34,36 +34,28 @@ LADDERS = {
 }
 
 
-def read_split(paths: list[str], split: str) -> list[dict]:
-    """The rows of a split with a score, from files that `lmmvqa evaluate` writes."""
+def read_test_rows(paths: list[str]) -> list[dict]:
+    """The rows of degraded contents in the test split with a score, from files that `lmmvqa evaluate` writes."""
     rows = {}
     for path in paths:
         with open(path, encoding="utf-8") as file:
             for row in map(json.loads, file):
-                if row["split"] == split and row["error"] is None:
+                if (row["dataset"], row["split"], row["error"]) == ("degraded_contents", "test", None):
                     rows[row["video"]] = row
     return list(rows.values())
 
 
-def measure_pairs(rows: dict[str, list[dict]]) -> dict:
-    pairs = {
-        split: pairs_of_contents(
-            *([row[name] for row in of_split] for name in ("score", "score_std", "mos", "content"))
-        )
-        for split, of_split in rows.items()
+def measure_pairs(rows: list[dict], pair_std_scale: float) -> dict:
+    pairs = pairs_of_contents(*([row[name] for row in rows] for name in ("score", "score_std", "mos", "content")))
+    (score, _, other, _, opinion) = np.concatenate(list(pairs.values())).T
+    return {
+        "pair_std_scale": pair_std_scale,
+        "contents": len(pairs),
+        "pairs": len(opinion),
+        "right": float(((score > other) == (opinion > 0)).mean()),
+        "fitted": reliability(pairs, pair_std_scale),
+        "independent": reliability(pairs, 1.0),
     }
-    fitted = fit_pair_std_scale(pairs["validation"])
-    report = {"pair_std_scale": fitted}
-    for split, of_split in pairs.items():
-        (score, _, other, _, opinion) = np.concatenate(list(of_split.values())).T
-        report[split] = {
-            "contents": len(of_split),
-            "pairs": len(opinion),
-            "right": float(((score > other) == (opinion > 0)).mean()),
-            "fitted": reliability(of_split, fitted),
-            "independent": reliability(of_split, 1.0),
-        }
-    return report
 
 
 def measure_ladders(scorer: VideoQualityAssessmentPipeline, clips: list[str]) -> list[dict]:
@@ -99,14 +91,13 @@ def measure_ladders(scorer: VideoQualityAssessmentPipeline, clips: list[str]) ->
 def tables(report: dict) -> str:
     pairs = report["pairs"]
     lines = [
-        f"`pair_std_scale` {pairs['pair_std_scale']:.3f}, fitted to {pairs['validation']['pairs']:,} pairs of "
-        f"{pairs['validation']['contents']} contents of the validation split. Model: {report['model']}, weights {report['weights'][:16]}.",
+        f"`pair_std_scale` {pairs['pair_std_scale']:.3f}, fitted to the validation split. "
+        f"Model: {report['model']}, weights {report['weights'][:16]}.",
         "",
-        "| probability said | test pairs | mean said | right | validation: mean said | right | test, with 1 in its place: mean said "
-        "| right |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| probability said | test pairs | mean said | right | with 1 in its place: mean said | right |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
-    columns = (pairs["test"]["fitted"], pairs["validation"]["fitted"], pairs["test"]["independent"])
+    columns = (pairs["fitted"], pairs["independent"])
     by_range = [{row["from"]: row for row in column} for column in columns]
     for start, row in by_range[0].items():
         cells = [f"{row['from']:g} to {row['to']:g}", f"{row['n']:,}"]
@@ -116,7 +107,7 @@ def tables(report: dict) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"All {pairs['test']['pairs']:,} test pairs of {pairs['test']['contents']} contents: {pairs['test']['right']:.1%} right.",
+        f"All {pairs['pairs']:,} test pairs of {pairs['contents']} contents: {pairs['right']:.1%} right.",
         "",
         "| clip | BD-rate of x265 against x264, by score | by VMAF |",
         "|---|---:|---:|",
@@ -139,16 +130,17 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = {split: read_split(arguments.predictions, split) for split in ("validation", "test")}
-    untouched = [row for row in rows["test"] if row["version"] == "untouched"]
+    rows = read_test_rows(arguments.predictions)
+    scorer = load_scorer(arguments.model, "cpu")
+    untouched = [row for row in rows if row["version"] == "untouched"]
     smallest = sorted(untouched, key=lambda row: row["width"] * row["height"] * row["frames"])[: arguments.ladders]
     report = {
         "command": " ".join(["python", *map(str, sys.argv)]),
         "model": arguments.model or "embedded default",
         "weights": weights_digest(arguments.model or default_checkpoint()),
         "versions": {name: version(name) for name in ("av", "torch", "transformers")},
-        "pairs": measure_pairs(rows),
-        "ladders": measure_ladders(load_scorer(arguments.model, "cpu"), [row["video"] for row in smallest]),
+        "pairs": measure_pairs(rows, scorer.processor.pair_std_scale),
+        "ladders": measure_ladders(scorer, [row["video"] for row in smallest]),
     }
     arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     arguments.out.with_suffix(".md").write_text(tables(report) + "\n", encoding="utf-8")

@@ -25,7 +25,8 @@ import transformers
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.modeling_lmmvqa.pipeline_lmmvqa import choose_answers
 from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
-from lmmvqa.scoring.scorer import load_scorer
+from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
+from lmmvqa.scoring.selfcheck import weights_digest
 
 
 FPS = 30
@@ -121,6 +122,7 @@ def main() -> None:
         seconds.setdefault("model part", {})[measure] = round(model_part, 4)
     report = {
         "model": arguments.model or "embedded default",
+        "weights": weights_digest(arguments.model or default_checkpoint()),
         "clip": f"{Path(arguments.clip).name}, {arguments.seconds} s, {'x'.join(map(str, arguments.size))}, {FPS} frames a "
         "second, H.264",
         "score": round(expected, 3),

@@ -32,7 +32,8 @@ import numpy as np
 import torch
 
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
-from lmmvqa.scoring.scorer import load_scorer
+from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
+from lmmvqa.scoring.selfcheck import weights_digest
 
 
 # Face, film, people, plant, animal, robot (50 frames a second), dusk, phone, snow, phone screen (60): 176 x 144 to 1280 x 720
@@ -300,6 +301,7 @@ def main() -> None:
     report = {
         "command": " ".join(["python", *sys.argv]),
         "model": arguments.model or "embedded default",
+        "weights": weights_digest(arguments.model or default_checkpoint()),
         "versions": {name: version(name) for name in ("av", "torch", "transformers")},
         "rules": found,
     }

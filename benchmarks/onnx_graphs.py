@@ -23,7 +23,8 @@ from lmmvqa.checkpoints.onnx_export import DECODER, TOWERS
 from lmmvqa.modeling_lmmvqa.pipeline_lmmvqa import choose_answers
 from lmmvqa.processing import VideoDecodingError
 from lmmvqa.scoring.onnx_model import OnnxModel
-from lmmvqa.scoring.scorer import load_scorer
+from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
+from lmmvqa.scoring.selfcheck import weights_digest
 
 
 # The operators that are quantised in each graph
@@ -106,6 +107,7 @@ def main() -> None:
     packages = ("lmmvqa", "torch", "onnx", "onnxruntime", "onnxscript")
     report = {
         "model": arguments.model or "embedded default",
+        "weights": weights_digest(arguments.model or default_checkpoint()),
         "versions": {package: version(package) for package in packages},
         "threads": arguments.threads,
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import NEAR_LOSSLESS, encode, measure_vmaf, run_ffmpeg
-from lmmvqa.scoring.scorer import load_scorer
+from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
+from lmmvqa.scoring.selfcheck import weights_digest
 
 
 CLIPS = [
@@ -110,6 +111,7 @@ def main() -> None:
     report = {
         "command": " ".join(["python", *sys.argv]),
         "model": arguments.model or "embedded default",
+        "weights": weights_digest(arguments.model or default_checkpoint()),
         "versions": {name: version(name) for name in ("av", "imageio-ffmpeg", "torch", "transformers")},
         "mean": {
             name: {

@@ -1,4 +1,4 @@
-"""The figures that README and model card give for the embedded default are those that `lmmvqa evaluate` stored."""
+"""The figures that README, model card and docs give for the embedded default are those that are stored."""
 
 import json
 from pathlib import Path
@@ -66,3 +66,52 @@ def test_the_model_card_has_the_rest(sets):
     pieces.append(f"multiplied by {calibration['score_std_scale']:.3f}")
     pieces.append(f"All {len(load_training_videos(ROOT / 'default_checkpoint').videos):,} training videos")
     assert not missing("model_card.md", pieces)
+
+
+def stored(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def calibration_pieces():
+    called = next(row for row in stored("default_calibration")["pairs, by probability"] if row["from"] == 0.85)
+    yield "docs/compare_encodes.md", f"90 % was right for {percent(called['share'])} of {called['n']}"
+    report = stored("default_calibration")
+    widened = f"widened {report['score_std_scale']:.2f} times: {percent(report['after']['share'])} of its validation"
+    yield "docs/results.md", widened
+
+
+def reward_pieces():
+    for steps in stored("reward_hacking")["clips"].values():
+        for step, what in ((steps[0], "as encoded"), (steps[-1], "as rewarded")):
+            yield (
+                "docs/guard_a_pipeline.md",
+                f"| {what} | {step['score']:.1f} | {step['vmaf']:.1f} | {step['psnr']:.1f} |",
+            )
+
+
+def engine_pieces():
+    modes = stored("precision_default")["models"]["default_checkpoint"]
+    yield "docs/results.md", f"move by {modes['bfloat16']['max_difference']:.2f} at most in bfloat16"
+    page = stored("browser")
+    words = f"{page['mean difference']:.2f} on average and {page['largest difference']:.2f} at most".replace("0.", ".")
+    yield "docs/onnx_and_browser.md", words
+    for engine in stored("onnx")["engines"].values():
+        seconds = f"| {engine['cpu seconds a second of video']:.3f} |".replace("0.", ".")
+        yield "docs/onnx_and_browser.md", seconds
+
+
+@pytest.mark.parametrize(
+    "pieces", [calibration_pieces, reward_pieces, engine_pieces], ids=lambda pieces: pieces.__name__
+)
+def test_docs_have_the_figures(pieces):
+    assert not [piece for document, piece in pieces() if missing(document, [piece])]
+
+
+def test_results_of_other_weights_say_so():
+    current = json.loads((ROOT / "default_checkpoint" / "selfcheck.json").read_text(encoding="utf-8"))["weights"]
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8").splitlines()
+    for path in RESULTS.glob("*.json"):
+        weights = json.loads(path.read_text(encoding="utf-8")).get("weights")
+        if weights not in (None, current):
+            (row,) = [line for line in readme if line.startswith(f"| `results/{path.name}`")]
+            assert f"weights {weights[:8]}" in row, path.name

@@ -5,7 +5,7 @@ set -euo pipefail
 python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-2}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-clips=data/chains/dataset ladders=data/ladders/dataset photographs=data/rated_images
+clips=data/chains/dataset photographs=data/rated_images
 second_clips=data/second_chains/dataset mirrored=data/mirrored_photographs/rows
 
 # The eighth default goes on from the seventh: its tower, spatial projector and decoder, made by the recipe of commit
@@ -48,11 +48,5 @@ $python -m recipes.default.calibrate_deviations --model runs/default/trained --d
     --report benchmarks/results/default_calibration.json
 $python -m recipes.default.embed_checkpoint --model runs/default/trained --out default_checkpoint
 $python -m lmmvqa.commands selfcheck --update
-# The tables of README and model card, on the test splits
-evaluate() {
-    $python -m lmmvqa.commands evaluate --protocol in_sample --data "${@:2}" --out "runs/default/evaluation_$1"
-    cp "runs/default/evaluation_$1/metrics.json" "benchmarks/results/default_$1.json"
-    cp "runs/default/evaluation_$1/table.md" "benchmarks/results/default_$1.md"
-}
-evaluate clips $clips $photographs
-evaluate ladders $ladders
+# The tables of README and model card, on the test splits; the other results of new weights are in the same file
+PYTHON=$python recipes/default/figures.sh default_clips default_ladders
