@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import http.server
+import importlib.util
 import json
 import os
 import re
@@ -22,7 +23,9 @@ from lmmvqa.commands.command_line import main
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 
 
-pytest.importorskip("gradio")
+# Every worker reads this file: Gradio takes seconds to import, and is imported by the one that runs it
+if importlib.util.find_spec("gradio") is None:
+    pytest.skip("needs pip install 'lmmvqa[serve]'", allow_module_level=True)
 
 import httpx  # noqa: E402
 import uvicorn  # noqa: E402
@@ -33,7 +36,6 @@ from lmmvqa.serving.batching import Batcher  # noqa: E402
 from lmmvqa.serving.limits import ServerLimits  # noqa: E402
 from lmmvqa.serving.result_html import result_html  # noqa: E402
 from lmmvqa.serving.samples import SAMPLES, render_sample  # noqa: E402
-from lmmvqa.serving.server import make_app  # noqa: E402
 
 
 PATIENCE = 120  # seconds
@@ -78,6 +80,8 @@ def held(scorer):
 @contextlib.contextmanager
 def running(scorer, limits=LIMITS):
     """The address and the application of a server on the loopback device."""
+    from lmmvqa.serving.server import make_app
+
     app = make_app(scorer, limits)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with socket.create_server(("127.0.0.1", 0)) as listening:

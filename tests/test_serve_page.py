@@ -8,7 +8,6 @@ from conftest import write_clip
 
 
 sync_api = pytest.importorskip("playwright.sync_api")
-pytest.importorskip("gradio")
 
 from test_serve import held, running, scorer  # noqa: E402, F401
 
