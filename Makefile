@@ -16,7 +16,7 @@ EDITABLE := --config-settings editable_mode=strict --editable
 FOLDERS := modeling_lmmvqa processing checkpoints training scoring serving evaluation commands \
 	datasets_scripts datasets_scripts/degraded recipes
 
-.PHONY: install score test test-all style default-contents default-checkpoint
+.PHONY: install score test test-all style default-contents default-checkpoint default-figures document-samples
 
 install: $(INSTALLED) $(LINKED)
 
@@ -60,3 +60,12 @@ default-contents: install
 default-checkpoint: install
 	recipes/default/data.sh $(SHARED)
 	recipes/default/weights.sh
+
+# After new weights: results that hang on them, hours, or those that are named: make default-figures FIGURES='compare problems'
+default-figures: install
+	SHARED=$(SHARED) PYTHON=$(BIN)/python recipes/default/figures.sh $(FIGURES)
+
+# After new weights: sample outputs and pictures in README.md and docs/, minutes; needs Chromium, npm and curl
+document-samples: install
+	npm install --silent --prefix browser
+	$(BIN)/python benchmarks/document_samples.py
