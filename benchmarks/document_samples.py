@@ -45,6 +45,7 @@ ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",  # on a busy machine threads wait for one another
+    "TQDM_DISABLE": "1",
     "PYTHONUNBUFFERED": "1",  # what goes to stdout and to stderr comes in order
 }
 SIZE, FPS, SECONDS = (480, 270), 30, 6
@@ -287,7 +288,7 @@ def served_page(folder: Path) -> Iterator[None]:
             page.set_input_files("#lmmvqa input[type=file]", folder / "clip.mp4")
             page.wait_for_selector("#lmmvqa .problem")
             page.wait_for_function("document.querySelector('#lmmvqa video').readyState >= 2")
-            for name, width, height in (("serve.png", 1100, 900), ("serve_phone.png", 390, 900)):
+            for name, width, height in (("serve.png", 1100, 1120), ("serve_phone.png", 390, 1220)):
                 page.set_viewport_size({"width": width, "height": height})
                 take_picture(page, name)
         yield
