@@ -271,8 +271,11 @@ def picture_report(folder: Path) -> None:
         degrade(clips / f"{photograph}.mp4", kind, strength, "0", clips / f"{name}.mp4")
     (clips / "notes.mp4").write_text("not a video")
     run("lmmvqa score clips --problems --report report.html || test $? = 1", folder)  # notes.mp4 has no score
+    report = folder / "report.html"
+    made = re.compile(r"Made [\d-]+ [\d:]+ UTC")
+    report.write_text(made.sub("Made … UTC", report.read_text(encoding="utf-8")), encoding="utf-8")
     with chromium_page(1100, 1800) as page:
-        page.goto((folder / "report.html").as_uri())
+        page.goto(report.as_uri())
         take_picture(page, "look_at_a_report.png")
 
 
