@@ -43,6 +43,10 @@ def test_both_have_the_correlations(document, sets):
     pieces = [
         correlations("real clips, 20 contents in 41 versions, with the label", real),
         f"order inside one | 20 | {real['within']:.3f} ({low:.3f}-{high:.3f}) | |",
+        correlations(
+            "the same contents in ten common versions, with the label", parts["real clips, ten set versions"]
+        ),
+        correlations("the same ten, with VMAF alone", parts["real clips, ten set versions, with VMAF"]),
         *(correlations(f"{part}, with the label", parts[part]) for part in ("renders and games", "screens", "pans")),
         correlations("photographs, with MOS", sets["rated_images"]["score"]),
         f"{percent(sets['rated_images']['coverage']['share'])} of the photographs and "
