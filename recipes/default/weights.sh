@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the embedded default checkpoint on the data of data.sh: towers, projectors and decoder, then the figures
-# of README and model card. Every longer step resumes, but the temporal tower's: a quarter of an hour.
+# of README and model card. Every longer step resumes.
 set -euo pipefail
 python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-2}
@@ -16,7 +16,7 @@ seventh=runs/default/seventh/default_checkpoint
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
 [ -f runs/default/temporal_tower.safetensors ] || $python -m recipes.default.pretrain_temporal_tower \
     --clips $clips --photographs $photographs --windows 3500 --steps 3000 --stop_step 1200 \
-    --out runs/default/temporal_tower.safetensors
+    --work runs/default/temporal --out runs/default/temporal_tower.safetensors
 # The vision tower learns from single pictures; frozen from here on too
 [ -f runs/default/vision_tower.safetensors ] || $python -m recipes.default.pretrain_vision_tower \
     --clips $clips --photographs $photographs --start $seventh --steps 500 --learning_rate 2e-4 \
