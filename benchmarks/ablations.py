@@ -47,10 +47,17 @@ TRAIN_PY = Path(__file__).resolve().parents[1] / "train.py"
 # Equal for all runs
 SETTINGS = ("model", "decoder_b", "data", "test_data", "splits", "data_share", "train_parts", "train_options")
 
-# Each row of the tables is what its run changes: options of LmmVqaConfig, and these of how it is trained. A row that
-# changes nothing, as "ViT" where BASE has that projector, is the run `base`
-LEARNED = {"soft_label_std": 0.0, "fidelity_weight": 0.0, "score_form": "numbers"}  # options of train.py
-TRAINING = {"tasks": "score level", "data_share": 1.0, "decoder": "A", **LEARNED}
+# Each row of the tables is what its run changes: options of LmmVqaConfig and of the video processor, and these of how it
+# is trained. A row that changes nothing, as "ViT" where BASE has that projector, is the run `base`
+LEARNED = {
+    "readout_weight": 0.0,
+    "soft_label_std": 0.0,
+    "fidelity_weight": 0.0,
+    "score_form": "numbers",
+}  # of train.py
+ADAPTED = {"vision_blocks": 0}  # so many last blocks of the vision tower are trained too, and its features not cached
+TRAINING = {"tasks": "score level", "data_share": 1.0, "decoder": "A", **LEARNED, **ADAPTED}
+VIEWS = "key_frame_fragments"
 TABLES = {
     "Table VII: decoder, temporal tokens, multi-task": {
         "decoder A, temporal tokens, both questions": {},
@@ -84,8 +91,30 @@ TABLES = {
         "the same, each behind its key frame": {"temporal_reduction": "none", "temporal_placement": "interleaved"},
         "LayerNorm behind the temporal projection": {"temporal_projector_norm": True},
     },
+    "The code in circulation": {
+        "mean over key frames before the projector": {"spatial_reduction": "mean_features"},
+        "LayerNorm behind the spatial projection": {"spatial_projector_norm": True},
+        "MMCA in the decoder": {"decoder_attention": "mmca"},
+        "all of it, and temporal tokens before the ViT layer": {
+            "spatial_reduction": "mean_features",
+            "spatial_projector_norm": True,
+            "temporal_projector_norm": True,
+            "temporal_fusion": "vision",
+            "decoder_attention": "mmca",
+        },
+    },
+    "Beside the paper: views of a key frame": {
+        "squeezed, and a mosaic at its own resolution": {VIEWS: [1, 4]},
+        "squeezed alone": {VIEWS: 1},
+        "the mosaic alone": {VIEWS: 4},
+    },
+    "Beside the paper: the vision tower": {
+        "frozen": {},
+        "its last two blocks are trained too": {"vision_blocks": 2},
+    },
     "Beside the paper: losses and answers": {
-        "those of the base": {},
+        "cross-entropy alone (Eq. 10)": {"readout_weight": 0.0},
+        "squared error of the expected score too": {"readout_weight": 1.0},
         "soft labels of 5 MOS in place of one answer": {"soft_label_std": 5.0},
         "fidelity loss": {"fidelity_weight": 1.0},
         "five categories in place of numbers": {"score_form": "categories"},
@@ -93,25 +122,35 @@ TABLES = {
 }
 
 
-def changed(row: dict, config: LmmVqaConfig) -> dict:
-    """What a row of the tables changes of the base with this configuration."""
-    return {
-        name: value
-        for name, value in row.items()
-        if value != (TRAINING[name] if name in TRAINING else getattr(config, name))
+def base_options(model: str, train_options: list[str]) -> dict:
+    """What the base is, for every name that a row of the tables may change."""
+    config, video_processor = AutoConfig.from_pretrained(model), AutoProcessor.from_pretrained(model).video_processor
+    names = {name for table in TABLES.values() for row in table.values() for name in row}
+    options = {name: getattr(config, name) for name in names - TRAINING.keys() - {VIEWS}} | TRAINING
+    options[VIEWS] = video_processor.key_frame_fragments
+    given = {
+        name: train_options[train_options.index(f"--{name}") + 1] for name in LEARNED if f"--{name}" in train_options
     }
+    return options | {name: type(LEARNED[name])(value) for name, value in given.items()}
+
+
+def changed(row: dict, base: dict) -> dict:
+    """What a row of the tables changes of the base with these options."""
+    return {name: value for name, value in row.items() if value != base[name]}
 
 
 def run_name(change: dict) -> str:
     """The folder of a run, and its name in `--only` and `--leave_out`."""
-    return "-".join(f"{name}={value}" for name, value in change.items()) or "base"
+    return "-".join(f"{name}={value}" for name, value in change.items()).replace(" ", "") or "base"
 
 
 def changed_config(base: str, change: dict) -> LmmVqaConfig:
     """The base's configuration with a run's options."""
     config = AutoConfig.from_pretrained(base)
     for name, value in change.items():
-        if name not in TRAINING:
+        if name == VIEWS:
+            config.key_frame_views = len(value) if isinstance(value, list) else 1
+        elif name not in TRAINING:
             setattr(config, name, value)
     if "spatial_grid_size" in change and config.vision_config.model_type == "lmmvqa_efficientnet_lite":
         # This tower takes statistics over the cells of its own grid, there is no finer one to pool from
@@ -152,6 +191,8 @@ def write_start(base: str, change: dict, seed: int, folder: Path) -> None:
     processor = AutoProcessor.from_pretrained(base)
     for name in TOKEN_LAYOUT:
         setattr(processor, name, getattr(config, name))
+    if VIEWS in change:
+        processor.video_processor.key_frame_fragments = change[VIEWS]
     save_checkpoint(model, processor, folder)
 
 
@@ -185,8 +226,11 @@ def train(arguments: argparse.Namespace, start: str, data: list[str], change: di
     """Runs train.py; returns what it measured and how long it took, in processes that began at the last checkpoint."""
     has_temporal_tokens = change.get("use_temporal_tokens", AutoConfig.from_pretrained(start).use_temporal_tokens)
     parts = [part for part in arguments.train_parts if has_temporal_tokens or not part.startswith("temporal_")]
+    if blocks := change.get("vision_blocks"):
+        parts.append(f"vision_tower:{blocks}")
     options = [
-        *("--model", start, "--data", *data, "--output_dir", trained, "--feature_cache", arguments.feature_cache),
+        *("--model", start, "--data", *data, "--output_dir", trained),
+        *(() if change.keys() & ADAPTED else ("--feature_cache", arguments.feature_cache)),
         *("--train_parts", *parts, "--tasks", *change.get("tasks", TRAINING["tasks"]).split()),
         *("--seed", seed, *arguments.train_options),
         *(part for name in LEARNED.keys() & change.keys() for part in (f"--{name}", change[name])),
@@ -203,11 +247,11 @@ def train(arguments: argparse.Namespace, start: str, data: list[str], change: di
     }
 
 
-def load(arguments: argparse.Namespace, folder: str | Path, dtype: torch.dtype | str = "auto"):
+def load(arguments: argparse.Namespace, folder: str | Path, cache: str | Path, dtype: torch.dtype | str = "auto"):
     """A checkpoint on the device, with a cache of its towers' features."""
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(arguments.device)
     processor = AutoProcessor.from_pretrained(folder)
-    return model, processor, FeatureCache(arguments.feature_cache, model.eval().requires_grad_(False), processor)
+    return model, processor, FeatureCache(cache, model.eval().requires_grad_(False), processor)
 
 
 def run(arguments: argparse.Namespace, change: dict, seed: int, test_rows: list[dict], folder: Path) -> dict:
@@ -224,17 +268,20 @@ def run(arguments: argparse.Namespace, change: dict, seed: int, test_rows: list[
 
     # Beforehand, so that the time of training is that of training alone; in the precision that train.py computes in
     is_mixed = {"--bf16", "--fp16"} & set(arguments.train_options)
-    model, _, cache = load(arguments, start, "auto" if is_mixed else torch.float32)
+    model, _, cache = load(arguments, start, arguments.feature_cache, "auto" if is_mixed else torch.float32)
     videos = [row["video"] for rows in map(load_rows, data) for row in rows["train"]]
     watch = Stopwatch()
-    num_computed = cache.build(videos + [row["video"] for row in test_rows])
+    num_computed = 0 if change.keys() & ADAPTED else cache.build(videos + [row["video"] for row in test_rows])
     features = {"videos": num_computed, **watch.read()}
     tokens = visual_token_counts(model.config, 1)
     del model, cache
 
     training = train(arguments, str(start), list(map(str, data)), change, seed, folder / "trained")
 
-    model, processor, cache = load(arguments, folder / "trained")
+    trained = folder / "trained"
+    # Of a tower that no other run has, nothing is left
+    cache = trained / "features" if change.keys() & ADAPTED else arguments.feature_cache
+    model, processor, cache = load(arguments, trained, cache)
     videos = [row["video"] for row in test_rows]
     watch = Stopwatch()
     scores = [result.score for result in predict_scores(model, processor, videos, cache=cache)]
@@ -270,7 +317,7 @@ def run(arguments: argparse.Namespace, change: dict, seed: int, test_rows: list[
 
 def run_all(arguments: argparse.Namespace) -> None:
     """Runs what is not finished, in the order of the tables, seed after seed."""
-    base = AutoConfig.from_pretrained(arguments.model)
+    base = base_options(arguments.model, arguments.train_options)
     changes = [changed(row, base) for table in TABLES.values() for row in table.values()]
     changes = {run_name(change): change for change in changes}
     if not arguments.decoder_b:
@@ -389,10 +436,7 @@ def report(arguments: argparse.Namespace) -> dict:
         "device": arguments.device,
         "threads": torch.get_num_threads(),
         "settings": json.loads((arguments.work / SEAL_FILE).read_text(encoding="utf-8")),
-        "base_options": {
-            name: getattr(AutoConfig.from_pretrained(arguments.model), name)
-            for name in {name for table in TABLES.values() for row in table.values() for name in row} - TRAINING.keys()
-        },
+        "base_options": base_options(arguments.model, arguments.train_options),
         "runs": runs,
     }
 
@@ -407,7 +451,7 @@ def _by_test_set(rows: list[dict]) -> dict[str, list[dict]]:
 def tables(result: dict) -> str:
     """The paper's tables in Markdown. Several seeds: the mean of each figure, and every SRCC beside it."""
     by_name = {run["run"]: run for run in result["runs"]}
-    base = LmmVqaConfig(**result["base_options"])
+    base = result["base_options"]
     test_sets = list(dict.fromkeys(name for run in result["runs"] for name in run["figures"]))
     unit = "CPU s" if result["device"] == "cpu" else "s"
     clock = "cpu_seconds" if result["device"] == "cpu" else "seconds"

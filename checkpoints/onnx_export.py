@@ -84,6 +84,7 @@ def check_exportable(model: LmmVqaForConditionalGeneration, processor: LmmVqaPro
         "spatial_reduction": (config.spatial_reduction, "none"),
         "temporal_reduction": (config.temporal_reduction, "mean"),
         "temporal_fusion": (config.temporal_fusion, "decoder"),
+        "decoder_attention": (config.decoder_attention, "causal"),
         "chunk_sampling": (settings.chunk_sampling, "second"),
         "keep_incomplete_second": (settings.keep_incomplete_second, True),
         "key_frame_resize": (settings.key_frame_resize, "squeeze"),

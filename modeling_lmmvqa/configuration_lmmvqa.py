@@ -221,7 +221,8 @@ class LmmVqaConfig(PreTrainedConfig):
         Pictures that the vision tower sees of each key frame, see `key_frame_fragments` of the video processor. Their
         tokens stand side by side before the projector, each with a learned vector of its view.
     spatial_reduction (`str`):
-        `"none"` keeps the tokens of every key frame (Eq. 4), `"mean"` averages over key frames (Algorithm 1).
+        `"none"` keeps the tokens of every key frame (Eq. 4), `"mean"` averages over key frames (Algorithm 1),
+        `"mean_features"` does so before the projector.
     temporal_reduction (`str`):
         `"mean"` gives one temporal token a video (Eq. 7), `"none"` one a chunk (section IV-D).
     temporal_fusion (`str`):
@@ -231,6 +232,9 @@ class LmmVqaConfig(PreTrainedConfig):
         `"after"` puts temporal tokens behind all key frames' (Eq. 8), `"interleaved"` each chunk's behind its key frame's, as
         VQA2 does (arXiv 2411.03795); with `temporal_reduction` and `spatial_reduction` "none".
     temporal_projector_norm (`bool`): A LayerNorm behind the temporal projector.
+    spatial_projector_norm (`bool`): A LayerNorm behind the spatial projector.
+    decoder_attention (`str`):
+        `"causal"` is the decoder's own, `"mmca"` weighs visual tokens and text apart (arXiv 2309.14327), see `mmca_lmmvqa`.
     use_temporal_tokens (`bool`): False gives the model without temporal tower (ablation "wo temporal").
     base_models (`dict[str, str]`, *optional*):
         Where the weights of each part came from, by the part's name: `owner/name` of a Hub repository, or the bare
@@ -271,11 +275,13 @@ class LmmVqaConfig(PreTrainedConfig):
     projector_dropout: float = 0.0
     spatial_grid_size: int = 16
     key_frame_views: int = 1
-    spatial_reduction: Literal["none", "mean"] = "none"
+    spatial_reduction: Literal["none", "mean", "mean_features"] = "none"
     temporal_reduction: Literal["mean", "none"] = "mean"
     temporal_fusion: Literal["decoder", "vision"] = "decoder"
     temporal_placement: Literal["after", "interleaved"] = "after"
     temporal_projector_norm: bool = False
+    spatial_projector_norm: bool = False
+    decoder_attention: Literal["causal", "mmca"] = "causal"
     use_temporal_tokens: bool = True
     base_models: dict[str, str] | None = None
     tie_word_embeddings: bool = False

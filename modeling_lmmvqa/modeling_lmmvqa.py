@@ -37,6 +37,7 @@ from transformers.utils.generic import can_return_tuple, maybe_autocast
 from .answer_tree_lmmvqa import AnswerTree, additive_mask
 from .configuration_lmmvqa import LmmVqaConfig
 from .decisions_lmmvqa import LmmVqaDecisionConfig
+from .mmca_lmmvqa import MMCA, mmca_mask, visual_keys
 from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
 from .modeling_slowfast import LmmVqaSlowFastModel
 
@@ -124,6 +125,11 @@ def view_embedding(config: LmmVqaConfig) -> nn.Module:
     return LmmVqaViewEmbedding(config) if config.key_frame_views > 1 else nn.Identity()
 
 
+def output_norm(config: LmmVqaConfig) -> nn.Module:
+    """What a projector ends with: nothing, or the LayerNorm that the configuration wants."""
+    return nn.LayerNorm(config.text_config.hidden_size) if config.spatial_projector_norm else nn.Identity()
+
+
 class LmmVqaVitProjector(nn.Module):
     """One ViT layer and one linear layer (Eq. 6)."""
 
@@ -139,9 +145,11 @@ class LmmVqaVitProjector(nn.Module):
         self.view_embedding = view_embedding(config)
         self.layer = ViTLayer(vit_config)
         self.linear = nn.Linear(config.vision_config.hidden_size, config.text_config.hidden_size)
+        self.output_norm = output_norm(config)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
-        return self.linear(self.layer(self.view_embedding(features)))  # (frames, tokens, hidden_size)
+        hidden = self.linear(self.layer(self.view_embedding(features)))
+        return self.output_norm(hidden)  # (frames, tokens, hidden_size)
 
 
 class LmmVqaMlpProjector(nn.Module):
@@ -153,10 +161,11 @@ class LmmVqaMlpProjector(nn.Module):
         self.linear_1 = nn.Linear(config.vision_config.hidden_size, config.spatial_projector_intermediate_size)
         self.act = nn.GELU()
         self.linear_2 = nn.Linear(config.spatial_projector_intermediate_size, config.text_config.hidden_size)
+        self.output_norm = output_norm(config)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
         hidden = self.linear_1(self.view_embedding(features))
-        return self.linear_2(self.act(hidden))  # (frames, tokens, hidden_size)
+        return self.output_norm(self.linear_2(self.act(hidden)))  # (frames, tokens, hidden_size)
 
 
 class LmmVqaPerceiverProjector(nn.Module):
@@ -172,12 +181,13 @@ class LmmVqaPerceiverProjector(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.attention = nn.MultiheadAttention(width, config.spatial_projector_num_attention_heads, batch_first=True)
         self.linear = nn.Linear(width, config.text_config.hidden_size)
+        self.output_norm = output_norm(config)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:  # (frames, tokens, vision_size)
         queries = self.queries.expand(features.shape[0], -1, -1)  # (frames, queries, vision_size)
         features = self.norm(self.view_embedding(features))
         attended, _ = self.attention(queries, features, features, need_weights=False)
-        return self.linear(queries + attended)  # (frames, queries, hidden_size)
+        return self.output_norm(self.linear(queries + attended))  # (frames, queries, hidden_size)
 
 
 SPATIAL_PROJECTORS = {"vit": LmmVqaVitProjector, "mlp": LmmVqaMlpProjector, "perceiver": LmmVqaPerceiverProjector}
@@ -348,7 +358,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             self._temporal_options = {"skip_predictor": True} if skips else {}
             self.temporal_projector = LmmVqaTemporalProjector(config)
         self.dropout = nn.Dropout(config.projector_dropout)
-        self.language_model = AutoModel.from_config(config.text_config)
+        attention = {"attn_implementation": MMCA} if config.decoder_attention == "mmca" else {}
+        self.language_model = AutoModel.from_config(config.text_config, **attention)
         self.post_init()
 
     def train(self, mode: bool = True):
@@ -462,6 +473,9 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
                 temporal_features = self.encode_chunks(pixel_values_videos, num_clips, num_frames)
             temporal_tokens = self.temporal_projector(self.dropout(temporal_features.to(self.dtype)))
             tokens = torch.cat([tokens, temporal_tokens.unsqueeze(1)], dim=1)
+        if self.config.spatial_reduction == "mean_features":
+            tokens = torch.stack([frames.mean(0) for frames in _split_videos(tokens, num_chunks)])
+            num_chunks = torch.ones(len(tokens), dtype=torch.long)
         tokens = self.spatial_projector(tokens)  # (chunks, tokens, hidden_size)
         videos = _split_videos(tokens, num_chunks)
         if self.config.spatial_reduction == "mean":
@@ -543,7 +557,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         input_ids: torch.LongTensor | None,
         inputs_embeds: torch.Tensor,
         is_prefill: bool,
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], torch.Tensor]:
         """
         Visual tokens in the places of their placeholders, whose numbers are compared even where there are none of the one.
 
@@ -551,17 +565,20 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             visual: outputs of `get_image_features` ("image") and `get_video_features` ("video").
 
         Returns:
-            (batch, sequence, hidden_size), and (tokens of the batch, hidden_size) of each modality.
+            (batch, sequence, hidden_size), (tokens of the batch, hidden_size) of each modality, and (batch, sequence) bool
+            where they are.
         """
         placed = {}
+        is_visual = torch.zeros(inputs_embeds.shape[:2], dtype=torch.bool, device=inputs_embeds.device)
         for modality, token_id in (("image", self.config.image_token_id), ("video", self.config.video_token_id)):
             if visual.get(modality) is not None:
                 placed[modality] = torch.cat(list(visual[modality].pooler_output)).to(inputs_embeds)
             if modality in placed or is_prefill:
                 mask = self.get_placeholder_mask(input_ids, inputs_embeds, placed.get(modality), token_id)
+                is_visual = is_visual | mask.squeeze(-1)
             if modality in placed:
                 inputs_embeds = inputs_embeds.masked_scatter(mask, placed[modality])
-        return inputs_embeds, placed
+        return inputs_embeds, placed, is_visual
 
     @can_return_tuple
     @auto_docstring(custom_args=VISUAL_ARGS)
@@ -609,7 +626,12 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             )
 
         is_prefill = past_key_values is None or past_key_values.get_seq_length() == 0
-        inputs_embeds, placed = self._scatter(visual, input_ids, inputs_embeds, is_prefill)
+        inputs_embeds, placed, is_visual = self._scatter(visual, input_ids, inputs_embeds, is_prefill)
+        weighs_apart = self.config.decoder_attention == "mmca"
+        if weighs_apart:
+            is_visual = visual_keys(is_visual, past_key_values)
+            seen = torch.ones_like(is_visual) if attention_mask is None else attention_mask
+            attention_mask = mmca_mask(seen, is_visual, inputs_embeds.shape[1], inputs_embeds.dtype)
         outputs = self.language_model(
             attention_mask=attention_mask,
             position_ids=position_ids,
@@ -617,6 +639,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
+        if weighs_apart and outputs.past_key_values is not None:  # for the attention of what follows
+            outputs.past_key_values.visual_keys = is_visual
         return LmmVqaModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
             past_key_values=outputs.past_key_values,

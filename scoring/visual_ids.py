@@ -50,7 +50,15 @@ def text_decoder(model: LmmVqaForConditionalGeneration) -> PreTrainedModel:
     """
     The decoder and its head, sharing their weights with the model, whose embeddings become a `VisualEmbedding`; text alone
     they treat as before.
+
+    Raises:
+        ValueError: a decoder that must know which tokens are visual.
     """
+    if model.config.decoder_attention != "causal":
+        raise ValueError(
+            f"got a model with decoder_attention={model.config.decoder_attention!r}, expected 'causal', since here visual "
+            "tokens are ids like any other; use the pipeline"
+        )
     language_model = model.model.language_model
     with torch.device("meta"):
         decoder = AutoModelForCausalLM.from_config(language_model.config, dtype=model.dtype)

@@ -7,7 +7,7 @@ from peft import PeftModel
 
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache
-from lmmvqa.training.trained_parts import add_lora, train_only, trained_state
+from lmmvqa.training.trained_parts import EMBEDDINGS, add_lora, train_only, trained_state
 
 
 @pytest.fixture
@@ -56,6 +56,14 @@ def test_statistics_move_beside_trained_weights_alone_and_are_saved(clips):
     statistics = {name for name in moved if "running" in name or "num_batches" in name}
     assert statistics and all(f"vision_tower.blocks.{blocks - 1}." in name for name in statistics)
     assert moved <= trained_state(model)
+
+
+def test_embeddings_learn_beside_a_frozen_decoder(clip_pair, clips):
+    model, processor = clip_pair
+    train_only(model, ["spatial_projector", EMBEDDINGS])
+    moved = learn(model, processor, clips)
+    of_decoder = {name for name in moved if "spatial_projector" not in name}
+    assert of_decoder == {"model.language_model.embed_tokens.weight", "lm_head.weight"}  # tied here
 
 
 def test_adapters_of_a_vision_tower_learn_and_merge(clip_pair, clips):

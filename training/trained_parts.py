@@ -8,7 +8,8 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import is_peft_available
 
 
-PARTS = ("spatial_projector", "temporal_projector", "vision_tower", "temporal_tower", "language_model")
+EMBEDDINGS = "language_model.embed_tokens"
+PARTS = ("spatial_projector", "temporal_projector", "vision_tower", "temporal_tower", "language_model", EMBEDDINGS)
 LORA_PARTS = ("language_model", "vision_tower", "temporal_tower")
 
 
@@ -24,13 +25,14 @@ def train_only(model: PreTrainedModel, parts: list[str]) -> None:
     """Freezes everything but the named parts, whose weights become float32: in bfloat16 most updates would round to none.
 
     Args:
-        parts: some of `PARTS`; `vision_tower:2` are the last two blocks of the vision tower that are used.
+        parts: some of `PARTS`; `vision_tower:2` are the last two blocks of the vision tower that are used. Embeddings that
+            are the head's too are trained as both.
 
     Raises:
         ValueError: the model has no such part.
     """
     children = dict(model.model.named_children())
-    own_parts = [part for part in PARTS if part in children]
+    own_parts = [part for part in PARTS if part.partition(".")[0] in children]
     model.requires_grad_(False)
     for part in parts:
         name, _, count = part.partition(":")
@@ -50,7 +52,8 @@ def train_only(model: PreTrainedModel, parts: list[str]) -> None:
             )
         for block in blocks[-int(count) :]:
             block.requires_grad_(True)
-    model.lm_head.requires_grad_("language_model" in parts)
+    if "language_model" in parts:
+        model.lm_head.requires_grad_(True)
     if not is_deepspeed_zero3_enabled():  # which keeps float32 copies of its own
         for parameter in model.parameters():
             if parameter.requires_grad:
