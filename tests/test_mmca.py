@@ -80,8 +80,8 @@ def test_attention_reaches_the_decoder_and_padding_and_caches_change_nothing(cli
     torch.testing.assert_close(answered, torch.stack(expected).log_softmax(0), rtol=0, atol=1e-4)
 
 
-def test_the_circulating_preset_learns_and_is_saved(clips, tmp_path):
-    model, processor = tiny_pair(**OPTIONS)
+def test_a_tiny_model_learns_with_mmca(clips):
+    model, processor = tiny_pair(**MMCA)
     train_only(model, ["spatial_projector", "temporal_projector", "language_model"])
     rows = [
         {"video": clip, "mos": mos, "dataset": "tiny"} for clip, mos in zip(clips, (10.0, 50.0, 90.0), strict=True)
@@ -89,16 +89,31 @@ def test_the_circulating_preset_learns_and_is_saved(clips, tmp_path):
     batch = batch_of(processor, QaPairs(rows, ("score",), {}, inference_share=1.0))
     inputs = {name: value for name, value in batch.items() if name not in BESIDE}
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=6e-3)
-    for _ in range(80):
+    for _ in range(40):
         model(**inputs).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
     scores = [result.score for result in model.eval().rate_videos(processor, clips)]
     assert scores == pytest.approx([10, 50, 90], abs=5)
 
+
+@torch.no_grad()
+def test_the_circulating_preset_takes_the_mean_before_the_projector_and_a_norm_behind_it(clips, tmp_path):
+    model, processor = tiny_pair(**OPTIONS)
+    (video,) = processor.video_processor.encode(clips[2:], model)
+    seen = {}
+    model.model.spatial_projector.register_forward_pre_hook(lambda module, args: seen.update(features=args[0]))
+    inputs = processor([video])
+    tokens = model(**inputs).image_hidden_states
+    motion = model.model.temporal_projector(video.temporal_features)
+    expected = torch.cat([video.vision_features, motion[:, None]], dim=1).mean(0)
+    torch.testing.assert_close(seen["features"], expected[None])
+    assert len(tokens) == 5 and inputs["input_ids"].tolist()[0].count(model.config.image_token_id) == 5
+    torch.testing.assert_close(tokens.mean(-1), torch.zeros(5), atol=1e-5, rtol=0)  # which a LayerNorm gives
+
     model.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path)
-    assert [result.score for result in loaded.rate_videos(processor, clips)] == pytest.approx(scores, abs=1e-3)
+    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
 
 
 def test_a_decoder_that_must_know_visual_tokens_takes_no_ids_for_them():
