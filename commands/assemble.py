@@ -27,7 +27,8 @@ class Options:
     )
     out: str | None = field(default=None, metadata={"help": "new folder for the checkpoint", "metavar": "DIR"})
     preset: str = field(
-        default="paper", metadata={"help": "paper (default), paper-64, general, interleaved, wo-temporal or llama-2"}
+        default="paper",
+        metadata={"help": "paper (default), paper-64, general, interleaved, circulating, wo-temporal or llama-2"},
     )
     set: list[str] = field(
         default_factory=list,

@@ -395,7 +395,7 @@ def test_options():
         parse_option("image_token_id=7")
     with pytest.raises(
         ValueError,
-        match="got the preset 'big', expected one of paper, paper-64, general, interleaved, wo-temporal, llama-2",
+        match="got the preset 'big', expected one of paper, paper-64, general, interleaved, circulating, wo-temporal, llama-2",
     ):
         preset_options("big")
 
