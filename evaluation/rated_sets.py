@@ -141,12 +141,20 @@ def fold_parts(rated: RatedSet, folds: list[int], can_train: list[bool]) -> list
     """
     Args:
         folds, can_train: of each row its fold, and whether its video can be trained on.
+
+    Raises:
+        ValueError: beside a fold there is no video to train on.
     """
     of_row = list(zip(rated.rows, folds, can_train, strict=True))
     parts = []
     for fold in sorted(set(folds)):
         held_out = [{"fold": fold} | row for row, its_fold, _ in of_row if its_fold == fold]
         others = [row for row, its_fold, is_readable in of_row if its_fold != fold and is_readable]
+        if not others:
+            raise ValueError(
+                f"got no video of {rated.dataset} outside fold {fold} that can be read, expected some to train on; see whether "
+                f"they are where the rows say, as {rated.rows[0]['video']}"
+            )
         levels = (level_thresholds(others)[rated.dataset], OF_OTHER_FOLDS)
         parts.append(
             EvaluatedPart(

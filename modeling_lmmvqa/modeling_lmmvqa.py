@@ -580,6 +580,33 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
                 inputs_embeds = inputs_embeds.masked_scatter(mask, placed[modality])
         return inputs_embeds, placed, is_visual
 
+    def _decode(
+        self,
+        is_visual: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        past_key_values: Cache | None,
+        inputs_embeds: torch.Tensor,
+        **kwargs,
+    ) -> BaseModelOutputWithPast:
+        """
+        The decoder, with its own attention or the one that must know which tokens are visual.
+
+        Args:
+            is_visual: (batch, sequence) bool.
+            inputs_embeds: (batch, sequence, hidden_size).
+        """
+        weighs_apart = self.config.decoder_attention == "mmca"
+        if weighs_apart:
+            keys = visual_keys(is_visual, past_key_values)
+            seen = torch.ones_like(keys) if attention_mask is None else attention_mask
+            attention_mask = mmca_mask(seen, keys, inputs_embeds.shape[1], inputs_embeds.dtype)
+        outputs = self.language_model(
+            attention_mask=attention_mask, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
+        )
+        if weighs_apart and outputs.past_key_values is not None:  # for the attention of what follows
+            outputs.past_key_values.visual_keys = keys
+        return outputs
+
     @can_return_tuple
     @auto_docstring(custom_args=VISUAL_ARGS)
     def forward(
@@ -627,20 +654,9 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
 
         is_prefill = past_key_values is None or past_key_values.get_seq_length() == 0
         inputs_embeds, placed, is_visual = self._scatter(visual, input_ids, inputs_embeds, is_prefill)
-        weighs_apart = self.config.decoder_attention == "mmca"
-        if weighs_apart:
-            is_visual = visual_keys(is_visual, past_key_values)
-            seen = torch.ones_like(is_visual) if attention_mask is None else attention_mask
-            attention_mask = mmca_mask(seen, is_visual, inputs_embeds.shape[1], inputs_embeds.dtype)
-        outputs = self.language_model(
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
+        outputs = self._decode(
+            is_visual, attention_mask, past_key_values, inputs_embeds, position_ids=position_ids, **kwargs
         )
-        if weighs_apart and outputs.past_key_values is not None:  # for the attention of what follows
-            outputs.past_key_values.visual_keys = is_visual
         return LmmVqaModelOutputWithPast(
             last_hidden_state=outputs.last_hidden_state,
             past_key_values=outputs.past_key_values,

@@ -27,7 +27,7 @@ from lmmvqa.evaluation.cross_validation import assign_folds
 from lmmvqa.evaluation.leak_check import check_leaks, leak_notes
 from lmmvqa.evaluation.metrics import coverage
 from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
-from lmmvqa.evaluation.rated_sets import evaluated_parts, load_rated_sets
+from lmmvqa.evaluation.rated_sets import RatedSet, evaluated_parts, fold_parts, load_rated_sets
 from lmmvqa.evaluation.results import predict_to_file
 from lmmvqa.evaluation.tables import checkpoint_tables, published_results
 from lmmvqa.processing.answers_lmmvqa import DAMAGES
@@ -444,6 +444,13 @@ def trainings(train, monkeypatch):
 
     monkeypatch.setattr(cross_validation.subprocess, "run", run)
     return commands
+
+
+def test_a_fold_beside_which_nothing_can_be_read_is_refused():
+    rows = [{"video": f"{name}.mp4", "mos": 50.0, "dataset": "moved", "group": name} for name in "ab"]
+    rated = RatedSet("moved", rows, (0, 100), {})
+    with pytest.raises(ValueError, match=r"got no video of moved outside fold 0 .* as a\.mp4"):
+        fold_parts(rated, [0, 1], [False, False])
 
 
 def test_cross_validation_trains_on_the_other_folds(checkpoint, tmp_path, trainings, capsys):
