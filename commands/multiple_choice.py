@@ -25,13 +25,22 @@ class Options(ModelOptions):
     in_words: bool = field(
         default=False, metadata={"help": "the choices are the answers themselves, without letters, for small decoders"}
     )
+    feature_cache: str | None = field(
+        default=None, metadata={"help": "folder for the towers' features, computed once a video", "metavar": "DIR"}
+    )
 
 
 def run(options: Options) -> int:
     scorer, model = load(options)
     from ..evaluation.multiple_choice import evaluate_multiple_choice
+    from ..training.feature_cache import FeatureCache
 
-    metrics = evaluate_multiple_choice(scorer, model, options.questions, options.videos, options.out, options.in_words)
+    cache = None
+    if options.feature_cache:
+        cache = FeatureCache(options.feature_cache, scorer.model.requires_grad_(False), scorer.processor)
+    metrics = evaluate_multiple_choice(
+        scorer, model, options.questions, options.videos, options.out, options.in_words, cache
+    )
     for name, reason in metrics["failures"].items():
         warn(f"no answer: question {name}: {reason}")
     for kind, of_kind in metrics["kinds"].items():

@@ -24,6 +24,7 @@ from ..datasets_scripts.label_files import read_json
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
 from ..processing.processing_lmmvqa import VIDEO_MARK
 from ..scoring.report import failure_line
+from ..training.feature_cache import FeatureCache
 from .answer_lines import AnswerLines
 
 
@@ -148,7 +149,13 @@ def choice_log_probabilities(
 
 
 def evaluate_multiple_choice(
-    scorer: VideoQualityAssessmentPipeline, model: str, questions: str, videos: str, out: str, in_words: bool = False
+    scorer: VideoQualityAssessmentPipeline,
+    model: str,
+    questions: str,
+    videos: str,
+    out: str,
+    in_words: bool = False,
+    cache: FeatureCache | None = None,
 ) -> dict:
     """
     Answers in the folder `out`, and figures in its `metrics.json`, which is returned. Run again, it goes on where it was.
@@ -158,6 +165,7 @@ def evaluate_multiple_choice(
         questions: see `read_choice_questions`.
         videos: folder of the videos.
         in_words: see `ChoiceQuestion.rotations`.
+        cache: features in place of videos.
 
     Raises:
         ValueError: wrong questions, or a folder of other answers.
@@ -176,7 +184,11 @@ def evaluate_multiple_choice(
             if file.reason:
                 raise ValueError(f"{file.path}: {file.reason}")
             if encoded[0] != file.path:
-                encoded = file.path, scorer.processor.video_processor.encode(file.path, scorer.model)[0]
+                if cache is None:
+                    (of_file,) = scorer.processor.video_processor.encode(file.path, scorer.model)
+                else:
+                    of_file = cache[file.path]
+                encoded = file.path, of_file
             of_rotations = choice_log_probabilities(scorer, encoded[1], question, in_words)
         except Exception as failure:
             failures[question.id] = failure_line(failure)

@@ -69,6 +69,43 @@ def test_still_scenes_show_their_answer_in_the_first_frame(kind):
             assert round(area / (np.pi * 9**2)) == int(right)
 
 
+def test_damage_is_what_the_answer_says():
+    seen = set()
+    for seed in range(30):
+        ground = background(seed)
+        scene = render_scene("damage", ground, np.random.default_rng(seed))
+        (_, choices, damage, _), (_, _, level, _) = scene.questions["damage"], scene.questions["strength"]
+        assert choices == tuple(render_scenes.DAMAGES)
+        frames, is_strong = scene.frames.astype(float), level == "strong"
+        assert ((frames[0] != frames[-1]).any()) == (damage == "noise")
+        corner = np.s_[:, :16, :16]
+        if damage == "darkness":
+            assert (frames[corner].mean() < 0.6 * ground[:16, :16].mean()) == is_strong
+        elif damage == "noise":
+            assert (np.diff(frames, axis=0)[corner].std() > 40) == is_strong
+        else:
+            side = 1 + np.flatnonzero((frames[0, 0, 1:] != frames[0, 0, 0]).any(-1))[0]
+            assert (side >= 8) == is_strong and side > 3
+        seen.add((damage, level))
+    assert len(seen) == 6
+
+
+def test_the_worse_half_is_the_one_that_was_damaged():
+    seen = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        scene = render_scene("half", background(seed), rng)
+        _, choices, right, in_words = scene.questions["half"]
+        assert choices == ("left", "right") and in_words == f"The {right} half looks worse."
+        untouched = render_scenes.HALVES["right" if right == "left" else "left"]
+        damaged = render_scenes.HALVES[right]
+        # What stands in both halves of the ground, the disc aside
+        off = [np.abs(scene.frames[half] - background(seed)[half[1:]].round()).mean() for half in (untouched, damaged)]
+        assert off[0] < off[1]
+        seen.add(right)
+    assert seen == {"left", "right"}
+
+
 def test_conversations_are_in_words_or_with_choices():
     question = ("Which?", ("red", "blue"), "blue", "It is blue.")
     given = set()
@@ -97,7 +134,7 @@ def test_the_command_splits_by_background(tmp_path, monkeypatch):
         sys,
         "argv",
         [
-            *("render", "--out", str(out), "--num_clips", "40", "--num_rated", "12"),
+            *("render", "--out", str(out), "--num_clips", "48", "--num_rated", "12"),
             *("--num_backgrounds", "10", "--seed", "3"),
         ],
     )
@@ -108,8 +145,8 @@ def test_the_command_splits_by_background(tmp_path, monkeypatch):
         question.video.removesuffix(".mp4") for question in test
     }
     of_test = {question.video for question in test}
-    assert len(train) + len(of_test) == 40 and of_test.isdisjoint(record["video"] for record in train)
-    assert {question.kind for question in test} == set(render_scenes.KINDS)
+    assert len(train) + len(of_test) == 48 and of_test.isdisjoint(record["video"] for record in train)
+    assert {question.kind for question in test} == {*render_scenes.KINDS, "strength"}
     (report,) = prepare("instruction_json", out / "train.json", tmp_path / "rows")
     assert (report["n"], report["missing"]) == (len(train), 0)
     (of_train, of_validation) = prepare("csv", out / "rated.csv", tmp_path / "rated")

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from conftest import tiny_pair, write_clip
 from test_chat import scorer_of
@@ -14,6 +15,7 @@ from lmmvqa.evaluation.multiple_choice import (
     read_choice_questions,
     wilson_interval,
 )
+from lmmvqa.training.feature_cache import FeatureCache
 
 
 COLOURS = ("red", "green", "blue")
@@ -124,5 +126,17 @@ def test_a_run_goes_on_where_it_was(tmp_path, monkeypatch):
     assert of_words == (3,) and in_words["kinds"]["all"]["letters"] == {}
     with pytest.raises(ValueError, match="in_words"):
         evaluate_multiple_choice(scorer, *given, in_words=True)
+    cache = FeatureCache(tmp_path / "cache", model.requires_grad_(False), processor)
+    from_cache = evaluate_multiple_choice(scorer, *given[:3], str(tmp_path / "cached"), cache=cache)
+    assert from_cache["kinds"].keys() == metrics["kinds"].keys() and list(from_cache["failures"]) == ["2"]
+    stored, computed = (
+        [
+            json.loads(text)["log_probabilities"]
+            for text in (tmp_path / name / "answers.jsonl").read_text().splitlines()
+        ]
+        for name in ("cached", "out")
+    )
+    for of_stored, of_computed in zip(stored, computed, strict=True):
+        np.testing.assert_allclose(of_stored, of_computed, atol=0.01)  # float16
     monkeypatch.setattr(scorer.model, "answer_log_probabilities", None)  # nothing is asked again
     assert evaluate_multiple_choice(scorer, *given) == metrics

