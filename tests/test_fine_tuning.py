@@ -507,18 +507,19 @@ def validations(output: str) -> list[dict]:
     return [json.loads(line)["tiny"] for line in output.splitlines() if line.startswith('{"epoch"')]
 
 
-@pytest.mark.parametrize("stage", ["quality", "mixed", "instruct"])
+@pytest.mark.parametrize("stage", ["quality", "mixed", "instruct", pytest.param("align", marks=pytest.mark.slow)])
 def test_two_processes_equal_one_that_accumulates_twice_as_much(
     train, monkeypatch, arguments, tmp_path, capsys, talk, stage
 ):
-    of_instruct = ["--stage", "instruct", "--data", talk, "--lora_rank", 2, "--feature_cache", tmp_path / "cache"]
-    arguments += {"quality": [], "mixed": ["--mix", talk], "instruct": of_instruct}[stage]
+    of_talk = ["--stage", stage, "--data", talk, "--feature_cache", tmp_path / "cache"]
+    of_stages = {"quality": [], "mixed": ["--mix", talk], "align": of_talk, "instruct": [*of_talk, "--lora_rank", 2]}
+    arguments += of_stages[stage]
     options = ["--readout_weight", 1, "--score_noise", 5, "--optim", "sgd", "--lr_scheduler_type", "constant"]
     arguments = [*arguments, *options, *EACH_STEP, "--per_device_train_batch_size", 2]
     one = run(train, monkeypatch, arguments, "--gradient_accumulation_steps", 2, "--max_steps", 4)
     expected = validations(capsys.readouterr().out)
     # Two epochs of 12 questions, or one of 16
-    assert [of["n"] for of in expected] == {"quality": [3, 3], "mixed": [3], "instruct": []}[stage]
+    assert [of["n"] for of in expected] == {"quality": [3, 3], "mixed": [3]}.get(stage, [])
 
     arguments += ["--output_dir", tmp_path / "two", "--max_steps", 4]
     if stage == "quality":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
@@ -64,6 +65,11 @@ class LmmVqaTrainer(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         scores, contents, data_sets = (inputs.pop(name) for name in ("scores", "contents", "data_sets"))
         if not self.score_loss.is_used:
+            if self.label_smoother is None:  # which wants all logits
+                # Of a large vocabulary, those of what is not learned would take most of the memory
+                next_labels = nn.functional.pad(inputs["labels"], (0, 1), value=-100)[:, 1:]
+                is_learned = next_labels != -100
+                inputs |= {"logits_to_keep": is_learned, "shift_labels": next_labels[is_learned]}
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs["labels"]
         inputs = self.score_loss.with_answer_nodes(inputs, self.accelerator.unwrap_model(model).dtype)

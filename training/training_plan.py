@@ -81,7 +81,8 @@ def training_memory(
     """
     Activations are what autograd keeps of the projectors, of what is trained beside them, of the decoder and of the
     loss, and the float32 gradient and the half copy of the logits. With activation checkpointing each decoder layer
-    keeps its input, and one of them everything.
+    keeps its input, and one of them everything. Logits are counted at every position, as losses on scores need them;
+    without such a loss only those of answers are computed, and a run takes less.
 
     Args:
         model_args: `train.py`'s.

@@ -191,13 +191,13 @@ def main() -> None:
         write_scene(out / name, scene.frames)
         if splits[str(ground)] == "train":
             turns = conversation(list(scene.questions.values()), rng, arguments.lettered_share)
-            train.append({"video": name, "conversations": turns})
+            train.append({"video": name, "kind": kind, "conversations": turns})
             continue
         for of_kind, (text, choices, right, in_words) in scene.questions.items():
             test.append(
                 {"video": name, "question": text, "candidates": choices, "correct_ans": right, "kind": of_kind}
             )
-            asked.append({"video_name": name.removesuffix(".mp4"), "Q": text, "A": in_words})
+            asked.append((of_kind, {"video_name": name.removesuffix(".mp4"), "Q": text, "A": in_words}))
     with (out / "rated.csv").open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(["video", "mos", "split", "group"])
@@ -208,7 +208,10 @@ def main() -> None:
             write_scene(out / name, frames)
             split = "train" if splits[str(ground)] == "train" else "validation"
             table.writerow([name, f"{mos:.2f}", split, str(ground)])
-    for name, records in (("train", train), ("test", test), ("generic_qa", asked[:NUM_OPEN_QUESTIONS])):
+    # Spread over the kinds
+    asked = [record for _, record in sorted(asked, key=lambda of: of[0])]
+    chosen = asked[:: max(1, len(asked) // NUM_OPEN_QUESTIONS)][:NUM_OPEN_QUESTIONS]
+    for name, records in (("train", train), ("test", test), ("generic_qa", chosen)):
         (out / f"{name}.json").write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {len(records)} records")
 

