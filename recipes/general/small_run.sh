@@ -66,9 +66,9 @@ for kind in temporal wo_temporal; do
         --lora_rank 8 --learning_rate 1e-3
     choices "instruct-$kind"
 done
-# Mixed with conversations, and alone
+# Mixed with conversations, and alone; five answers cost less than a hundred and one
 rated=(--data data/rated-rows --train_parts spatial_projector temporal_projector --tasks score --template_sizes 1 1 1 \
-    --inference_share 1 --readout_weight 1 --score_noise 4)
+    --inference_share 1 --score_form categories --readout_weight 1)
 stage quality data/instruct-temporal quality-mixed "$quality" "${rated[@]}" --mix data/mixed-rows
 choices quality-mixed
 stage quality data/instruct-temporal quality-alone "$quality" "${rated[@]}"
