@@ -5,6 +5,8 @@ import sys
 
 import numpy as np
 import pytest
+import torch
+from conftest import tiny_pair
 
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import load_rows
@@ -14,6 +16,7 @@ from lmmvqa.processing.answers_lmmvqa import DAMAGES
 from recipes.general import render_scenes
 from recipes.general.damage_questions import damage_questions
 from recipes.general.render_scenes import COLOURS, DIRECTIONS, background, conversation, rated_scene, render_scene
+from recipes.general.small_general import answer_words, least_squares, whitening
 
 
 def disc_of(frame: np.ndarray) -> tuple[float, float, str] | None:
@@ -167,3 +170,36 @@ def test_damage_is_asked_about_where_it_is_clear():
     answers = {damage_questions(dict.fromkeys(DAMAGES, strength), rng)["whether"][2] for strength in (0.0, 3.0)}
     assert answers == {"No", "Yes"}
     assert "whether" not in damage_questions(dict.fromkeys(DAMAGES, 1.0), rng)
+
+
+def test_features_are_whitened_and_words_are_found_in_them():
+    torch.manual_seed(0)
+    drawn = torch.randn(4000, 6) * torch.tensor([100.0, 10.0, 5.0, 1.0, 1.0, 1.0])
+    features = drawn @ torch.linalg.qr(torch.randn(6, 6))[0] + 50
+    white, shift = whitening(features)
+    covariance = torch.cov((features @ white.T + shift).T)
+    eigenvalues = torch.linalg.eigvalsh(covariance)
+    # The least directions stay small
+    torch.testing.assert_close(eigenvalues[-1], torch.tensor(1.0), rtol=0.05, atol=0)
+    assert eigenvalues[0] < 0.1
+    targets = drawn[:, :1] @ torch.randn(1, 3) + 2
+    weight, bias = least_squares(features @ white.T + shift, targets)
+    given = (features @ white.T + shift) @ weight.T + bias
+    torch.testing.assert_close(given.mean(0), targets.mean(0))
+    for of_given, of_target in zip(given.T, targets.T, strict=True):
+        assert torch.corrcoef(torch.stack([of_given, of_target]))[0, 1] > 0.99
+
+
+def test_rare_words_of_answers_count_most():
+    model, processor = tiny_pair()
+
+    def words(*answers: str) -> torch.Tensor:
+        turns = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}] for answer in answers]
+        return answer_words(model, processor, turns)
+
+    assert not words("fair", "fair").any()  # what all say says nothing
+    often, same, rare = words("good", "good", "17")
+    torch.testing.assert_close(often, same)
+    only, *_ = words("good", "17", "17")
+    torch.testing.assert_close(only, often * np.log(3) / np.log(3 / 2))  # no token of one is in the other
+    assert rare.any()
