@@ -115,6 +115,7 @@ def test_the_folder_is_complete(exported):
             "problems_lmmvqa.py",
             "time_stamps_lmmvqa.py",
             "reading_limits_lmmvqa.py",
+            "mmca_lmmvqa.py",
             "picture_reading_lmmvqa.py",
             "answers_lmmvqa.py",
             "context_lmmvqa.py",
