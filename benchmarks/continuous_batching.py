@@ -2,7 +2,8 @@
 
     python benchmarks/continuous_batching.py --model MODEL --videos VIDEO... --out benchmarks/results/continuous_batching.json
 
-Towers run before, and are not counted. Each video is asked about `--copies` times, as if it were another one: copies share no
+`--batch_sizes` are those of `generate`; `--num_blocks` and `--max_batch_tokens` bound the paged cache and one pass, which else take
+what fits. Towers run before, and are not counted. Each video is asked about `--copies` times, as if it were another one: copies share no
 visual token. Answers end where the model ends them, at most after `--max_new_tokens`.
 """
 
