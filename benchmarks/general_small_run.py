@@ -121,7 +121,10 @@ def table(result: dict) -> str:
     for name, of_model in result["models"].items():
         cells = [cell(of_model["kinds"][kind]) for kind in kinds]
         lines.append(f"| {name}, {of_model['steps']} steps | {' | '.join(cells)} |")
-    lines += [f"\n{name}: validation SRCC {of['rated']['srcc']:.3f}" for name, of in result["quality"].items()]
+    for name, of in result["quality"].items():
+        lines.append(
+            f"\n{name}, {of['steps']} steps: validation SRCC {of['rated']['srcc']:.3f}, n = {of['rated']['n']}"
+        )
     names = list(result["open_answers"])
     lines += [
         "\nOpen questions and their answers as they came:\n",
@@ -160,12 +163,12 @@ def main() -> None:
         if answers.is_file():
             texts = answers.read_text(encoding="utf-8").splitlines()
             result["open_answers"][name] = [json.loads(text) for text in texts]
+    for file in sorted(runs.glob("quality*/train_results.json")):
+        validation = json.loads(file.read_text(encoding="utf-8"))["validation"]
+        result["quality"][file.parent.name] = {"steps": steps_of(file.parent)} | validation
     for name in QUALITY:
-        file = runs / name / "train_results.json"
-        if not file.is_file():
+        if name not in result["quality"]:
             result["not_finished"][name] = {"steps": steps_of(runs / name)}
-            continue
-        result["quality"][name] = json.loads(file.read_text(encoding="utf-8"))["validation"]
     write_whole(Path(arguments.out), json.dumps(result, indent=1) + "\n")
     write_whole(Path(arguments.out).with_suffix(".md"), table(result))
     print(table(result))
