@@ -56,7 +56,7 @@ default-contents: install
 	$(INSTALL) $(EDITABLE) '.[data,contents]'
 	nice $(BIN)/python -m recipes.default.default_contents --out data/contents --shared $(SHARED)
 
-# Hours on two cores; every longer step resumes but the temporal tower's, a quarter of an hour. SHARED holds clips/ and images/, see model_card.md.
+# Hours on two cores; every longer step resumes. SHARED holds clips/ and images/, see model_card.md.
 default-checkpoint: install
 	recipes/default/data.sh $(SHARED)
 	recipes/default/weights.sh
