@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import moved, run, tiny_pair
 from safetensors.torch import load_file
-from test_score_losses import BESIDE, batch_of
+from test_score_losses import batch_of, learn
 
 from lmmvqa.datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
@@ -79,12 +79,7 @@ def test_a_tiny_model_learns_to_explain(clips):
     ]
     pairs = QaPairs(rows, ("score", EXPLAIN), {}, inference_share=1.0)
     batch = batch_of(processor, pairs)
-    inputs = {name: value for name, value in batch.items() if name not in BESIDE}
-    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=5e-3)
-    for _ in range(80):
-        model(**inputs).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    learn(model, batch, 80, 5e-3)
     scorer = VideoQualityAssessmentPipeline(model=model, processor=processor)
     prompts = [processor.prompt(question_templates(EXPLAIN)[0].question)] * len(videos)
     with torch.no_grad():

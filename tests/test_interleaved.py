@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import tiny_config, tiny_pair, tiny_tokenizer
 from huggingface_hub.errors import StrictDataclassError
-from test_score_losses import BESIDE, batch_of
+from test_score_losses import batch_of, learn
 
 from lmmvqa.checkpoints.assemble import PRESETS
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig
@@ -52,13 +52,8 @@ def test_a_tiny_model_learns_with_interleaved_tokens(clips):
         {"video": clip, "mos": mos, "dataset": "tiny"} for clip, mos in zip(clips, (10.0, 50.0, 90.0), strict=True)
     ]
     batch = batch_of(processor, QaPairs(rows, ("score",), {}, inference_share=1.0))
-    inputs = {name: value for name, value in batch.items() if name not in BESIDE}
-    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=6e-3)
     before = model.model.temporal_projector.norm.weight.clone()
-    for _ in range(30):
-        model(**inputs).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    learn(model, batch, 30)
     assert not torch.equal(model.model.temporal_projector.norm.weight, before)
     scores = [result.score for result in model.eval().rate_videos(processor, clips)]
     assert scores == pytest.approx([10, 50, 90], abs=5)

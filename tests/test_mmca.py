@@ -3,7 +3,7 @@
 import pytest
 import torch
 from conftest import tiny_pair
-from test_score_losses import BESIDE, batch_of
+from test_score_losses import batch_of, learn
 
 from lmmvqa.checkpoints.assemble import PRESETS
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig
@@ -87,12 +87,7 @@ def test_a_tiny_model_learns_with_mmca(clips):
         {"video": clip, "mos": mos, "dataset": "tiny"} for clip, mos in zip(clips, (10.0, 50.0, 90.0), strict=True)
     ]
     batch = batch_of(processor, QaPairs(rows, ("score",), {}, inference_share=1.0))
-    inputs = {name: value for name, value in batch.items() if name not in BESIDE}
-    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=6e-3)
-    for _ in range(40):
-        model(**inputs).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
+    learn(model, batch, 40)
     scores = [result.score for result in model.eval().rate_videos(processor, clips)]
     assert scores == pytest.approx([10, 50, 90], abs=5)
 

@@ -45,6 +45,16 @@ def batch_of(processor, pairs: QaPairs) -> dict[str, torch.Tensor]:
     return LmmVqaDataCollator(processor, 4096)([pairs[index] for index in range(len(pairs))])
 
 
+def learn(model, batch: dict[str, torch.Tensor], steps: int, learning_rate: float = 6e-3) -> None:
+    """Trains what is not frozen with the model's own loss of this batch."""
+    inputs = {name: value for name, value in batch.items() if name not in BESIDE}
+    optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], lr=learning_rate)
+    for _ in range(steps):
+        model(**inputs).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
 def readout(model, processor, pairs: QaPairs, videos) -> torch.Tensor:
     """(videos, 101) log probabilities that scoring reads, to the questions that were drawn."""
     questions = [
