@@ -43,6 +43,12 @@ class JudgeServerArguments:
     seconds_to_start: float = 900.0
 
 
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 @contextmanager
 def served(model: str, port: int, log: Path, seconds: float) -> Iterator[subprocess.Popen]:
     """
@@ -102,9 +108,7 @@ def main() -> None:
     work = Path(arguments.work)
     decoder, log = work.absolute() / "decoder", work / "server.log"
     save_bundled_decoder(decoder)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    port = free_port()
     judge = RecordingJudge(
         f"http://127.0.0.1:{port}/v1",
         str(decoder),

@@ -1,13 +1,7 @@
 """A real judge: `transformers serve` on loopback, which is killed while it judges, and started again."""
 
+import importlib
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,34 +24,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 START = 900  # seconds that a busy machine may take to load it
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@contextmanager
-def serving(model: str, port: int, log: Path):
-    """The server's process, once it answers."""
-    command = [Path(sys.executable).with_name("transformers"), "serve", model, "--host", "127.0.0.1"]
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with log.open("a") as output:
-        process = subprocess.Popen(
-            [*command, "--port", str(port), "--device", "cpu"], env=environment, stdout=output, stderr=output
-        )
-    try:
-        deadline = time.monotonic() + START
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-                time.sleep(0.2)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+@pytest.fixture
+def server(monkeypatch):
+    """benchmarks/judge_server.py, whose `served` is a server's process once it answers."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    return importlib.import_module("judge_server")
 
 
 def score_lines(out: Path) -> list[str]:
@@ -77,7 +48,7 @@ def served(request, tmp_path) -> str:
     return str(tmp_path / "judge")
 
 
-def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch, served):
+def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch, server, served):
     monkeypatch.setenv(KEY_VARIABLE, "sk-nobody-asks-for-it")
     write_clip(tmp_path / "v_a.mp4")
     record = {"Q": "What is shown?", "A": "Stripes.", "video_name": "v_a"}
@@ -87,7 +58,7 @@ def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch, s
     out = tmp_path / "out"
     given = (scorer_of(model, processor), str(tmp_path / "model"), [str(tmp_path / "generic_qa.json")], str(tmp_path))
 
-    port = free_port()
+    port = server.free_port()
     judge = Judge(f"http://127.0.0.1:{port}/v1", served, timeout=600, first_wait=0.01, max_tokens=24)
     asked = []
 
@@ -99,7 +70,7 @@ def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch, s
             process.wait()
         return result
 
-    with monkeypatch.context() as patch, serving(served, port, tmp_path / "log.txt") as process:
+    with monkeypatch.context() as patch, server.served(served, port, tmp_path / "log.txt", START) as process:
         patch.setattr(Judge, "score", kill_after_one)
         with pytest.raises(OSError, match="got no answer from the judge .* in 6 attempts .*goes on where it was"):
             evaluate_vcgbench(*given, str(out), judge, max_new_tokens=8)
@@ -107,7 +78,7 @@ def test_a_real_server_that_is_killed_and_started_again(tmp_path, monkeypatch, s
     answers = (out / "answers.jsonl").read_text()
     scored = score_lines(out)
 
-    with serving(served, port, tmp_path / "log.txt"):
+    with server.served(served, port, tmp_path / "log.txt", START):
         with pytest.raises(ValueError, match="got status 4.. from the judge"):
             Judge(judge.url, "another", first_wait=0.01).score("", "?")
         metrics = evaluate_vcgbench(*given, str(out), judge, max_new_tokens=8)
