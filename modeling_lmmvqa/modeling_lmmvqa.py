@@ -485,7 +485,9 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         )
 
     @can_return_tuple
-    @auto_docstring(custom_intro="Chunks to temporal tokens in the decoder's width (Eq. 5 and 7).")
+    @auto_docstring(
+        custom_intro="Chunks to temporal tokens in the decoder's width (Eq. 5 and 7).", custom_args=VISUAL_ARGS
+    )
     def get_video_features(
         self,
         pixel_values_videos: torch.Tensor | None = None,
@@ -495,18 +497,6 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         temporal_features: torch.Tensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple | BaseModelOutputWithPooling | None:
-        r"""
-        pixel_values_videos (`torch.Tensor` of shape `(clips of the batch, frames, channels, height, width)`):
-            Clips of the chunks, video after video.
-        num_chunks (`torch.LongTensor` of shape `(num_videos,)`):
-            How many chunks each video has.
-        num_clips (`torch.LongTensor` of shape `(chunks of the batch,)`, *optional*):
-            How many clips each chunk has; by default a clip is a chunk.
-        num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
-            How many frames of each clip are its own.
-        temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`):
-            What `encode_chunks` gives, instead of `pixel_values_videos`.
-        """
         if not self.config.use_temporal_tokens or self.config.temporal_fusion == "vision":
             return None  # no temporal tokens, or they are among the key-frame tokens already
         if temporal_features is None:
