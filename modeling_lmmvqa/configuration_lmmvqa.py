@@ -260,7 +260,7 @@ class LmmVqaConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="llama"),
     }
     # Trainer must not gather what evaluation never reads
-    keys_to_ignore_at_inference = ["past_key_values", "image_hidden_states", "video_hidden_states"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache", "image_hidden_states", "video_hidden_states"]
 
     vision_config: dict | PreTrainedConfig | None = None
     temporal_config: dict | PreTrainedConfig | None = None

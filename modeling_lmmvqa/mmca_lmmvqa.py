@@ -87,11 +87,11 @@ def mmca_mask(
     return unseen + zeros[:, None].masked_fill(~of_kind, lowest)
 
 
-def visual_keys(is_visual: torch.Tensor, past_key_values: Cache | None) -> torch.Tensor:
+def visual_keys(is_visual: torch.Tensor, cache: Cache | None) -> torch.Tensor:
     """(batch, sequence) which of the new tokens are visual, to (batch, keys) with those that a cache holds."""
-    if past_key_values is None or past_key_values.get_seq_length() == 0:
+    if cache is None or cache.get_seq_length() == 0:
         return is_visual
-    return torch.cat([past_key_values.visual_keys[:, : past_key_values.get_seq_length()], is_visual], dim=1)
+    return torch.cat([cache.visual_keys[:, : cache.get_seq_length()], is_visual], dim=1)
 
 
 __all__ = ["MMCA", "mmca_attention", "mmca_mask", "visual_keys"]

@@ -22,12 +22,17 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel, GenerationMixin, PreTrainedModel, ViTConfig
 from transformers import initialization as init
-from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.decision import DecisionConfig, Question
 from transformers.decision.modeling_utils import DecisionMixin
+from transformers.generation.utils import ALL_CACHE_NAMES
 from transformers.integrations import is_deepspeed_zero3_enabled
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+    CausalLMOutputWithPast,
+    ModelOutput,
+)
 from transformers.modeling_utils import slice_logits_to_keep
 from transformers.models.vit.modeling_vit import ViTLayer
 from transformers.processing_utils import Unpack
@@ -44,6 +49,10 @@ from .modeling_slowfast import LmmVqaSlowFastModel
 # Saving a model copies the files that this one imports: the pipeline's is among them
 from .pipeline_lmmvqa import choose_answers, choose_options
 
+
+# What decoders and their outputs call the keys and values of what they have read: `past_key_values`, and `cache` since
+# transformers 5.24
+CACHE = ALL_CACHE_NAMES[0]
 
 # An accelerator's tower sees at most so many one-second chunks at a time, so that memory does not grow with the video
 TOWER_BATCH_SIZE = 16
@@ -82,25 +91,14 @@ class LmmVqaModelOutputWithPast(BaseModelOutputWithPast):
 
 @auto_docstring(custom_intro="Base class for LMM-VQA causal language model outputs.")
 @dataclass
-class LmmVqaCausalLMOutputWithPast(ModelOutput):
+class LmmVqaCausalLMOutputWithPast(CausalLMOutputWithPast):
     r"""
-    loss (`torch.Tensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
-        Cross-entropy on the answer tokens (Eq. 10).
-    logits (`torch.Tensor` of shape `(batch_size, sequence_length, vocab_size)`):
-        Prediction scores of the language modeling head.
-    past_key_values (`Cache`, *optional*):
-        Keys and values of the self-attention blocks, to speed up decoding.
     image_hidden_states (`torch.Tensor` of shape `(key-frame tokens of the batch, hidden_size)`, *optional*):
         Key-frame tokens in the decoder's width.
     video_hidden_states (`torch.Tensor` of shape `(temporal tokens of the batch, hidden_size)`, *optional*):
         Temporal tokens in the decoder's width.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[torch.Tensor] | None = None
-    attentions: tuple[torch.Tensor] | None = None
     image_hidden_states: torch.Tensor | None = None
     video_hidden_states: torch.Tensor | None = None
 
@@ -212,7 +210,7 @@ class LmmVqaPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ("image", "video", "text")
     supports_gradient_checkpointing = True
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = [CACHE]
 
     _supports_flash_attn = True
     _supports_sdpa = True
@@ -574,7 +572,6 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         self,
         is_visual: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        past_key_values: Cache | None,
         inputs_embeds: torch.Tensor,
         **kwargs,
     ) -> BaseModelOutputWithPast:
@@ -587,14 +584,12 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         """
         weighs_apart = self.config.decoder_attention == "mmca"
         if weighs_apart:
-            keys = visual_keys(is_visual, past_key_values)
+            keys = visual_keys(is_visual, kwargs.get(CACHE))
             seen = torch.ones_like(keys) if attention_mask is None else attention_mask
             attention_mask = mmca_mask(seen, keys, inputs_embeds.shape[1], inputs_embeds.dtype)
-        outputs = self.language_model(
-            attention_mask=attention_mask, past_key_values=past_key_values, inputs_embeds=inputs_embeds, **kwargs
-        )
-        if weighs_apart and outputs.past_key_values is not None:  # for the attention of what follows
-            outputs.past_key_values.visual_keys = keys
+        outputs = self.language_model(attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs)
+        if weighs_apart and outputs.get(CACHE) is not None:  # for the attention of what follows
+            outputs[CACHE].visual_keys = keys
         return outputs
 
     @can_return_tuple
@@ -611,7 +606,6 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         temporal_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         **kwargs: Unpack[TransformersKwargs],
@@ -642,18 +636,12 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
                 pixel_values_videos, num_chunks, num_clips, num_frames, temporal_features, return_dict=True
             )
 
-        is_prefill = past_key_values is None or past_key_values.get_seq_length() == 0
+        cache = kwargs.get(CACHE)
+        is_prefill = cache is None or cache.get_seq_length() == 0
         inputs_embeds, placed, is_visual = self._scatter(visual, input_ids, inputs_embeds, is_prefill)
-        outputs = self._decode(
-            is_visual, attention_mask, past_key_values, inputs_embeds, position_ids=position_ids, **kwargs
-        )
+        outputs = self._decode(is_visual, attention_mask, inputs_embeds, position_ids=position_ids, **kwargs)
         return LmmVqaModelOutputWithPast(
-            last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            image_hidden_states=placed.get("image"),
-            video_hidden_states=placed.get("video"),
+            **outputs, image_hidden_states=placed.get("image"), video_hidden_states=placed.get("video")
         )
 
 
@@ -685,7 +673,6 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         temporal_features: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
@@ -707,27 +694,18 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
             temporal_features=temporal_features,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
             **kwargs,
         )
-        hidden_states = slice_logits_to_keep(outputs[0], logits_to_keep)
-        logits = self.lm_head(hidden_states)
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size, **kwargs
             )
-        return LmmVqaCausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            image_hidden_states=outputs.image_hidden_states,
-            video_hidden_states=outputs.video_hidden_states,
-        )
+        others = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
+        return LmmVqaCausalLMOutputWithPast(loss=loss, logits=logits, **others)
 
     @torch.no_grad()
     def encode_pixels(
@@ -839,7 +817,7 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
                 input_ids=node_ids,
                 attention_mask=additive_mask(seen[:, None], logits.dtype),
                 position_ids=positions,
-                past_key_values=outputs.past_key_values,
+                **{CACHE: outputs[CACHE]},
             )
             logits = torch.cat([logits, nodes.logits], dim=1)  # (batch, 1 + nodes, vocabulary)
         log_probabilities = tree.log_probabilities(logits)

@@ -8,6 +8,7 @@ from transformers import DynamicCache
 from transformers.generation.streamers import BaseStreamer
 
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
+from ..modeling_lmmvqa.modeling_lmmvqa import CACHE
 from ..processing.answers_lmmvqa import QualityResult
 from ..processing.processing_lmmvqa import VIDEO_MARK
 
@@ -82,11 +83,11 @@ class Chat:
         sequence = self.model.generate(
             input_ids=input_ids,
             attention_mask=inputs["attention_mask"],
-            past_key_values=cache,
             mm_encoder_outputs={} if cache.get_seq_length() else self._encoder_outputs(inputs),
             max_new_tokens=min(self.max_new_tokens, free),
             do_sample=False,
             streamer=streamer,
+            **{CACHE: cache},
         )[0]
         self._cached_ids = sequence[: cache.get_seq_length()].tolist()
         answer = self.processor.decode(sequence[input_ids.shape[1] :], skip_special_tokens=True).strip()
