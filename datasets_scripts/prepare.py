@@ -57,7 +57,7 @@ def prepare(
         options: of the builder, such as `split_name` for LSVQ.
 
     Raises:
-        ValueError: from the builder, or where no row is left.
+        ValueError: from the builder, where no row is left, or where clips shall be degraded without the extra `data`.
     """
     files = labels if isinstance(labels, list) else [labels]
     folder = Path(videos or Path(files[0]).parent)

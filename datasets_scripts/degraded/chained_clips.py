@@ -23,7 +23,7 @@ from .chain_draws import draw_versions, ladder, measured_versions, versions_of_e
 from .chain_labels import label, measure, seen_damage
 from .chain_rendering import PRISTINE, Source, render
 from .degraded_clips import run_all
-from .ffmpeg_process import count_frames, encode
+from .ffmpeg_process import check_installed, count_frames, encode
 from .reference_clips import probe
 
 
@@ -327,6 +327,7 @@ def prepare_ladders(
 
 
 def _build(planned: list[Content], left_out: list[dict], dataset: str, out: Path, workers: int) -> tuple:
+    check_installed()
     count = sum(len(content.versions) for content in planned)
     print(f"{len(planned)} contents, {count} clips, {len(left_out)} contents left out", file=sys.stderr)
     rows, unmade = build_rows(planned, dataset, out, workers)

@@ -27,7 +27,7 @@ from ..label_files import read_csv
 from ..rated_images import read_image_mos, split_images
 from ..rows import split_by_group
 from .distortions import KINDS, TEMPORAL_KINDS, degrade
-from .ffmpeg_process import DISK_ERRORS, measure_vmaf
+from .ffmpeg_process import DISK_ERRORS, check_installed, measure_vmaf
 from .reference_clips import cut_segment, probe, reference_size, render_pan, segment_starts
 
 
@@ -267,6 +267,7 @@ def prepare_clips(
         training_variants: the same, of `training_photographs`.
         workers: FFmpeg processes at a time.
     """
+    check_installed()
     groups = {line["file"]: line["group"] for line in read_csv(groups, required=("file", "group"))}
     segments, left_out = plan_segments(Path(videos), groups, variants, seed)
     mos = read_image_mos(labels, mos_range)

@@ -5,10 +5,10 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
-import imageio_ffmpeg
 import numpy as np
 
 
@@ -26,6 +26,17 @@ NEAR_LOSSLESS = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "10"]
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
+def check_installed() -> None:
+    """
+    Raises:
+        ValueError: there is no FFmpeg to run.
+    """
+    if find_spec("imageio_ffmpeg") is None:
+        raise ValueError(
+            "got no imageio-ffmpeg, expected it to be installed, since FFmpeg degrades clips; pip install 'lmmvqa[data]'"
+        )
+
+
 def run_ffmpeg(arguments: Iterable[str], data: bytes | None = None) -> str:
     """Runs FFmpeg to its end, `data` on its standard input, and gives what it wrote to stderr.
 
@@ -33,6 +44,8 @@ def run_ffmpeg(arguments: Iterable[str], data: bytes | None = None) -> str:
         OSError: one of `DISK_ERRORS`.
         RuntimeError: FFmpeg failed otherwise; the message holds its last lines.
     """
+    import imageio_ffmpeg
+
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-y", *arguments]
     stdin = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
     done = subprocess.run(command, **stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
