@@ -4,8 +4,8 @@
 seconds, 20 minutes and an hour, and scores each in a process of its own. `decoded` is the memory that the pixels of the whole video would take,
 which scoring never holds at once: the peak is of the whole process, PyTorch and weights included.
 
-`--features` leaves out decoding and towers, which hold one portion at a time, and answers about random features of as many
-seconds: what memory grows by, for a tenth of the time.
+`--features` leaves out decoding and towers, which hold one portion at a time: blank portions of as many seconds go the way
+of every other, with random features in place of the towers'. It is what memory grows by, for a tenth of the time.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -61,18 +62,22 @@ def peak() -> int:
 
 def random_features(scorer, seconds: int):
     """An encoded video, put together of portions as scoring does."""
-    from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
     from lmmvqa.processing.video_processing_lmmvqa import PORTION
 
-    video_processor = scorer.processor.video_processor
-    (second,) = video_processor.encode([np.zeros((FPS, 90, 160, 3), np.uint8)], scorer.model, fps=FPS)
+    model, video_processor = scorer.model.model, scorer.processor.video_processor
+    (blank,) = video_processor.decode([np.zeros((FPS * min(seconds, PORTION), 90, 160, 3), np.uint8)], fps=FPS)
+    pixels = video_processor(blank.part(0, 1))
+    vision = model.encode_key_frames(pixels["pixel_values"]).shape[1:]
+    temporal = model.encode_chunks(
+        *(pixels[name] for name in ("pixel_values_videos", "num_clips", "num_frames"))
+    ).shape[1:]
+    model.encode_key_frames = lambda frames: torch.randn(len(frames) // model.config.key_frame_views, *vision)
+    model.encode_chunks = lambda clips, num_clips, num_frames: torch.randn(len(num_clips), *temporal)
     parts = []
     for first in range(0, seconds, PORTION):
         chunks = np.arange(first, min(first + PORTION, seconds))
-        features = (
-            torch.randn(len(chunks), *of.shape[1:]) for of in (second.vision_features, second.temporal_features)
-        )
-        parts.append(EncodedVideo(*features, seconds=chunks, facts=second.facts))
+        portion = replace(blank.part(0, len(chunks)), seconds=chunks)
+        parts.append(video_processor.encode_portion(portion, scorer.model))
     return video_processor.join_portions(parts)
 
 

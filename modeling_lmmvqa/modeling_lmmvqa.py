@@ -69,7 +69,8 @@ VISUAL_ARGS = r"""
     num_frames (`torch.LongTensor` of shape `(clips of the batch,)`, *optional*):
         How many frames of each clip are its own.
     vision_features (`torch.Tensor` of shape `(chunks of the batch, tokens, vision hidden_size)`, *optional*):
-        What `LmmVqaModel.encode_key_frames` gives, instead of `pixel_values`.
+        What `LmmVqaModel.encode_key_frames` gives, instead of `pixel_values`; or, with the decoder's hidden_size, what
+        the spatial projector made of it, see `encode_pixels`.
     temporal_features (`torch.Tensor` of shape `(chunks of the batch, temporal feature_size)`, *optional*):
         What `LmmVqaModel.encode_chunks` gives, instead of `pixel_values_videos`.
 """
@@ -186,6 +187,12 @@ class LmmVqaPerceiverProjector(nn.Module):
         features = self.norm(self.view_embedding(features))
         attended, _ = self.attention(queries, features, features, need_weights=False)
         return self.output_norm(self.linear(queries + attended))  # (frames, queries, hidden_size)
+
+
+def keeps_tokens(config: LmmVqaConfig) -> bool:
+    """Whether a key frame is smaller behind its projector than before it, and its tokens hang on no other frame or chunk."""
+    is_alone = config.spatial_reduction != "mean_features" and config.temporal_fusion == "decoder"
+    return is_alone and config.text_config.hidden_size < config.vision_config.hidden_size
 
 
 SPATIAL_PROJECTORS = {"vit": LmmVqaVitProjector, "mlp": LmmVqaMlpProjector, "perceiver": LmmVqaPerceiverProjector}
@@ -474,7 +481,8 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         if self.config.spatial_reduction == "mean_features":
             tokens = torch.stack([frames.mean(0) for frames in _split_videos(tokens, num_chunks)])
             num_chunks = torch.ones(len(tokens), dtype=torch.long)
-        tokens = self.spatial_projector(tokens)  # (chunks, tokens, hidden_size)
+        if not (keeps_tokens(self.config) and tokens.shape[-1] == self.config.text_config.hidden_size):
+            tokens = self.spatial_projector(tokens)  # (chunks, tokens, hidden_size)
         videos = _split_videos(tokens, num_chunks)
         if self.config.spatial_reduction == "mean":
             videos = [frames.mean(0, keepdim=True) for frames in videos]
@@ -716,7 +724,8 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
         num_frames: torch.LongTensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
-        Both towers' features before the projectors, to be given to `forward` in place of pixels.
+        What is kept of a video while the rest of it is read, to be given to `forward` in place of pixels: both towers'
+        features, and in place of a key frame's its tokens in the decoder's width where those are smaller (`keeps_tokens`).
 
         Args:
             pixel_values: (chunks * key_frame_views, channels, height, width).
@@ -724,12 +733,16 @@ class LmmVqaForConditionalGeneration(LmmVqaPreTrainedModel, GenerationMixin):
             num_clips, num_frames: see `LmmVqaModel.encode_chunks`.
 
         Returns:
-            (chunks, tokens, vision hidden_size) and (chunks, temporal feature_size), or None without temporal tower.
+            (chunks, tokens, vision hidden_size or hidden_size) and (chunks, temporal feature_size), or None without temporal
+            tower; in the model's dtype, as the projectors take features.
         """
         temporal_features = None
         if self.config.use_temporal_tokens:
-            temporal_features = self.model.encode_chunks(pixel_values_videos, num_clips, num_frames)
-        return self.model.encode_key_frames(pixel_values), temporal_features
+            temporal_features = self.model.encode_chunks(pixel_values_videos, num_clips, num_frames).to(self.dtype)
+        vision_features = self.model.encode_key_frames(pixel_values).to(self.dtype)
+        if keeps_tokens(self.config):
+            vision_features = self.model.spatial_projector(vision_features)
+        return vision_features, temporal_features
 
     @torch.no_grad()
     def rate_videos(

@@ -131,7 +131,8 @@ class EncodedVideo:
     """One video as the decoder's projectors see it: the towers' features in place of pixels.
 
     Attributes:
-        vision_features: (chunks, tokens, vision hidden_size), see `LmmVqaModel.encode_key_frames`.
+        vision_features: (chunks, tokens, vision hidden_size), see `LmmVqaModel.encode_key_frames`; or (chunks, tokens,
+            hidden_size), behind the projector already, see `LmmVqaForConditionalGeneration.encode_pixels`.
         temporal_features: (chunks, temporal feature_size), see `LmmVqaModel.encode_chunks`; None with `clips`, and
             for a model without temporal tower.
         clips, num_clips, num_frames: as in `DecodedVideo`, where the temporal tower is being trained; None with

@@ -174,8 +174,8 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         self, videos, model, video_metadata=None, fps: float | None = None, problems: bool = False
     ) -> list[EncodedVideo]:
         """
-        Videos to both towers' features, `PORTION` chunks at a time: of long videos nothing else stays in memory. Encoded
-        videos pass through.
+        Videos to what `encode_pixels` of the model gives, `PORTION` chunks at a time: of long videos nothing else stays in
+        memory. Encoded videos pass through.
 
         Args:
             videos: in any form of `make_video_list`, decoded or encoded.
@@ -199,7 +199,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         ]
 
     def encode_portion(self, decoded: DecodedVideo, model) -> EncodedVideo:
-        """The features of one portion, see `encode`; `join_portions` makes a video of all of them in order."""
+        """What is kept of one portion, see `encode`; `join_portions` makes a video of all of them in order."""
         inputs = self.preprocess(decoded).to(model.device)
         del inputs["num_chunks"]
         return EncodedVideo(*model.encode_pixels(**inputs), seconds=decoded.seconds, facts=decoded.facts)

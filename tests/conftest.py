@@ -72,7 +72,8 @@ def tiny_tokenizer():
     return small_tokenizer(processor_texts, vocab_size=400)
 
 
-def tiny_config(tokenizer, vision="lite", **options):
+def tiny_config(tokenizer, vision="lite", hidden_size=32, **options):
+    """The vision tower's features are 28 (lite) or 32 (clip) wide."""
     vision_config = {
         "lite": TINY_LITE,
         "clip": CLIPVisionConfig(
@@ -86,7 +87,7 @@ def tiny_config(tokenizer, vision="lite", **options):
     }[vision]
     text_config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=hidden_size,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -307,6 +307,48 @@ def test_features_give_the_logits_of_pixels(decoded, options):
         torch.testing.assert_close(model(**inputs).logits, model(**processor(decoded)).logits)
 
 
+@pytest.mark.parametrize(
+    "options, is_projected",
+    [
+        ({}, True),
+        ({"spatial_projector_type": "mlp", "key_frame_views": 2, "spatial_projector_norm": True}, True),
+        ({"vision": "clip", "spatial_projector_type": "perceiver", "temporal_reduction": "none"}, True),
+        ({"use_temporal_tokens": False, "spatial_reduction": "mean"}, True),
+        ({"decoder_attention": "mmca", "temporal_projector_norm": True}, True),
+        ({"spatial_reduction": "mean_features"}, False),  # projected once the video's other key frames are known
+        ({"temporal_fusion": "vision"}, False),
+        ({"vision": "clip", "hidden_size": 32}, False),  # tokens are no smaller
+    ],
+)
+def test_portions_are_kept_as_tokens_where_those_are_smaller(clips, options, is_projected):
+    model, processor = tiny_pair(**{"hidden_size": 16} | options)
+    decoded = processor.video_processor.decode(clips[:2])
+    portions = [
+        [
+            processor.video_processor.encode_portion(video.part(chunk, chunk + 1), model)
+            for chunk in range(len(video.seconds))
+        ]
+        for video in decoded
+    ]
+    encoded = [processor.video_processor.join_portions(of_video) for of_video in portions]
+    config = model.config
+    width = config.text_config.hidden_size if is_projected else config.vision_config.hidden_size
+    for of_video, video in zip(portions, decoded, strict=True):
+        for portion in of_video:
+            features = portion.vision_features
+            assert features.shape[0] == 1 and features.shape[2] == width
+            assert features.untyped_storage().nbytes() == 4 * features.numel()  # nothing larger is behind it
+        assert len(of_video) == len(video.seconds)
+    if is_projected:
+        tokens = config.key_frame_views * config.spatial_grid_size**2
+        assert encoded[0].vision_features.shape[1] == tokens
+    with torch.no_grad():
+        torch.testing.assert_close(model(**processor(encoded)).logits, model(**processor(decoded)).logits)
+    (half,) = encode(model.bfloat16(), processor, decoded[:1])
+    assert half.vision_features.dtype == torch.bfloat16
+    assert half.temporal_features is None or half.temporal_features.dtype == torch.bfloat16
+
+
 @pytest.mark.parametrize("fusion", ["decoder", "vision"])
 def test_key_frame_features_beside_chunks(decoded, fusion):
     model, processor = tiny_pair(temporal_fusion=fusion)

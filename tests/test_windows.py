@@ -24,6 +24,7 @@ from lmmvqa.processing.answers_lmmvqa import (
     result_of_video,
 )
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
+from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
 from lmmvqa.processing.video_reading_lmmvqa import VideoFacts
 from lmmvqa.scoring.report import ROW_KEYS
 from lmmvqa.training.data_collator import LmmVqaDataCollator
@@ -184,6 +185,27 @@ def test_one_decoding_and_no_prompt_beyond_the_context(clip, monkeypatch):
     assert lengths == [scorer.model.config.text_config.max_position_embeddings - 1] * 3
 
 
+@pytest.mark.parametrize("max_window_seconds", [None, 4, 1])
+def test_tokens_give_the_scores_of_features(clip, max_window_seconds):
+    model, processor = damage_pair(hidden_size=16)
+    processor.max_window_seconds = max_window_seconds
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    pixels = processor.video_processor(clip)
+    temporal_features = model.model.encode_chunks(
+        *(pixels[name] for name in ("pixel_values_videos", "num_clips", "num_frames"))
+    )
+    features = EncodedVideo(model.model.encode_key_frames(pixels["pixel_values"]), temporal_features)
+    of_tokens, of_features = scorer(clip), scorer(features)
+    assert scorer.preprocess(clip)[0].vision_features.shape == (6, 4, 16) and features.vision_features.shape == (
+        6,
+        4,
+        28,
+    )
+    assert of_tokens["score"] == pytest.approx(of_features["score"], abs=1e-4)
+    assert of_tokens["damage"] == pytest.approx(of_features["damage"], abs=1e-6)
+    assert len(of_tokens["windows"] or []) == {None: 0, 4: 2, 1: 6}[max_window_seconds]
+
+
 def test_long_and_short_videos_in_a_batch(clip, clips):
     scorer = limited_scorer(2)
     videos = [clips[0], clip, clips[1], clips[2]]
@@ -225,8 +247,9 @@ def test_generated_answers_of_windows(frames, monkeypatch):
     assert len(generated) == 3 and all(shape[0] == 1 and 1 <= shape[1] <= 16 for shape in generated)
 
 
-def test_features_generate_what_pixels_do(clips, tiny, monkeypatch):
-    model, processor = tiny
+@pytest.mark.parametrize("hidden_size", [32, 16])
+def test_features_generate_what_pixels_do(clips, hidden_size, monkeypatch):
+    model, processor = tiny_pair(hidden_size=hidden_size)
     scorer, decoded = pipeline("video-quality-assessment", model=model, processor=processor), []
     monkeypatch.setattr(scorer.processor, "batch_decode", lambda ids, **_: decoded.append(ids) or ["50"] * len(ids))
     options = {"max_new_tokens": 6, "eos_token_id": None, "num_beams": 2}
@@ -254,9 +277,9 @@ def test_more_than_a_window_in_one_prompt_is_refused(clip):
 DAMAGE_QUESTION = "What is wrong with this video? Answer with a kind of damage, or with none where there is none."
 
 
-def damage_pair(num_chunks: int | None = None):
+def damage_pair(num_chunks: int | None = None, **options):
     """A tiny model that is asked what is wrong, with a longer question than the others."""
-    model, processor = tiny_pair()
+    model, processor = tiny_pair(**options)
     processor.damage_question = DAMAGE_QUESTION
     if num_chunks is not None:
         chat = processor.tokenizer(processor.prompt(DAMAGE_QUESTION), add_special_tokens=False)["input_ids"]
