@@ -30,6 +30,9 @@ from .decisions_lmmvqa import LmmVqaDecisionConfig, option_log_probabilities
 
 # Of an answer, unless the caller says otherwise
 GENERATION = {"max_new_tokens": 16, "do_sample": False}
+# Windows of a long video that are asked about together, if one context holds as many: more take more memory, and on a CPU
+# more time
+WINDOWS_TOGETHER = 16
 
 
 def map_windows(
@@ -43,7 +46,7 @@ def map_windows(
 ) -> list[tuple[list, list, object]]:
     """
     Asks a question about encoded videos: together about those that need no windows, see `LmmVqaProcessor.windows`, and
-    of the others about as many windows together as one context holds, mostly one.
+    of the others about `WINDOWS_TOGETHER` windows together, or as many as one context holds, mostly one.
 
     Args:
         model: a `LmmVqaForConditionalGeneration`.
@@ -65,7 +68,7 @@ def map_windows(
     def ask_windows(video, of_video: list) -> list:
         parts = [video.part(window.first_chunk, window.end_chunk) for window in of_video]
         num_tokens = len(processor.expanded_token_ids(chat, max(len(part.seconds) for part in parts)))
-        together = max(1, max_positions // num_tokens)
+        together = max(1, min(WINDOWS_TOGETHER, max_positions // num_tokens))
         return [answer for start in range(0, len(parts), together) for answer in ask(parts[start : start + together])]
 
     # More windows are shorter ones: what fits the longest chat fits the others
