@@ -513,6 +513,13 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
             videos = [chunks.mean(0, keepdim=True) for chunks in videos]
         return BaseModelOutputWithPooling(last_hidden_state=temporal_features, pooler_output=list(videos))
 
+    def visual_outputs(self, **inputs) -> dict[str, BaseModelOutputWithPooling | None]:
+        """All that the processor gives to what `forward` and `generate` take as `mm_encoder_outputs`."""
+        return {
+            "image": self.get_image_features(**inputs, return_dict=True),
+            "video": self.get_video_features(**inputs, return_dict=True),
+        }
+
     def get_placeholder_mask(
         self,
         input_ids: torch.LongTensor | None,

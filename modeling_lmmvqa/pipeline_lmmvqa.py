@@ -278,15 +278,15 @@ class VideoQualityAssessmentPipeline(Pipeline):
 
     def generate_answers(self, inputs: BatchFeature, **generate_kwargs) -> list[str]:
         """What the decoder writes to each prompt of the processor's inputs, special tokens left out."""
-        names = ("num_chunks", "vision_features", "temporal_features")
-        features = {name: inputs.pop(name) for name in names if name in inputs}
-        # `generate` encodes pixels once; of features it takes what follows the projectors
-        encoded = {
-            "image": self.model.model.get_image_features(**features, return_dict=True),
-            "video": self.model.model.get_video_features(**features, return_dict=True),
-        }
-        sequences = self.model.generate(**inputs, mm_encoder_outputs=encoded, **generate_kwargs)
-        answers = sequences[:, inputs["input_ids"].shape[1] :]
+        input_ids = inputs["input_ids"]
+        sequences = self.model.generate(
+            input_ids=input_ids,
+            attention_mask=inputs["attention_mask"],
+            # `generate` encodes pixels once; of features it takes what follows the projectors
+            mm_encoder_outputs=self.model.model.visual_outputs(**inputs),
+            **generate_kwargs,
+        )
+        answers = sequences[:, input_ids.shape[1] :]
         return [answer.strip() for answer in self.processor.batch_decode(answers, skip_special_tokens=True)]
 
     def postprocess(self, outputs) -> dict:

@@ -83,7 +83,7 @@ class Chat:
         sequence = self.model.generate(
             input_ids=input_ids,
             attention_mask=inputs["attention_mask"],
-            mm_encoder_outputs={} if cache.get_seq_length() else self._encoder_outputs(inputs),
+            mm_encoder_outputs={} if cache.get_seq_length() else self.model.model.visual_outputs(**inputs),
             max_new_tokens=min(self.max_new_tokens, free),
             do_sample=False,
             streamer=streamer,
@@ -112,14 +112,6 @@ class Chat:
         else:
             self._cache.crop(num_shared - len(self._cached_ids))
         return self._cache
-
-    def _encoder_outputs(self, inputs) -> dict:
-        names = ("num_chunks", "vision_features", "temporal_features")
-        features = {name: inputs[name] for name in names if name in inputs}
-        return {
-            "image": self.model.model.get_image_features(**features, return_dict=True),
-            "video": self.model.model.get_video_features(**features, return_dict=True),
-        }
 
     @cached_property
     def measured(self) -> list[QualityResult] | None:

@@ -80,13 +80,11 @@ def visual_prompt_ids(model: LmmVqaForConditionalGeneration, inputs: dict[str, t
         inputs: of the processor, pixels or features.
     """
     input_ids, own = inputs["input_ids"].clone(), inputs["attention_mask"].bool()
-    of_videos = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-    embedding = model.get_input_embeddings()
-    encoded = (
-        (model.config.image_token_id, model.model.get_image_features(**of_videos, return_dict=True)),
-        (model.config.video_token_id, model.model.get_video_features(**of_videos, return_dict=True)),
-    )
-    for token_id, output in encoded:
+    embedding, outputs = model.get_input_embeddings(), model.model.visual_outputs(**inputs)
+    for token_id, output in (
+        (model.config.image_token_id, outputs["image"]),
+        (model.config.video_token_id, outputs["video"]),
+    ):
         if output is not None:
             input_ids[input_ids == token_id] = embedding.add(torch.cat(list(output.pooler_output)))
     return [ids[of_row].tolist() for ids, of_row in zip(input_ids, own, strict=True)]
