@@ -30,8 +30,7 @@ from .decisions_lmmvqa import LmmVqaDecisionConfig, option_log_probabilities
 
 # Of an answer, unless the caller says otherwise
 GENERATION = {"max_new_tokens": 16, "do_sample": False}
-# Windows of a long video that are asked about together, if one context holds as many: more take more memory, and on a CPU
-# more time
+# Windows of a long video that are asked about together: more take more memory, and on a CPU more time
 WINDOWS_TOGETHER = 16
 
 
@@ -46,7 +45,7 @@ def map_windows(
 ) -> list[tuple[list, list, object]]:
     """
     Asks a question about encoded videos: together about those that need no windows, see `LmmVqaProcessor.windows`, and
-    of the others about `WINDOWS_TOGETHER` windows together, or as many as one context holds, mostly one.
+    of the others about `WINDOWS_TOGETHER` windows together, or fewer where one context does not hold as many tokens.
 
     Args:
         model: a `LmmVqaForConditionalGeneration`.

@@ -14,7 +14,7 @@ from transformers import pipeline
 
 from lmmvqa.commands.command_line import main
 from lmmvqa.evaluation.predictions import predict_levels, predict_scores
-from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
+from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline, pipeline_lmmvqa
 from lmmvqa.processing import video_reading_lmmvqa
 from lmmvqa.processing.answers_lmmvqa import (
     ANSWER_FIELDS,
@@ -204,6 +204,20 @@ def test_tokens_give_the_scores_of_features(clip, max_window_seconds):
     assert of_tokens["score"] == pytest.approx(of_features["score"], abs=1e-4)
     assert of_tokens["damage"] == pytest.approx(of_features["damage"], abs=1e-6)
     assert len(of_tokens["windows"] or []) == {None: 0, 4: 2, 1: 6}[max_window_seconds]
+
+
+def test_so_many_windows_are_asked_about_together(clip, monkeypatch):
+    model, processor = tiny_pair()
+    processor.max_window_seconds = 1
+    scorer = pipeline("video-quality-assessment", model=model, processor=processor)
+    batches = []
+    model.model.language_model.register_forward_pre_hook(
+        lambda _, given, named: batches.append(len(named["inputs_embeds"])), with_kwargs=True
+    )
+    expected = scorer(clip)["score"]
+    monkeypatch.setattr(pipeline_lmmvqa, "WINDOWS_TOGETHER", 4)
+    assert scorer(clip)["score"] == pytest.approx(expected, abs=1e-4)
+    assert batches == [6, 4, 2]
 
 
 def test_long_and_short_videos_in_a_batch(clip, clips):
