@@ -8,6 +8,8 @@ from typing import BinaryIO
 
 import fsspec
 
+from .report import failure_line
+
 
 ADDRESS = re.compile(r"(https?|s3|gs|hf)://", re.IGNORECASE)
 # Where the stores say which version of a file they have
@@ -56,25 +58,61 @@ def address_version(address: str) -> dict:
     return {"size": facts.get("size"), "modified": next(versions, None)}
 
 
+def write_whole_block(file: BinaryIO, block: bytes) -> None:
+    """
+    All of a block to an unbuffered file, which may take a part at a time, as where the disk is nearly full.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    rest = memoryview(block)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _blocks(address: str) -> Iterator[bytes]:
+    """
+    Raises:
+        ValueError: whatever a store raises, in one sentence.
+    """
+    try:
+        store, path, settings = _open_store(address)
+        with store.open(path, "rb", **settings) as remote:
+            while block := remote.read(BLOCK):
+                yield block
+    except Exception as error:
+        # fsspec calls all that it meets at an HTTP server a missing file; what it met is the cause
+        cause = error.__cause__ or error
+        is_missing = isinstance(cause, FileNotFoundError)
+        why = "there is no such file" if is_missing else failure_line(cause)
+        raise ValueError(
+            f"Could not read {address}: {why}; expected a whole file that the store gives; check the address, or try again"
+        ) from error
+
+
 @contextmanager
 def downloaded(address: str, max_bytes: float) -> Iterator[BinaryIO]:
     """
     A file without a name on disk, which calls itself by the address.
 
     Raises:
-        ValueError: more than `max_bytes` bytes came.
-        Exception: of the store.
+        ValueError: more than `max_bytes` bytes came, or the store does not give the file.
+        OSError: the disk of temporary files is full.
     """
-    store, path, settings = _open_store(address)
     with tempfile.TemporaryFile(buffering=0) as file:
-        with store.open(path, "rb", **settings) as remote:
-            while block := remote.read(BLOCK):
-                if file.tell() + len(block) > max_bytes:
-                    raise ValueError(
-                        f"Could not read {address}: it is larger than {max_bytes:g} bytes, expected no more; download it, "
-                        "or raise max_download"
-                    )
-                file.write(block)
+        for block in _blocks(address):
+            if file.tell() + len(block) > max_bytes:
+                raise ValueError(
+                    f"Could not read {address}: it is larger than {max_bytes:g} bytes, expected no more; download it, "
+                    "or raise max_download"
+                )
+            try:
+                write_whole_block(file, block)
+            except OSError as error:
+                raise OSError(
+                    f"Could not read {address}: {error.strerror} in {tempfile.gettempdir()}, expected space for a temporary "
+                    "file; make some, or name another folder in TMPDIR"
+                ) from error
         file.seek(0)
         file.name = address  # what messages call it
         yield file

@@ -18,8 +18,8 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.requests import ClientDisconnect
 
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
-from ..scoring.addresses import downloaded, is_address
-from ..scoring.report import failure_line, utf8
+from ..scoring.addresses import downloaded, is_address, write_whole_block
+from ..scoring.report import utf8
 from .batching import Batcher
 from .limits import ServerLimits, store_of
 from .metrics import Metrics
@@ -51,7 +51,7 @@ REFUSALS = {
     422: ("unreadable", "not a video, too long, too many pixels, or broken: a row whose `error` says which"),
     502: ("address", "the address gives no file"),
     503: ("busy", "as many videos as the server takes; come back after `Retry-After` seconds"),
-    507: ("disk", "no space for the upload"),
+    507: ("disk", "no space for the upload, or for what the address gives"),
 }
 # That a client which is refused may go on sending before it is cut off
 DROP_SECONDS = 10
@@ -158,9 +158,7 @@ class Scores:
                 async for block in body.blocks():
                     if file.tell() + len(block) > most:
                         raise too_large
-                    rest = memoryview(block)
-                    while rest:  # an unbuffered file may take a part, as where the disk is nearly full
-                        rest = rest[file.write(rest) :]
+                    write_whole_block(file, block)
         except TimeoutError as error:
             seconds = self.limits.max_upload_seconds
             raise Refusal(SLOW, f"got an upload of more than {seconds:g} s, expected less; cut the video") from error
@@ -179,8 +177,12 @@ class Scores:
             )
         try:
             return await run_in_threadpool(kept.enter_context, downloaded(url, self.limits.max_bytes))
-        except Exception as error:  # whatever a store raises
-            raise Refusal(502, failure_line(error)) from error
+        except ValueError as error:
+            raise Refusal(502, str(error)) from error
+        except OSError as error:
+            raise Refusal(
+                507, "the server cannot store what the address gives: its disk is full; try again later"
+            ) from error
 
 
 async def _unless_gone(request: Request, future: Future) -> dict:

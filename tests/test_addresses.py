@@ -1,13 +1,15 @@
 """Videos behind addresses, of a server in this process and of fsspec's own store in memory."""
 
 import json
+import re
+import tempfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import fsspec
 import pytest
-from conftest import write_clip
+from conftest import full_disk, write_clip
 
 from lmmvqa.commands.command_line import main
 from lmmvqa.scoring import addresses
@@ -68,6 +70,39 @@ def test_what_is_copied_has_no_name_and_a_bound(monkeypatch):
     with pytest.raises(ValueError, match="memory://a.bin: it is larger"), downloaded("memory://a.bin", 1e6):
         pytest.fail("copied")
     assert address_version("memory://a.bin") == {"size": 3 * addresses.BLOCK, "modified": None}
+
+
+def test_a_full_disk_is_said_and_no_part_is_scored(monkeypatch):
+    monkeypatch.setattr(addresses, "_open_store", lambda address: (*fsspec.url_to_fs(address), {}))
+    with fsspec.open("memory://a.bin", "wb") as file:
+        file.write(bytes(5000))
+    sentence = f"memory://a.bin: File too large in {tempfile.gettempdir()}, expected space for a temporary file"
+    with full_disk(3000), pytest.raises(OSError, match=re.escape(sentence)), downloaded("memory://a.bin", 1e6):
+        pytest.fail("cut short")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("none.mp4", "404"), ("cut.mp4", "5 of 1000 bytes"), (None, "Connect call")]
+)
+def test_what_a_store_does_not_give_is_said_in_a_sentence(name, why):
+    class Cut(Quiet):
+        def do_GET(self):
+            if self.path != "/cut.mp4":
+                return self.send_error(404)
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b"begun" if self.command == "GET" else b"")
+
+        do_HEAD = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cut) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/{name}" if name else "http://127.0.0.1:1/a.mp4"
+        said = f"Could not read {re.escape(address)}: .*{re.escape(why)}.*expected a whole file"
+        with pytest.raises(ValueError, match=said), downloaded(address, 1e6):
+            pytest.fail("given")
+        server.shutdown()
 
 
 def test_a_store_whose_package_is_missing_is_said_at_once(monkeypatch, capsys, tmp_path):

@@ -1,6 +1,7 @@
 """`lmmvqa serve`: uploads of many clients at a time, what is refused, and that nothing stays behind."""
 
 import contextlib
+import errno
 import functools
 import http.server
 import importlib.util
@@ -21,6 +22,7 @@ from transformers import pipeline
 from lmmvqa.commands import serve as serve_command
 from lmmvqa.commands.command_line import main
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
+from lmmvqa.scoring import addresses
 
 
 # Every worker reads this file: Gradio takes seconds to import, and is imported by the one that runs it
@@ -210,7 +212,10 @@ def test_names_are_words_and_no_paths(address, clips, tmp_path):
     assert "<b>passwd" not in page.text
 
 
-def test_addresses_of_allowed_stores_alone(scorer, clips):
+def test_addresses_of_allowed_stores_alone(scorer, clips, monkeypatch):
+    def full(file, block):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     folder = os.path.dirname(clips[0])
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as files:
@@ -220,7 +225,10 @@ def test_addresses_of_allowed_stores_alone(scorer, clips):
             ask = functools.partial(send, f"{address}/v1/score")
             good = ask(params={"url": f"{store}/2s.mp4"})
             assert good.status_code == 200 and good.json()["frames"] == 60
-            assert ask(params={"url": f"{store}/none.mp4"}).status_code == 502
+            none = ask(params={"url": f"{store}/none.mp4"})
+            assert none.status_code == 502 and "404, message='File not found'" in none.json()["error"]
+            monkeypatch.setattr(addresses, "write_whole_block", full)
+            assert ask(params={"url": f"{store}/2s.mp4"}).status_code == 507
             for url in (
                 f"http://127.0.0.1:{files.server_port}0/2s.mp4",
                 f"http://a@127.0.0.1:{files.server_port}/2s.mp4",
