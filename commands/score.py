@@ -202,7 +202,7 @@ def run(options: Options) -> int:
     is_late = options.sort or options.worst is not None
     table = Table(videos, processor.damage_question is not None and options.readout == "score")
     with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(_journal(options, processor, model)) if options.out else None
+        journal = stack.enter_context(_journal(options, processor, model, videos)) if options.out else None
         if journal:
             for path in filter(None, (options.out, options.windows, options.timeline, options.report)):
                 journal.refuse_foreign(path, videos)
@@ -307,13 +307,13 @@ def _limit_reading(options: Options, processor) -> None:
     processor.video_processor.limits = replace(processor.video_processor.limits, **given)
 
 
-def _journal(options: Options, processor, model: str) -> Journal:
+def _journal(options: Options, processor, model: str, videos: list[str]) -> Journal:
     from ..checkpoints.checkpoint_digest import checkpoint_digest
     from ..scoring.scorer import scoring_settings
 
     digest = checkpoint_digest(model)
     own = {name: getattr(options, name) for name in ("readout", "dtype", "quantization", "problems")}
-    return Journal(options.out, {"model_digest": digest} | scoring_settings(processor, **own))
+    return Journal(options.out, {"model_digest": digest} | scoring_settings(processor, **own), videos)
 
 
 def _rows(

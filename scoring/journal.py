@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,8 +34,8 @@ def video_version(video: str) -> dict:
 class Journal:
     """
     JSON lines beside a table, `results.csv.journal` beside `results.csv`, each on disk before the next video is scored:
-    first the settings that all rows were made under, then a row a video, and digests of the tables made of them. A last
-    line that was cut is made anew. One process at a time writes it. Use it as a context.
+    first the settings that all rows were made under, then a row a video, the folder that relative names begin in, and digests
+    of the tables made of them. A last line that was cut is made anew. One process at a time writes it. Use it as a context.
 
     Attributes:
         path: of the journal.
@@ -45,14 +45,20 @@ class Journal:
     Args:
         table: path of the table.
         settings: all that the rows hang on but the videos, by name, as JSON can hold it.
+        videos: that are to be scored.
 
     Raises:
-        ValueError: when it is entered: its rows were made under other settings; it is no journal; another process writes it.
+        ValueError: when it is entered: its rows were made under other settings, or names of it and of `videos` are relative
+            to two folders; it is no journal; another process writes it.
         OSError: it cannot be written, as where the disk is full.
     """
 
-    def __init__(self, table: str, settings: dict):
+    def __init__(self, table: str, settings: dict, videos: Iterable[str] = ()):
         self.path = Path(f"{table}.journal")
+        # From the table's folder, so that both may be moved together
+        is_relative = any(not is_address(video) and not os.path.isabs(video) for video in videos)
+        self._folder = os.path.relpath(os.getcwd(), os.path.realpath(self.path.parent)) if is_relative else None
+        self._has_folder = False
         self.settings = settings
         self.rows: dict[str, dict] = {}
         self._tables: set[str] = set()  # digests of what was written
@@ -97,8 +103,19 @@ class Journal:
         for line in lines[1:]:
             if "row" in line:
                 self.rows[line["row"]["video"]] = line["row"]
+            elif "folder" in line:
+                self._check_folder(line["folder"])
             else:
                 self._tables.add(line["table"])
+
+    def _check_folder(self, begun: str) -> None:
+        if self._folder not in (None, begun):
+            here, there = (os.path.normpath(self.path.parent / folder) for folder in (self._folder, begun))
+            raise ValueError(
+                f"got relative names from {here}, where {self.path} has such names from {there}, expected those of one folder; "
+                "name videos by their whole paths, or name another file"
+            )
+        self._has_folder = True
 
     def _append(self, line: dict) -> None:
         try:
@@ -119,6 +136,13 @@ class Journal:
         return row if is_known else None
 
     def add(self, row: dict) -> None:
+        """Keeps a row, but for the failure of a file that is gone where it has a score."""
+        is_gone = row["error"] is not None and row["size"] is None and row["modified"] is None
+        if is_gone and self.rows.get(row["video"], row)["error"] is None:
+            return
+        if self._folder is not None and not self._has_folder:
+            self._append({"folder": self._folder})
+            self._has_folder = True
         self._append({"row": row})
         self.rows[row["video"]] = row
 

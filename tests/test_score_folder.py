@@ -179,6 +179,51 @@ def test_what_changed_and_what_failed_is_scored_anew(run, tmp_path, folder, scor
     assert [rows[index]["score"] for index in (2, 5, 7, 10)] == ["27.0", "", "50.0", "3.0"]
 
 
+def test_a_file_that_is_gone_and_named_again_keeps_its_row(tmp_path, folder, model, scorer, capsys):
+    """Its failure is said, and is no row of the table."""
+    names = [str(folder / "3.mp4"), str(folder / "4.mp4")]
+    command = ["score", *names, "--model", model, "--json", "--out", str(tmp_path / "results.csv")]
+    assert main(command) == 0
+    (folder / "3.mp4").unlink()
+    scorer.failures = {"3.mp4": FileNotFoundError("no such file")}
+    capsys.readouterr()
+    assert main(command) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["error"] == "no such file"
+    assert [row["score"] for row in read_table(tmp_path / "results.csv")] == ["37.0", "47.0"]
+    (folder / "4.mp4").write_text("changed, and broken")
+    scorer.failures["4.mp4"] = ValueError("broken")
+    assert main(command) == 1
+    assert [row["error"] for row in read_table(tmp_path / "results.csv")] == ["", "broken"]
+
+
+def test_relative_names_of_two_folders_are_not_taken_for_the_same_videos(tmp_path, model, scorer, monkeypatch, capsys):
+    for number, name in enumerate(("p", "q"), 1):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "clip.mp4").write_bytes(bytes(10 * number))
+    command = ["score", "--model", model, "--out", "../all.csv"]
+    journal = tmp_path / "all.csv.journal"
+    monkeypatch.chdir(tmp_path / "p")
+    assert main([*command, "clip.mp4"]) == 0
+    # One of an earlier version, which does not say the folder, goes on, and then says it
+    lines = journal.read_text().splitlines(True)
+    journal.write_text("".join(line for line in lines if "folder" not in json.loads(line)))
+    (tmp_path / "p/other.mp4").write_bytes(bytes(5))
+    assert main([*command, "clip.mp4", "other.mp4"]) == 0
+    assert scorer.scored == ["clip.mp4", "other.mp4"]
+    monkeypatch.chdir(tmp_path / "q")
+    with pytest.raises(SystemExit):
+        main([*command, "clip.mp4"])
+    assert "got relative names from ../q, where ../all.csv.journal has such names from ../p" in capsys.readouterr().err
+    assert main([*command, str(tmp_path / "q/clip.mp4")]) == 0
+    assert [row["score"] for row in read_table(tmp_path / "all.csv")] == ["10.0", "5.0", "20.0"]
+    # Moved together, they are found again
+    (tmp_path / "moved").mkdir()
+    for name in ("p", "all.csv", "all.csv.journal"):
+        (tmp_path / name).rename(tmp_path / "moved" / name)
+    monkeypatch.chdir(tmp_path / "moved/p")
+    assert main([*command, "clip.mp4"]) == 0 and len(scorer.scored) == 3
+
+
 @pytest.mark.parametrize("options", [["--readout", "generate"], ["--max_seconds", "9"], ["--dtype", "bfloat16"]])
 def test_other_settings_are_refused(run, tmp_path, capsys, options):
     assert run("csv") == 0
