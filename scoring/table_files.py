@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..processing.answers_lmmvqa import ANSWER_FIELDS, DAMAGE_ANSWERS, LEVELS
-from .report import ROW_KEYS, csv_file, json_line, utf8
+from .report import ROW_KEYS, csv_file, json_line, printable, utf8
 from .video_files import suffix_of
 
 
@@ -114,7 +114,7 @@ def _draw(timelines: list[dict], to: Path) -> None:
     figure = Figure(figsize=(10, 0.6 + 1.8 * len(timelines)), layout="constrained")
     for axes, timeline in zip(figure.subplots(len(timelines), squeeze=False)[:, 0], timelines, strict=True):
         windows = timeline["windows"]
-        axes.set_title(os.path.basename(timeline["video"]), loc="left", fontsize="small")
+        axes.set_title(printable(os.path.basename(timeline["video"])), loc="left", fontsize="small", parse_math=False)
         axes.set_ylabel("score")
         if not windows:
             axes.text(0.5, 0.5, "no score", transform=axes.transAxes, ha="center")

@@ -348,12 +348,14 @@ def test_timelines(run, tmp_path, folder, scorer, capsys, model):
     assert len((tmp_path / "timeline.csv").read_text().splitlines()) == 11
     assert main([*command, str(tmp_path / "timeline.png")]) == 1
     assert (tmp_path / "timeline.png").read_bytes().startswith(b"\x89PNG")
+    (folder / "$5_{ and $6.mp4").touch()  # which Matplotlib would take for a formula
+    assert main([*command, str(tmp_path / "of_names.png")]) == 1
     capsys.readouterr()
     for index in range(41):
         (folder / f"more{index}.mp4").touch()
     with pytest.raises(SystemExit):
         main([*command, str(tmp_path / "other.png")])
-    assert "for 51 videos, expected at most 40 in a figure" in capsys.readouterr().err
+    assert "for 52 videos, expected at most 40 in a figure" in capsys.readouterr().err
 
 
 # what is printed
