@@ -25,7 +25,9 @@ class Options:
         default=None,
         metadata={"help": "chat model, or .gguf file (default: the preset's)", "metavar": "DIR_OR_REPO"},
     )
-    out: str | None = field(default=None, metadata={"help": "new folder for the checkpoint", "metavar": "DIR"})
+    out: str | None = field(
+        default=None, metadata={"help": "new folder for the checkpoint", "metavar": "DIR", "output": "folder"}
+    )
     preset: str = field(
         default="paper",
         metadata={"help": "paper (default), paper-64, general, interleaved, circulating, wo-temporal or llama-2"},

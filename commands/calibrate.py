@@ -23,7 +23,9 @@ class Options(ModelOptions):
             "metavar": "FILE",
         }
     )
-    out: str = field(metadata={"help": "new folder for the calibrated checkpoint", "metavar": "DIR"})
+    out: str = field(
+        metadata={"help": "new folder for the calibrated checkpoint", "metavar": "DIR", "output": "folder"}
+    )
     std_only: bool = field(
         default=False,
         metadata={"help": "leave scores as they are: ratings on their scale fit the deviation alone"},

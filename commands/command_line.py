@@ -32,7 +32,7 @@ from . import (
     train,
     vcgbench,
 )
-from .options import add_options, read_options
+from .options import add_options, check_outputs, read_options
 from .output import drop_unwritten_output, open_closed_streams, warn
 
 
@@ -99,7 +99,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _runner(module):
-    return lambda arguments: module.run(read_options(module.Options, arguments))
+    def run(arguments: argparse.Namespace) -> int:
+        options = read_options(module.Options, arguments)
+        check_outputs(options)
+        return module.run(options)
+
+    return run
 
 
 class _WarningHandler(logging.Handler):

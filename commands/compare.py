@@ -3,12 +3,11 @@
 import json
 import os
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 
-from ..scoring.report import printable
-from ..scoring.video_files import REPORT_SUFFIXES, check_suffix, find_videos, refuse_to_overwrite
+from ..scoring.report import printable, writing
+from ..scoring.video_files import REPORT_SUFFIXES, check_suffix, refuse_to_overwrite
 from .model_options import ModelOptions, load
-from .output import print_line, warn
+from .output import find_and_warn, print_line, warn
 
 
 HELP = "compare versions of one video: which looks best, and at what bit rate"
@@ -40,13 +39,15 @@ class Options(ModelOptions):
         metadata={"help": "name the smallest file within so many points of the best", "metavar": "POINTS"},
     )
     plot: str | None = field(
-        default=None, metadata={"help": "draw score against bit rate (extra `inspect`)", "metavar": "FILE.png"}
+        default=None,
+        metadata={"help": "draw score against bit rate (extra `inspect`)", "metavar": "FILE.png", "output": "file"},
     )
     report: str | None = field(
         default=None,
         metadata={
             "help": "write a page to look at, a .html file that needs nothing else, with the same moments of all versions",
             "metavar": "FILE",
+            "output": "file",
         },
     )
     json: bool = field(default=False, metadata={"help": "print one JSON object instead of a table"})
@@ -54,8 +55,8 @@ class Options(ModelOptions):
 
 def run(options: Options) -> int:
     ladders = {
-        "first ladder": find_videos(options.paths).videos,
-        "--ladder": find_videos(options.ladder or []).videos,
+        "first ladder": find_and_warn(options.paths).videos,
+        "--ladder": find_and_warn(options.ladder or []).videos,
     }
     videos = [video for ladder in ladders.values() for video in ladder]
     _check(options, ladders, videos)
@@ -84,20 +85,21 @@ def run(options: Options) -> int:
     of_ladders = {
         name: [row for row in scored if row["video"] in set(ladder)] for name, ladder in ladders.items() if ladder
     }
+    no_rate = None
     if options.ladder:
         curves = [[row[key] for row in ladder] for ladder in of_ladders.values() for key in ("kbps", "score")]
-        comparison["bd_rate"] = bd_rate(*curves)
-    if options.plot:
-        from ..evaluation.comparison_figure import draw
-
-        draw(of_ladders, options.plot)
-    if options.report:
-        _write_report(options, comparison, {row["video"]: row for row in rows}, of_ladders, scorer.processor)
+        try:
+            comparison["bd_rate"] = bd_rate(*curves)
+        except ValueError as error:  # what was scored is shown before it is raised
+            comparison["bd_rate"], no_rate = None, error
 
     if options.json:
         print_line(json.dumps(comparison, allow_nan=False))
     else:
         _print_table(comparison, options)
+    _write_files(options, comparison, {row["video"]: row for row in rows}, of_ladders, scorer.processor)
+    if no_rate:
+        raise no_rate
     return 1 if failed else 0
 
 
@@ -108,20 +110,40 @@ def _check(options: Options, ladders: dict[str, list[str]], videos: list[str]) -
         raise ValueError(f"got {len(videos)} video(s), expected two versions of one content or more")
     if len(set(videos)) < len(videos):
         raise ValueError("got a video in both ladders, expected each version once; take it out of one of them")
+    if options.ladder:
+        from ..evaluation.comparison import MIN_RUNGS
+
+        for name, ladder in ladders.items():
+            if len(ladder) < MIN_RUNGS:
+                raise ValueError(
+                    f"got {len(ladder)} version(s) in {name}, expected at least {MIN_RUNGS} for a BD-rate; name more"
+                )
     if options.within is not None and not options.within >= 0:
         raise ValueError(f"got --within {options.within:g}, expected 0 points or more")
     if options.plot:
-        if find_spec("matplotlib") is None:
-            raise ValueError(
-                "got --plot without matplotlib, expected it to be installed; pip install 'lmmvqa[inspect]'"
-            )
+        check_suffix("plot", options.plot, (".png",))
         refuse_to_overwrite(options.plot, videos)
     if options.report:
         check_suffix("report", options.report, REPORT_SUFFIXES, len(videos))
         refuse_to_overwrite(options.report, videos)
 
 
-def _write_report(options: Options, comparison: dict, rows: dict[str, dict], ladders: dict, processor) -> None:
+def _write_files(options: Options, comparison: dict, rows: dict[str, dict], ladders: dict, processor) -> None:
+    if options.plot:
+        from ..evaluation.comparison_figure import draw
+
+        with writing(options.plot):
+            draw(ladders, options.plot)
+    if options.report:
+        page = _page(options, comparison, rows, ladders, processor)
+        with writing(options.report), open(options.report, "x", encoding="utf-8") as file:
+            file.write(page)
+    if not options.json:
+        for path in filter(None, (options.plot, options.report)):
+            print_line(f"wrote {path}")
+
+
+def _page(options: Options, comparison: dict, rows: dict[str, dict], ladders: dict, processor) -> str:
     from ..checkpoints.model_card import known_limits
     from ..evaluation.comparison_report import PICTURE_QUALITY, PICTURE_SIZE, compared_moments, comparison_page
     from ..scoring.thumbnails import video_pictures
@@ -132,7 +154,7 @@ def _write_report(options: Options, comparison: dict, rows: dict[str, dict], lad
         version["video"]: video_pictures(version["video"], moments, PICTURE_SIZE, limits, PICTURE_QUALITY)
         for version in comparison["versions"]
     }
-    page = comparison_page(
+    return comparison_page(
         comparison,
         rows,
         ladders,
@@ -143,8 +165,6 @@ def _write_report(options: Options, comparison: dict, rows: dict[str, dict], lad
         limits=known_limits(options.model),
         within=options.within,
     )
-    with open(options.report, "x", encoding="utf-8") as file:
-        file.write(page)
 
 
 def _compare_all(scored: list[dict], scale: float) -> None:
@@ -191,8 +211,5 @@ def _print_table(comparison: dict, options: Options) -> None:
         )
     if options.within is not None:
         print_line(f"smallest within {options.within:g} points of the best: {names[comparison['smallest_within']]}")
-    if options.ladder:
-        rate = comparison["bd_rate"]
+    if (rate := comparison.get("bd_rate")) is not None:
         print_line(f"BD-rate of --ladder: {rate:+.1f} % bits for the same score")
-    for path in filter(None, (options.plot, options.report)):
-        print_line(f"wrote {path}")

@@ -19,7 +19,7 @@ class Options:
     model: str | None = field(
         default=None, metadata={"help": "checkpoint folder or Hub repository (default: the embedded model)"}
     )
-    out: str = field(metadata={"help": "folder for the export", "metavar": "DIR"})
+    out: str = field(metadata={"help": "folder for the export", "metavar": "DIR", "output": "folder"})
     card: str | None = field(
         default=None, metadata={"help": "model card (default: README.md of the checkpoint folder)", "metavar": "FILE"}
     )

@@ -4,7 +4,8 @@ import os
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
-from ..scoring.video_files import refuse_to_overwrite
+from ..scoring.report import writing
+from ..scoring.video_files import check_suffix, refuse_to_overwrite
 from .model_options import ModelOptions, load
 
 
@@ -17,7 +18,11 @@ class Options(ModelOptions):
     video: str = field(metadata={"help": "file", "positional": True, "metavar": "VIDEO"})
     out: str | None = field(
         default=None,
-        metadata={"help": "PNG file (default: VIDEO's name with .png, in this folder)", "metavar": "FILE"},
+        metadata={
+            "help": "PNG file (default: VIDEO's name with .png, in this folder)",
+            "metavar": "FILE",
+            "output": "file",
+        },
     )
 
 
@@ -31,7 +36,10 @@ def run(options: Options) -> int:
 
     out = options.out or f"{os.path.splitext(os.path.basename(options.video))[0]}.png"
     refuse_to_overwrite(out, [options.video])
+    check_suffix("out", out, (".png",))
     scorer, _ = load(options)
-    draw(inspect(scorer, options.video), out)
+    inspection = inspect(scorer, options.video)
+    with writing(out):
+        draw(inspection, out)
     print(f"wrote {out}")
     return 0

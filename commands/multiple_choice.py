@@ -21,12 +21,17 @@ class Options(ModelOptions):
         metadata={"help": "JSON list of {video, question, candidates, correct_ans, kind}", "metavar": "FILE"}
     )
     videos: str = field(metadata={"help": "folder of the videos", "metavar": "DIR"})
-    out: str = field(metadata={"help": "folder for answers and figures", "metavar": "DIR"})
+    out: str = field(metadata={"help": "folder for answers and figures", "metavar": "DIR", "output": "folder"})
     in_words: bool = field(
         default=False, metadata={"help": "the choices are the answers themselves, without letters, for small decoders"}
     )
     feature_cache: str | None = field(
-        default=None, metadata={"help": "folder for the towers' features, computed once a video", "metavar": "DIR"}
+        default=None,
+        metadata={
+            "help": "folder for the towers' features, computed once a video",
+            "metavar": "DIR",
+            "output": "folder",
+        },
     )
 
 

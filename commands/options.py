@@ -1,9 +1,12 @@
 """A dataclass of options as a command line: each option is declared once, and programs can give it too."""
 
 import argparse
+import os
 import types
 from dataclasses import MISSING, Field, fields
 from typing import Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ..scoring.video_files import check_output
 
 
 T = TypeVar("T")
@@ -14,12 +17,14 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
     Adds an argument for each field of a dataclass, named `--field_name` and `--field-name`.
 
     A `bool` is a switch, a list takes one value or more, a `Literal` is a choice. A field's metadata are of
-    `add_argument`, such as `help`; `positional` and `group`, the title of a group of arguments, are ours.
+    `add_argument`, such as `help`; ours are `positional`, `group`, the title of a group of arguments, and `output`, see
+    `check_outputs`.
     """
     hints = get_type_hints(options)
     groups = {}
     for field in fields(options):
         settings = dict(field.metadata)
+        settings.pop("output", None)
         title = settings.pop("group", None)
         if title not in groups:
             groups[title] = parser.add_argument_group(title) if title else parser
@@ -35,6 +40,23 @@ def add_options(parser: argparse.ArgumentParser, options: type) -> None:
 def read_options(options: type[T], arguments: argparse.Namespace) -> T:
     """The dataclass of what was given."""
     return options(**{field.name: getattr(arguments, field.name) for field in fields(options)})
+
+
+def check_outputs(options: object) -> None:
+    """
+    Looks at what the options name to be written to: the fields whose metadata say `output`, "file" or "folder".
+
+    Raises:
+        ValueError: one of them cannot be written, see `check_output`, or two are one file.
+    """
+    files = []
+    for option in fields(options):
+        path, kind = getattr(options, option.name), option.metadata.get("output")
+        if kind and path is not None:
+            check_output(option.name, path, kind == "folder")
+            files += [path] if kind == "file" else []
+    if len({*map(os.path.abspath, files)}) < len(files):
+        raise ValueError(f"got the outputs {', '.join(files)}, expected a file for each; name another one")
 
 
 def _is_required(field: Field) -> bool:

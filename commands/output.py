@@ -3,10 +3,13 @@
 import logging
 import os
 import sys
+from collections import Counter
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
 from ..scoring.report import printable
+from ..scoring.video_files import FoundVideos, find_videos
 
 
 def print_line(line: str) -> None:
@@ -37,6 +40,18 @@ def drop_unwritten_output() -> None:
 
 def warn(line: str) -> None:
     tqdm.write(printable(line), file=sys.stderr)
+
+
+def find_and_warn(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
+    """What `find_videos` finds; says what was left out without being asked, and which paths gave nothing beside others."""
+    found = find_videos(paths, exclude)
+    if found.skipped:
+        counts = ", ".join(f"{kind} ({number})" for kind, number in Counter(found.skipped.values()).items())
+        warn(f"skipped {counts}; name what is to be scored all the same")
+    if found.videos:
+        for path in found.without_videos:
+            warn(f"warning: no video in {path}")
+    return found
 
 
 def quiet_libraries() -> None:

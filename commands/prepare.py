@@ -7,6 +7,8 @@ import argparse
 import json
 from collections.abc import Callable
 
+from ..scoring.video_files import check_output
+
 
 HELP = "make rows for training and evaluation from a benchmark's label file"
 DESCRIPTION = (
@@ -117,6 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from ..datasets_scripts.prepare import prepare
 
+    check_output("out", arguments.out, is_folder=True)
     disable_progress_bars()
     options = {key: value for key, value in vars(arguments).items() if key not in ("run", "command")}
     for report in prepare(**options):

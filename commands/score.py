@@ -24,20 +24,20 @@ from ..scoring.report import (
     lowest_first,
     profile_line,
     summary_line,
+    writing,
 )
 from ..scoring.video_files import (
     REPORT_SUFFIXES,
     TABLE_SUFFIXES,
     TIMELINE_SUFFIXES,
     check_suffix,
-    find_videos,
     is_media_name,
     read_names,
     refuse_to_overwrite,
     suffix_of,
 )
 from .model_options import ModelOptions, load
-from .output import print_line, quiet_libraries, warn
+from .output import find_and_warn, print_line, quiet_libraries, warn
 
 
 HELP = "score videos and pictures"
@@ -89,7 +89,8 @@ class Options(ModelOptions):
         metadata={"help": "print one JSON object a line instead of a table, with the windows of long videos"},
     )
     csv: str | None = field(
-        default=None, metadata={"help": "write a new CSV file as well, a row a video", "metavar": "FILE"}
+        default=None,
+        metadata={"help": "write a new CSV file as well, a row a video", "metavar": "FILE", "output": "file"},
     )
     out: str | None = field(
         default=None,
@@ -98,15 +99,20 @@ class Options(ModelOptions):
             "again goes on where it was stopped (FILE.journal), tries failures again, and scores no video anew that has not "
             "changed",
             "metavar": "FILE",
+            "output": "file",
         },
     )
     windows: str | None = field(
         default=None,
-        metadata={"help": "write a row a window of long videos to a .csv, .jsonl or .parquet file", "metavar": "FILE"},
+        metadata={
+            "help": "write a row a window of long videos to a .csv, .jsonl or .parquet file",
+            "metavar": "FILE",
+            "output": "file",
+        },
     )
     timeline: str | None = field(
         default=None,
-        metadata={"help": "write scores over time to a .json, .csv or .png file", "metavar": "FILE"},
+        metadata={"help": "write scores over time to a .json, .csv or .png file", "metavar": "FILE", "output": "file"},
     )
     report: str | None = field(
         default=None,
@@ -114,6 +120,7 @@ class Options(ModelOptions):
             "help": "write a page to look at, a .html file that needs nothing else: distribution, the worst and the best, "
             "timelines with pictures",
             "metavar": "FILE",
+            "output": "file",
         },
     )
     sort: bool = field(default=False, metadata={"help": "print at the end, the lowest score first"})
@@ -188,12 +195,20 @@ class Options(ModelOptions):
     min_decoded_share: float | None = reading_limit("of the seconds that a file announces (default: 0.25)")
     min_whole_share: float | None = reading_limit("of frames without damage (default: 0.25)")
 
+    def __post_init__(self):
+        if not self.out:
+            return
+        if os.path.basename(self.out) in TABLE_SUFFIXES:
+            raise ValueError(
+                f"got --out {self.out}, expected a name before the suffix; is a variable without a value?"
+            )
+        suffix = suffix_of(self.out)
+        if not suffix or (os.path.isdir(self.out) and suffix not in TABLE_SUFFIXES):
+            self.out = os.path.join(self.out, TABLE_FILE)
+
 
 def run(options: Options) -> int:
     videos = _find(options)
-    if options.out and not suffix_of(options.out):  # a folder
-        os.makedirs(options.out, exist_ok=True)
-        options = replace(options, out=os.path.join(options.out, TABLE_FILE))
     _check_outputs(options, videos)
     stages = Counter() if options.profile else None
     processor, model, score = (_on_ray if options.engine == "ray" else _here)(options, stages)
@@ -215,9 +230,11 @@ def run(options: Options) -> int:
                 print_line(json_line(row) if options.json else table.line(row))
             if write_csv:
                 write_csv(row)
-        _write_files(options, rows, journal, processor)
-    for row in _chosen(options, rows) if is_late else ():
-        print_line(json_line(row) if options.json else table.line(row))
+        try:
+            for row in _chosen(options, rows) if is_late else ():
+                print_line(json_line(row) if options.json else table.line(row))
+        finally:  # also where nobody reads on, as `head` does
+            _write_files(options, rows, journal, processor)
     if not options.json and any(row["outside"] for row in rows):
         warn(OUTSIDE_NOTE)
     if len(rows) > 1:
@@ -233,17 +250,12 @@ def run(options: Options) -> int:
 
 def _find(options: Options) -> list[str]:
     paths = [name for path in options.paths for name in (read_names(sys.stdin.buffer) if path == "-" else [path])]
-    found = find_videos(paths, options.exclude)
-    if found.skipped:
-        counts = ", ".join(f"{kind} ({number})" for kind, number in Counter(found.skipped.values()).items())
-        warn(f"skipped {counts}; name what is to be scored all the same")
+    found = find_and_warn(paths, options.exclude)
     if found.excluded:
         warn(f"excluded {found.excluded} of {found.excluded + len(found.videos)}")
     if not found.videos:
         names = ", ".join(found.without_videos or options.paths)
         raise ValueError(f"got no video in {names}, expected files, or folders that hold any")
-    for path in found.without_videos:
-        warn(f"warning: no video in {path}")
     return found.videos
 
 
@@ -253,10 +265,6 @@ def _check_outputs(options: Options, videos: list[str]) -> None:
         if is_media_name(options.csv):
             raise ValueError(f"got --csv {options.csv}, expected a name that is no video's, such as rows.csv")
         refuse_to_overwrite(options.csv, videos)
-    outputs = (options.csv, options.out, options.windows, options.timeline, options.report)
-    outputs = [path for path in outputs if path]
-    if len({*map(os.path.abspath, outputs)}) < len(outputs):
-        raise ValueError(f"got the outputs {', '.join(outputs)}, expected a file for each; name another one")
     of_outputs = {
         "out": TABLE_SUFFIXES,
         "windows": TABLE_SUFFIXES,
@@ -375,7 +383,8 @@ def _write_files(options: Options, rows: list[dict], journal: Journal | None, pr
         if journal:
             journal.write(path, write)
         else:
-            write(Path(path))
+            with writing(path):
+                write(Path(path))
 
 
 def _report(options: Options, rows: list[dict], processor) -> str:

@@ -21,7 +21,9 @@ class Options(ModelOptions):
         metadata={"help": "generic_qa.json, temporal_qa.json, consistency_qa.json, or some of them", "metavar": "FILE"}
     )
     videos: str = field(metadata={"help": "folder of the videos", "metavar": "DIR"})
-    out: str = field(metadata={"help": "folder for answers, scores and their means", "metavar": "DIR"})
+    out: str = field(
+        metadata={"help": "folder for answers, scores and their means", "metavar": "DIR", "output": "folder"}
+    )
     judge_url: str | None = field(
         default=None,
         metadata={"help": "such as http://localhost:8000/v1 (default: answer, and judge nothing)", "metavar": "URL"},

@@ -12,7 +12,9 @@ def _fine_tuning(help: str, default=False, **settings) -> object:
 @dataclass(kw_only=True)
 class _Options:
     data: list[str] = field(metadata={"help": "folders of rows that `lmmvqa prepare` wrote", "metavar": "ROWS_DIR"})
-    out: str = field(metadata={"help": "folder for predictions, metrics and table", "metavar": "DIR"})
+    out: str = field(
+        metadata={"help": "folder for predictions, metrics and table", "metavar": "DIR", "output": "folder"}
+    )
     tasks: list[Literal["score", "level"]] = field(
         default=("score", "level"), metadata={"help": "questions that a model is asked (default: both)"}
     )
@@ -44,7 +46,7 @@ class EvaluationOptions(_Options):
     )
     batch_size: int = field(default=16, metadata={"help": "videos that are asked about together"})
     feature_cache: str | None = field(
-        default=None, metadata={"help": "folder for the towers' features", "metavar": "DIR"}
+        default=None, metadata={"help": "folder for the towers' features", "metavar": "DIR", "output": "folder"}
     )
     allow_training_videos: bool = field(
         default=False, metadata={"help": "evaluate on videos that the model was trained on, too"}

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from ..datasets_scripts.folder_seal import refuse_differences
 from .addresses import address_version, is_address
 from .json_lines import complete_lines
+from .report import writing
 from .video_files import refuse_to_overwrite
 
 
@@ -118,7 +119,7 @@ class Journal:
         self._has_folder = True
 
     def _append(self, line: dict) -> None:
-        try:
+        with writing(self.path):
             if self._file is None:  # not before there is something to keep
                 self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
                 if self._file.tell() == 0:
@@ -126,8 +127,6 @@ class Journal:
             self._file.write(json.dumps(line, allow_nan=False) + "\n")
             self._file.flush()
             os.fsync(self._file.fileno())
-        except OSError as error:
-            raise OSError(f"got the output {self.path}, expected a file to write to: {error.strerror}") from error
 
     def known(self, video: str, version: dict) -> dict | None:
         """The row of a video that was scored and has not changed since; failures are tried again."""
@@ -157,8 +156,9 @@ class Journal:
     def write(self, path: str, write: Callable[[Path], None]) -> None:
         """Writes a whole file in the place of an earlier one, by a function that writes to the path that it is given."""
         partial = Path(f"{path}.partial")
-        partial.unlink(missing_ok=True)  # of a run that was killed here
-        write(partial)
+        with writing(partial):
+            partial.unlink(missing_ok=True)  # of a run that was killed here
+            write(partial)
         digest = _digest(partial)
         if digest not in self._tables:  # first, so that a file in its place is never a foreign one
             self._append({"table": digest})

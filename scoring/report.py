@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 
 # What was seen of a video, see `VideoFacts`
@@ -181,6 +182,28 @@ def utf8(text: str) -> str:
 
 
 @contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """
+    Around what writes a file: makes its folder.
+
+    Raises:
+        OSError: it cannot be written, as where the disk is full; the message names it, which the system does not.
+    """
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        yield
+    except OSError as error:
+        if (
+            error.filename not in (None, str(path)) or error.errno is None
+        ):  # of another file, raised where rows are made
+            raise
+        why = os.strerror(error.errno)
+        raise OSError(
+            f"got the output {path}, expected a file to write to: {why}; make space, or name another one"
+        ) from error
+
+
+@contextlib.contextmanager
 def csv_file(path: str, columns: Sequence[str] = ROW_KEYS) -> Iterator[Callable[[dict], None]]:
     """
     Opens a new CSV file of these columns, or a pipe or device, and gives the function that adds a row, on disk at once.
@@ -193,20 +216,15 @@ def csv_file(path: str, columns: Sequence[str] = ROW_KEYS) -> Iterator[Callable[
         OSError: the file exists, or cannot be written to, as where the disk is full.
     """
     is_special = os.path.exists(path) and not os.path.isfile(path)
-    try:
-        with open(path, "w" if is_special else "x", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
+    with writing(path), open(path, "w" if is_special else "x", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
 
-            def write(cells: list) -> None:
-                writer.writerow(cells)
-                file.flush()
+        def write(cells: list) -> None:
+            writer.writerow(cells)
+            file.flush()
 
-            write(columns)
-            yield lambda row: write([_cell(row.get(name)) for name in columns])
-    except OSError as error:
-        if error.filename not in (None, path):  # of another file, raised where rows are made
-            raise
-        raise OSError(f"got the output {path}, expected a file to write to: {error.strerror}") from error
+        write(columns)
+        yield lambda row: write([_cell(row.get(name)) for name in columns])
 
 
 def _cell(value: str | float | dict | list | None) -> str | float | None:

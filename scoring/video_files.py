@@ -217,7 +217,30 @@ def refuse_to_overwrite(path: str, videos: list[str]) -> None:
         )
 
 
-def check_suffix(option: str, path: str, suffixes: tuple[str, ...], num_videos: int) -> None:
+def check_output(option: str, path: str, is_folder: bool = False) -> None:
+    """
+    Before there is anything to lose.
+
+    Raises:
+        ValueError: nothing can be written there: the name is empty, or a folder's where a file is expected or the other way
+            round, or its folder cannot be written to or made.
+    """
+    if not path:
+        raise ValueError(f"got an empty --{option}, expected a name; is a variable without a value?")
+    if os.path.isdir(path) and not is_folder:
+        raise ValueError(f"got --{option} {path}, which is a folder, expected a file; name one in it")
+    if not is_folder and os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device
+        return
+    folder = os.path.abspath(path if is_folder else os.path.dirname(path))
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"got --{option} {path}, expected it in a folder that can be written to, which {folder} is not; name another one"
+        )
+
+
+def check_suffix(option: str, path: str, suffixes: tuple[str, ...], num_videos: int = 1) -> None:
     """
     Raises:
         ValueError: the suffix names no format; what draws figures is not installed, or there are too many videos for one.

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import write_clip
+from conftest import full_disk, write_clip
 from transformers import AutoProcessor
 
 from lmmvqa.commands.command_line import main
@@ -170,6 +170,31 @@ def test_ladders_and_the_plot(capsys, checkpoint, versions, scored, tmp_path, mo
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_what_was_scored_is_printed_before_anything_can_fail(capsys, checkpoint, versions, scored, tmp_path):
+    pytest.importorskip("matplotlib")
+    ladders = [*versions[:3], "--ladder", *versions[3:]]  # of which none is a curve
+    for form in ([], ["--json"]):
+        with pytest.raises(SystemExit):
+            compare(capsys, checkpoint, *form, *ladders)
+        printed = capsys.readouterr()
+        assert all(video in printed.out for video in versions) and "better than all cheaper ones" in printed.err
+    with full_disk(100), pytest.raises(SystemExit):
+        compare(capsys, checkpoint, *versions[:2], "--plot", tmp_path / "new/plot.png")
+    printed = capsys.readouterr()
+    assert versions[0] in printed.out
+    assert f"got the output {tmp_path}/new/plot.png, expected a file to write to: File too large" in printed.err
+
+
+def test_versions_that_are_not_found_are_said(capsys, checkpoint, versions, scored, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, printed = compare(capsys, checkpoint, *versions[:2], tmp_path / "empty", "nothing*.mp4")
+    assert status == 0
+    assert printed.err.splitlines()[-2:] == [
+        f"warning: no video in {tmp_path}/empty",
+        "warning: no video in nothing*.mp4",
+    ]
+
+
 def test_pairs_are_calibrated_where_the_table_has_contents(capsys, checkpoint, versions, tmp_path):
     table = tmp_path / "ratings.csv"
     rows = [
@@ -201,10 +226,22 @@ def clips_of(folder):
         (["one.mp4", "two.mp4", "--within", "-1"], "got --within -1, expected 0 points or more"),
         (["one.mp4", "two.mp4", "--ladder", "two.mp4"], "got a video in both ladders"),
         (["one.mp4", "two.mp4", "--ladder", "*.nothing"], "got no video in --ladder *.nothing"),
+        (
+            ["a.mp4", "b.mp4", "--ladder", "c.mp4"],
+            "got 2 version(s) in first ladder, expected at least 3 for a BD-rate",
+        ),
+        (["a.mp4", "b.mp4", "--plot", "plot.html"], "got --plot plot.html, expected a name that ends in .png"),
+        (
+            ["a.mp4", "b.mp4", "--plot", "x.png", "--report", "./x.png"],
+            "got the outputs x.png, ./x.png, expected a file",
+        ),
+        (["a.mp4", "b.mp4", "--report", "file/x.html"], "in a folder that can be written to, which "),
+        (["a.mp4", "b.mp4", "--report", ""], "got an empty --report, expected a name"),
     ],
 )
 def test_wrong_use_is_refused(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as exit_:
         main(["compare", *arguments])
     assert exit_.value.code == 2

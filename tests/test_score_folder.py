@@ -378,6 +378,23 @@ def test_the_lowest_scores_and_the_exit_status(folder, model, scorer, capsys):
     assert main([*command, "--worst", "0", "--json"]) == 0
 
 
+def test_files_go_to_new_folders_and_rows_are_printed_before_they_fail(folder, model, scorer, tmp_path, capsys):
+    command = ["score", str(folder), "--model", model]
+    new = tmp_path / "new"
+    outputs = ["--windows", str(new / "w.csv"), "--timeline", str(new / "of/t.json"), "--csv", str(new / "rows.csv")]
+    assert main([*command, *outputs]) == 0
+    assert sorted(path.name for path in new.iterdir()) == ["of", "rows.csv", "w.csv"]
+    (tmp_path / "scores.v2").mkdir()
+    assert main([*command, "--out", str(tmp_path / "scores.v2")]) == 0
+    assert len(read_table(tmp_path / "scores.v2/scores.parquet")) == 10
+    capsys.readouterr()
+    with full_disk(100), pytest.raises(SystemExit):
+        main([*command, "--sort", "--windows", str(new / "full.csv")])
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 11
+    assert f"got the output {new}/full.csv, expected a file to write to: File too large" in printed.err
+
+
 def test_names_on_standard_input(folder, model, scorer, monkeypatch, capsys):
     names = "\n".join(f"{folder}/{index}.mp4" for index in (3, 1))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names.encode())))
@@ -403,11 +420,24 @@ def test_the_summary():
         (["--csv", "a.csv", "--windows", "./a.csv"], "got the outputs a.csv, ./a.csv, expected a file for each"),
         (["--worst", "-1"], "argument --worst"),
         (["--exclude", "*"], "got no video in a.mp4"),
+        (["--out", ""], "got an empty --out, expected a name"),
+        (["--windows", ""], "got an empty --windows, expected a name"),
+        (["--out", ".csv"], "got --out .csv, expected a name before the suffix"),
+        (["--out", "dir.csv"], "got --out dir.csv, which is a folder, expected a file"),
+        (["--report", "dir.csv"], "got --report dir.csv, which is a folder, expected a file"),
+        (["--out", "a.mp4"], "expected a name that ends in .csv"),
+        (["--out", "plain"], "expected it in a folder that can be written to, which "),
+        (["--timeline", "plain/new/t.csv"], "got --timeline plain/new/t.csv, expected it in a folder"),
+        (["--windows", "dir.csv/scores.parquet", "--out", "v.2"], "got --out v.2, expected a name that ends"),
+        (["--windows", "dir.v2/scores.parquet", "--out", "dir.v2"], "got the outputs dir.v2/scores.parquet, "),
     ],
 )
 def test_wrong_use(capsys, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    Path("a.mp4").touch()
+    for name in ("a.mp4", "plain"):
+        Path(name).touch()
+    for name in ("dir.csv", "dir.v2"):
+        Path(name).mkdir()
     with pytest.raises(SystemExit) as exit_:
         main(["score", "a.mp4", *arguments])
     assert exit_.value.code == 2

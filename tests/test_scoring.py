@@ -409,7 +409,7 @@ def test_an_unknown_quantisation():
         (["score", "--model", "{folder}", "clip.mp4"], "got model '{folder}'"),
         (["score", "--model", "{folder}/missing", "clip.mp4"], "got model '{folder}/missing'"),
         (["score", "--model", "{model}", "--device", "abacus", "clip.mp4"], "got device 'abacus'"),
-        (["score", "--model", "{model}", "--csv", "{folder}/missing/rows.csv", "clip.mp4"], "got the output {folder}"),
+        (["score", "--model", "{model}", "--csv", "{model}/config.json/a.csv", "clip.mp4"], "expected it in a folder"),
         (
             ["score", "--csv", "{folder}/other.mp4", "clip.mp4"],
             "got --csv {folder}/other.mp4, expected a name that is no",
@@ -470,3 +470,28 @@ def test_selfcheck_finds_another_score(capsys, tiny, tmp_path):
     reference.write_text(json.dumps(stored | {"score": stored["score"] + 1}))
     assert main(["selfcheck", "--model", str(tmp_path)]) == 1
     assert capsys.readouterr().out.endswith(": FAILED\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["calibrate", "--csv", "ratings.csv"],
+        ["export"],
+        ["assemble"],
+        ["evaluate", "--data", "rows"],
+        ["baseline", "--data", "rows"],
+        ["vcgbench", "--questions", "a.json", "--videos", "videos"],
+        ["multiple_choice", "--questions", "a.json", "--videos", "videos"],
+        ["inspect", "a.mp4"],
+        ["prepare", "csv", "--labels", "labels.csv"],
+    ],
+)
+def test_every_command_looks_at_its_output_first(tmp_path, capsys, command):
+    (tmp_path / "file").touch()
+    for out, message in (
+        ("", "got an empty --out"),
+        (f"{tmp_path}/file/new.png", "folder that can be written to, which "),
+    ):
+        with pytest.raises(SystemExit):
+            main([*command, "--out", out])
+        assert message in capsys.readouterr().err
