@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 from safetensors import SafetensorError
 
-from ..scoring.report import printable
+from ..scoring.report import printable, said_by
 from . import (
     assemble,
     baseline,
@@ -80,8 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     # SafetensorError is either: damaged weights, or a disk that is full where they are written
     except (ValueError, OSError, SafetensorError) as error:
         drop_unwritten_output()
-        line = printable(" ".join(str(error).split()))
-        arguments.command.exit(2, f"{arguments.command.prog}: error: {line}\n")
+        arguments.command.exit(2, f"{arguments.command.prog}: error: {printable(said_by(error))}\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """A dataclass of options as a command line: each option is declared once, and programs can give it too."""
 
 import argparse
+import math
 import os
 import types
 from dataclasses import MISSING, Field, fields
@@ -10,6 +11,39 @@ from ..scoring.video_files import check_output
 
 
 T = TypeVar("T")
+
+
+def number(text: str) -> float:
+    """A number of the command line; not NaN, which no comparison is true of."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number")
+    return value
+
+
+def limit(text: str) -> float:
+    """A number of the command line that bounds something."""
+    value = number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more, or inf")
+    return value
+
+
+def count(text: str) -> int:
+    """A whole number of the command line."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number, 0 or more")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """Of TCP; 0 is any that is free."""
+    if count(text) > 65535:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a port from 0 to 65535")
+    return int(text)
 
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
@@ -79,4 +113,4 @@ def _of_type(hint: object) -> dict:
         return {"nargs": "+"} | _of_type(get_args(hint)[0])
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
-    return {} if hint is str else {"type": hint}
+    return {} if hint is str else {"type": number if hint is float else hint}

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 
 from ..scoring.video_files import check_output
+from .options import number
 
 
 HELP = "make rows for training and evaluation from a benchmark's label file"
@@ -58,7 +59,7 @@ def add_data_sets(command: argparse.ArgumentParser) -> None:
             )
         if name != "instruction_json":
             range_help = "of the label file's scale, mapped to 0-100"
-            parser.add_argument("--mos_range", nargs=2, type=float, metavar=("LOWEST", "HIGHEST"), help=range_help)
+            parser.add_argument("--mos_range", nargs=2, type=number, metavar=("LOWEST", "HIGHEST"), help=range_help)
     for name in ("dover_text", "qalign_json", "instruction_json"):
         parsers[name].add_argument("--split", choices=["train", "validation", "test"], help="of the whole file")
     for name in ("lsvq", "csv", "rated_images", "degraded_clips"):
@@ -93,7 +94,7 @@ def _add_options_of_clips(clips: argparse.ArgumentParser, new: Callable[[str, st
     clips.add_argument("--groups", metavar="FILE", help="CSV file,group: clips that show the same content")
     clips.add_argument("--photographs", type=int, help="how many photographs to pan over")
     clips.add_argument("--training_photographs", type=int, help="how many more of the training split")
-    clips.add_argument("--lowest_mos", type=float, help="MOS (0-100) that a photograph needs for a pan")
+    clips.add_argument("--lowest_mos", type=number, help="MOS (0-100) that a photograph needs for a pan")
     clips.add_argument("--variants", type=int, help="degraded clips a reference, beside the untouched one")
     clips.add_argument("--training_variants", type=int, help="the same, of --training_photographs")
     chains = new(

@@ -1,6 +1,5 @@
 """`lmmvqa score`: videos and pictures to scores."""
 
-import argparse
 import contextlib
 import os
 import sys
@@ -37,6 +36,7 @@ from ..scoring.video_files import (
     suffix_of,
 )
 from .model_options import ModelOptions, load
+from .options import count, limit
 from .output import find_and_warn, print_line, quiet_libraries, warn
 
 
@@ -49,21 +49,6 @@ BELOW = 3
 # Of `--engine ray`: tasks that decode for an actor, and the table in a folder
 RAY_WORKERS = 4
 TABLE_FILE = "scores.parquet"
-
-
-def limit(text: str) -> float:
-    """A number of the command line that bounds something."""
-    number = float(text)
-    if not number >= 0:
-        raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more, or inf")
-    return number
-
-
-def count(text: str) -> int:
-    """A whole number of the command line."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number, 0 or more")
-    return int(text)
 
 
 def reading_limit(what: str) -> float | None:

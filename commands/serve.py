@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 
 from .model_options import ModelOptions, load
+from .options import port
 from .output import warn
 
 
@@ -15,10 +16,10 @@ DESCRIPTION = (
 LIBRARIES = ("fastapi", "gradio", "prometheus_client", "uvicorn")
 
 
-def limit(what: str, default: float, kind: type = float):
+def limit(what: str, default: float):
     return field(
         default=default,
-        metadata={"help": f"{what} (default: {default:g})", "type": kind, "metavar": "NUMBER", "group": "limits"},
+        metadata={"help": f"{what} (default: {default:g})", "metavar": "NUMBER", "group": "limits"},
     )
 
 
@@ -27,12 +28,12 @@ class Options(ModelOptions):
     host: str = field(
         default="127.0.0.1", metadata={"help": "address to listen at; 0.0.0.0 is all (default: 127.0.0.1)"}
     )
-    port: int = field(default=7860, metadata={"help": "default: 7860"})
+    port: int = field(default=7860, metadata={"help": "default: 7860; 0: any that is free", "type": port})
     # The attributes of `ServerLimits`
     max_bytes: float = limit("of an upload", 200e6)
     max_upload_seconds: float = limit("that an upload may take", 120)
-    max_requests: int = limit("videos that are uploaded, wait or are scored at one time; one more gets 503", 32, int)
-    max_batch: int = limit("videos that are scored together", 4, int)
+    max_requests: int = limit("videos that are uploaded, wait or are scored at one time; one more gets 503", 32)
+    max_batch: int = limit("videos that are scored together", 4)
     max_seconds: float = limit("of a video", 60)
     max_pixels: float = limit("of a frame", 34e6)
     max_wall_seconds: float = limit("that reading and encoding a video may take", 120)

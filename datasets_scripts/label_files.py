@@ -4,6 +4,7 @@ Names stay text: a Flickr id read as a number loses digits, and `0012` its zeros
 """
 
 import csv
+import io
 import json
 import re
 import zipfile
@@ -48,21 +49,31 @@ def read_labels(path: str | Path) -> list[dict[str, str]]:
     return labels
 
 
+def _read_text(path: str | Path) -> str:
+    """
+    Raises:
+        ValueError: the file is not UTF-8.
+    """
+    try:
+        # utf-8-sig: spreadsheets put a byte-order mark before the first column's name
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 from its byte {error.start}, expected it: save it as UTF-8.") from error
+
+
 def read_csv(path: str | Path, required: Iterable[str] = ()) -> list[dict[str, str]]:
     """Reads a comma-separated table with a header as text: names such as `0012` keep their zeros.
 
     Raises:
         ValueError: a required column is missing, a line has too few or too many fields, or there is no line at all.
     """
-    # utf-8-sig: spreadsheets put a byte-order mark before the first column's name
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in required if name not in (reader.fieldnames or [])]
-        if missing:
-            raise ValueError(f"{path} has the columns {reader.fieldnames}, expected also {missing}: add them.")
-        table = list(reader)
+    reader = csv.DictReader(io.StringIO(_read_text(path), newline=""))
+    missing = [name for name in required if name not in (reader.fieldnames or [])]
+    if missing:
+        raise ValueError(f"{path} has the columns {reader.fieldnames}, expected also {missing}: add them.")
+    table = list(reader)
     if not table:
-        raise ValueError(f"{path} has a header and no line, expected at least one: is it the right file?")
+        raise ValueError(f"{path} has no line below a header, expected at least one: is it the right file?")
     for number, line in enumerate(table, start=2):
         if None in line or None in line.values():
             raise ValueError(
@@ -77,11 +88,11 @@ def read_json(path: str | Path) -> list[dict]:
     Raises:
         ValueError: the file is no such list.
     """
-    with open(path, encoding="utf-8") as file:
-        try:
-            records = json.load(file)
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON ({error}), expected a list of records.") from error
+    text = _read_text(path)
+    try:
+        records = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}), expected a list of records.") from error
     if isinstance(records, dict):
         records = records.get("annotations")
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
@@ -132,14 +143,13 @@ def _read_mat(path: str | Path) -> list[dict[str, str]]:
 
 def _read_dover_text(path: str | Path) -> list[dict[str, str]]:
     lines = []
-    with open(path, encoding="utf-8-sig") as file:
-        for number, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            fields = [field.strip() for field in text.rsplit(",", 3)]  # a path may hold commas
-            if len(fields) != 4:
-                raise ValueError(f"{path} line {number} is {text.strip()!r}, expected `path, duration, fps, MOS`.")
-            lines.append(dict(zip(("video", "duration", "fps", "mos"), fields, strict=True)))
+    for number, text in enumerate(io.StringIO(_read_text(path), newline=None), start=1):
+        if not text.strip():
+            continue
+        fields = [field.strip() for field in text.rsplit(",", 3)]  # a path may hold commas
+        if len(fields) != 4:
+            raise ValueError(f"{path} line {number} is {text.strip()!r}, expected `path, duration, fps, MOS`.")
+        lines.append(dict(zip(("video", "duration", "fps", "mos"), fields, strict=True)))
     return lines
 
 

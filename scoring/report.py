@@ -47,12 +47,23 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def said_by(error: Exception) -> str:
+    """The message of an error in one line; of what the system says alone, such as `[Errno 2] ...`, a sentence is made."""
+    message = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        what = "go on" if error.filename is None else f"use {error.filename}"
+        message = (
+            f"Could not {what}: {error.strerror}; check names, who may read and write, and the space that is left"
+        )
+    return re.sub(r"\s*[\r\n]+\s*", " ", message).strip()  # other spaces may be of a file's name
+
+
 def failure_line(failure: Exception) -> str:
     """
     Why a video has no answer, in one line. What reading and scoring raise on purpose are ValueErrors and OSErrors, whose
     messages are for users; of anything else, such as a MemoryError, the kind is named as well.
     """
-    message, kind = " ".join(str(failure).split()), type(failure).__name__
+    message, kind = said_by(failure), type(failure).__name__
     if isinstance(failure, (ValueError, OSError)):
         return message or kind
     return f"{kind}: {message}" if message else kind

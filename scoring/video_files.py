@@ -111,9 +111,10 @@ class FoundVideos:
 
 
 def read_names(file: BinaryIO) -> list[str]:
-    """Names, one a line, or with zero bytes between them as `find -print0` writes them; empty ones are none."""
+    """Names, one a line (of Windows too), or with zero bytes between them as `find -print0` writes them; empty ones are none."""
     data = file.read()
-    return [os.fsdecode(name) for name in data.split(b"\0" if b"\0" in data else b"\n") if name]
+    names = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return [os.fsdecode(name) for name in names if name]
 
 
 def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:

@@ -37,7 +37,14 @@ def serve(app: FastAPI, host: str, port: int, say: Callable[[str], None]) -> Non
         OSError: it cannot listen there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family, backlog=BACKLOG) as listening:
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(
+            f"got --host {host} --port {port}, expected an address of this machine where nothing listens: {error.strerror}; "
+            "name another port"
+        ) from error
+    with listening:
         config = uvicorn.Config(
             app,
             log_level="warning",

@@ -124,6 +124,16 @@ def test_a_label_file_that_is_none_is_refused(tmp_path, name, content, message):
         read_labels(tmp_path / name)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "txt", "json"])
+def test_a_label_file_of_another_encoding_is_named(tmp_path, suffix):
+    path = tmp_path / f"labels.{suffix}"
+    path.write_bytes("video,mos\nété.mp4,3\n".encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=f"labels.{suffix} is not UTF-8 from its byte 10, expected it: save it as UTF-8"
+    ):
+        read_labels(path)
+
+
 def test_matlab_names_and_scores_must_be_as_many(tmp_path):
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"video_list": np.array(["a", "b"], dtype=object), "mos": np.ones(3)})

@@ -181,7 +181,11 @@ class OutOfMemoryError(RuntimeError):
     ("failure", "line"),
     [
         (ValueError("Could not read a.mp4:\n no video"), "Could not read a.mp4: no video"),
-        (FileNotFoundError(2, "No such file", "a.mp4"), "[Errno 2] No such file: 'a.mp4'"),
+        (ValueError("no video in two  spaces.mp4"), "no video in two  spaces.mp4"),
+        (
+            FileNotFoundError(2, "No such file", "a.mp4"),
+            "Could not use a.mp4: No such file; check names, who may read and write, and the space that is left",
+        ),
         (MemoryError(), "MemoryError"),
         (OutOfMemoryError("CUDA out of memory.\nTried"), "OutOfMemoryError: CUDA out of memory. Tried"),
         (KeyError("frames"), "KeyError: 'frames'"),

@@ -251,8 +251,8 @@ def test_a_full_disk_behind_standard_output_is_one_line(capsys, monkeypatch, stu
     with pytest.raises(SystemExit) as exit_:
         main(["score", *options, "a.mp4"])
     assert exit_.value.code == 2
-    error = "lmmvqa score: error: [Errno 28] No space left on device: 'standard output'\n"
-    assert capsys.readouterr().err == error
+    error = "lmmvqa score: error: Could not use standard output: No space left on device; check names"
+    assert capsys.readouterr().err.startswith(error)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
@@ -420,7 +420,21 @@ def test_an_unknown_quantisation():
             "got the output {model}/config.json, which exists already",
         ),
         (["inspect", "{model}/config.json", "--out", "{model}/config.json"], "which is an input too"),
-        (["calibrate", "--model", "{model}", "--csv", "{folder}/no.csv", "--out", "{folder}/new"], "No such file"),
+        (
+            ["calibrate", "--model", "{model}", "--csv", "{folder}/no.csv", "--out", "{folder}/new"],
+            "Could not use {folder}/no.csv: No such file or directory; check names",
+        ),
+        (
+            ["score", "--fail_under", "nan", "a.mp4"],
+            "argument --fail_under/--fail-under: got 'nan', expected a number",
+        ),
+        (
+            ["score", "--fail_under", "abc", "a.mp4"],
+            "argument --fail_under/--fail-under: got 'abc', expected a number",
+        ),
+        (["score", "--max_seconds", "nan", "a.mp4"], "--max-seconds: got 'nan', expected a number"),
+        (["serve", "--max_pixels", "nan"], "--max-pixels: got 'nan', expected a number"),
+        (["serve", "--port", "99999"], "argument --port: got 99999, expected a port from 0 to 65535"),
         (["selfcheck", "--model", "{model}"], "got no selfcheck.json"),
         (["selfcheck", "--model", "some/repository", "--update"], "got --update"),
     ],

@@ -421,7 +421,7 @@ def test_a_result_shows_windows_and_problems(scorer, tmp_path):
 def test_the_command_says_what_is_missing_or_taken(monkeypatch, capsys, model):
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit, match="2"):
         main(["serve", "--model", model, "--port", str(taken.getsockname()[1])])
-    assert "Address already in use" in capsys.readouterr().err
+    assert re.search(r"got --host 127.0.0.1 --port \d+, .*: Address already in use", capsys.readouterr().err)
     with pytest.raises(SystemExit, match="2"):
         main(["serve", "--max-batch", "0"])
     assert "max_batch=0, expected at least 1" in capsys.readouterr().err

@@ -71,6 +71,8 @@ def test_names_of_standard_input():
     ]
     assert read_names(io.BytesIO(b"a\nb.mp4\0c.mp4\0")) == ["a\nb.mp4", "c.mp4"]
     assert read_names(io.BytesIO(b"")) == []
+    assert read_names(io.BytesIO(b"a.mp4\r\nb.mp4\r\n\r\n")) == ["a.mp4", "b.mp4"]
+    assert read_names(io.BytesIO(b"a.mp4\r\0")) == ["a.mp4\r"]
 
 
 def test_an_address_is_taken_as_it_is():
