@@ -11,7 +11,7 @@ from .output import warn
 HELP = "fit a model's scores to your own scale of opinions"
 DESCRIPTION = (
     "Fits a rising map from the model's scores to your ratings, on any scale, and the deviation. What is written gives "
-    "scores on your scale everywhere. The last line is JSON: errors before and after."
+    "scores on your scale everywhere. The last line is JSON: errors before and after. Exit status 1: a video has no score, and was left out."
 )
 
 
@@ -54,4 +54,4 @@ def run(options: Options) -> int:
     print("\n".join(report_lines(report)))
     print(f"wrote {options.out}")
     print(json.dumps(report))
-    return 0
+    return 1 if report["failures"] else 0

@@ -40,6 +40,9 @@ UPLOAD = {
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
+# How paths begin that are not the page's
+API_PATHS = ("/v1/", "/health", "/metrics", "/openapi.json")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SLOW = 408
 # What `/v1/score` answers beside a score: the outcome that /metrics counts, and why
 REFUSALS = {
@@ -260,7 +263,14 @@ def make_api(scorer: VideoQualityAssessmentPipeline, limits: ServerLimits, model
         return Response(await run_in_threadpool(render_sample, name), media_type="video/mp4")
 
     _add_state(app, scores, model)
+    for path in API_PATHS:  # last: what is left of them
+        app.add_route(f"{path}{{rest:path}}", _no_such_request, METHODS, include_in_schema=False)
     return app
+
+
+async def _no_such_request(request: Request) -> JSONResponse:
+    error = f"got {request.method} {request.url.path}, expected a request that /openapi.json describes; see there"
+    return JSONResponse({"error": error}, 404)
 
 
 def _answer_refusals(app: FastAPI, metrics: Metrics) -> None:

@@ -6,6 +6,7 @@ import gradio
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from .api import API_PATHS
 from .limits import ServerLimits
 from .samples import SAMPLES
 
@@ -14,7 +15,6 @@ from .samples import SAMPLES
 # is not there: its components read any address that a client names, and keep uploads by names that others can guess
 PAGE_FILES = ("/assets/", "/static/")
 PAGE_PATHS = ("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/gradio_api/info")
-API_PATHS = ("/v1/", "/health", "/metrics", "/openapi.json")
 
 PAGE = """
 <div id="lmmvqa">

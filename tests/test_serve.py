@@ -197,6 +197,15 @@ def test_wrong_use(address, tmp_path, clips):
     assert get(f"{address}/v1/score").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/v1/score", "/v1/none", "/v1/samples/none.mp4", "/healthy"])
+def test_whatever_is_no_request_is_answered_with_an_error(address, path):
+    answer = get(f"{address}{path}")
+    assert answer.status_code == 404 and answer.json()["error"].startswith("got ")
+    assert (
+        send(f"{address}/health").json()["error"].startswith("got POST /health, expected a request that /openapi.json")
+    )
+
+
 def test_names_are_words_and_no_paths(address, clips, tmp_path):
     name = "../../etc/<b>passwd\n"
     answer = post(address, Path(clips[0]).read_bytes(), name=name)
