@@ -3,6 +3,7 @@
 import sys
 from dataclasses import dataclass, field
 
+from ..scoring.report import score_text
 from .model_options import ModelOptions, load
 from .output import print_line, warn
 
@@ -46,7 +47,8 @@ def run(options: Options) -> int:
             print_line("[not measured: this model was not trained on ratings]")
             return
         for file, result in zip(files, chat.measured, strict=True):
-            print_line(f"[measured: {file} {result.score:.1f} ± {result.score_std:.1f}, {result.level}]")
+            score, std = (score_text(number, result.scale) for number in (result.score, result.score_std))
+            print_line(f"[measured: {file} {score} ± {std}, {result.level}]")
 
     if options.question is not None:
         answer(options.question)

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import dataclass, field
 
-from ..scoring.report import printable, writing
+from ..scoring.report import printable, score_text, writing
 from ..scoring.video_files import REPORT_SUFFIXES, check_suffix, refuse_to_overwrite
 from .model_options import ModelOptions, load
 from .output import find_and_warn, print_line, warn
@@ -96,7 +96,7 @@ def run(options: Options) -> int:
     if options.json:
         print_line(json.dumps(comparison, allow_nan=False))
     else:
-        _print_table(comparison, options)
+        _print_table(comparison, options, scorer.processor.scale)
     _write_files(options, comparison, {row["video"]: row for row in rows}, of_ladders, scorer.processor)
     if no_rate:
         raise no_rate
@@ -198,13 +198,13 @@ def _version(row: dict) -> dict:
     }
 
 
-def _print_table(comparison: dict, options: Options) -> None:
+def _print_table(comparison: dict, options: Options, scale: list[float] | None) -> None:
     best, *others = comparison["versions"]
     names = {row["video"]: printable(row["video"]) for row in comparison["versions"]}
     width = max(len("version"), *map(len, names.values()))
     print_line(f"{'version':<{width}}  {'score':<12}  level   kbit/s        MB  best looks better")
     for row in (best, *others):
-        score = f"{row['score']:5.1f} ± {row['score_std']:.1f}"
+        score = f"{score_text(row['score'], scale):>5} ± {score_text(row['score_std'], scale)}"
         surely = "" if row is best else f"  {best['better'][row['video']]:.0%}"
         print_line(
             f"{names[row['video']]:<{width}}  {score:<12}  {row['level']:<5} {row['kbps']:8,.0f}  {row['bytes'] / 1e6:8.3f}{surely}"

@@ -148,7 +148,7 @@ def bd_rate(
     if not lowest < highest:
         (first, _), (other, _) = curves
         raise ValueError(
-            f"got ladders of qualities {first[0]:.1f} to {first[-1]:.1f} and {other[0]:.1f} to {other[-1]:.1f}, expected some "
+            f"got ladders of qualities {first[0]:.3g} to {first[-1]:.3g} and {other[0]:.3g} to {other[-1]:.3g}, expected some "
             "that both reach; add versions at other bit rates"
         )
     first, other = (curve.integrate(lowest, highest) / (highest - lowest) for _, curve in curves)

@@ -78,7 +78,7 @@ def comparison_page(
             for failure in comparison["failures"]
         ],
         moments=moments,
-        plot=_plot(ladders, names),
+        plot=_plot(ladders, names, scale),
         smallest=None if smallest is None else names[smallest]["name"],
         within=within,
         bd_rate=comparison.get("bd_rate"),
@@ -110,7 +110,7 @@ def _name(video: str, folder: str) -> str:
     return printable(video.removeprefix(folder))
 
 
-def _plot(ladders: Mapping[str, Sequence[dict]], of_page: Mapping[str, dict]) -> dict:
+def _plot(ladders: Mapping[str, Sequence[dict]], of_page: Mapping[str, dict], scale: Sequence[float]) -> dict:
     """
     Score against the logarithm of the bit rate: places in percent from the left and from above, with a margin.
 
@@ -120,7 +120,7 @@ def _plot(ladders: Mapping[str, Sequence[dict]], of_page: Mapping[str, dict]) ->
     """
     versions = [version for ladder in ladders.values() for version in ladder]
     rates = _widened([math.log10(version["kbps"]) for version in versions], least=0.1)
-    scores = _widened([version["score"] for version in versions], least=2.0)
+    scores = _widened([version["score"] for version in versions], least=0.02 * (scale[1] - scale[0]))
 
     def point(version: Mapping) -> dict:
         x, y = place(math.log10(version["kbps"]), rates), 100 - place(version["score"], scores)

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from ..processing.answers_lmmvqa import LEVELS
 from .inspection import Inspection, Reading
+from .report import score_text
 
 
 WITH, WITHOUT = "with temporal tokens", "without temporal tokens"
@@ -47,8 +48,8 @@ def _title(inspection: Inspection, readings: dict[str, Reading]) -> str:
     width, height = inspection.size
     facts = f"{width} × {height}, {inspection.num_frames} frame(s) in {inspection.duration:.1f} s"
     scores = [
-        f"{reading.result.score:.1f} ± {reading.result.score_std:.1f} ({reading.result.level}) {name}"
-        for name, reading in readings.items()
+        f"{score_text(result.score, result.scale)} ± {score_text(result.score_std, result.scale)} ({result.level}) {name}"
+        for name, result in ((name, reading.result) for name, reading in readings.items())
     ]
     return "\n".join([name, facts, f"score {', '.join(scores)}"])
 

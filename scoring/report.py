@@ -82,6 +82,27 @@ def finite(result: dict) -> dict:
     return result
 
 
+def score_text(score: float, scale: Sequence[float] | None = None) -> str:
+    """
+    A score, or a difference of scores, with as many decimals as tell about a thousandth of the scale: 63.2, 3.41, 0.572.
+
+    Args:
+        scale: lowest and highest score; None is 0 to 100, as in all that takes one here.
+    """
+    return f"{score:.{decimals(scale)}f}"
+
+
+def mark_text(score: float, scale: Sequence[float] | None = None) -> str:
+    """As `score_text`, without zeros at the end: an end of a scale, or a threshold."""
+    return f"{round(score, decimals(scale)):.15g}"
+
+
+def decimals(scale: Sequence[float] | None) -> int:
+    """Of a score on a scale, see `score_text`."""
+    low, high = scale or (0, 100)
+    return max(1, round(3 - math.log10(high - low)))
+
+
 def named_damages(probabilities: dict[str, float]) -> list[str]:
     """The kinds that are probable enough to be named, "none" among them, the most probable first."""
     ordered = sorted(probabilities, key=probabilities.__getitem__, reverse=True)
@@ -106,8 +127,9 @@ class Table:
         video = f"{printable(row['video']):<{self._width}}"
         if row["error"] is not None:
             return f"{video}  error: {printable(row['error'])}"
-        std = "" if row["score_std"] is None else f" ± {row['score_std']:.1f}"
-        score = f"{row['score']:5.1f}{std}"
+        scale = row.get("scale")
+        std = "" if row["score_std"] is None else f" ± {score_text(row['score_std'], scale)}"
+        score = f"{score_text(row['score'], scale):>5}{std}"
         level = row["level"] if row["damage"] is None else f"{row['level']:<5}  {_damage_words(row['damage'])}"
         outside = f"  (outside: {', '.join(row['outside'])})" if row["outside"] else ""
         return f"{video}  {score:<12}  {level}{decoded_in_part(row)}{outside}{_worst_window(row)}{_problem_words(row)}"
@@ -122,7 +144,8 @@ def _worst_window(row: dict) -> str:
     if "windows" not in row:
         return ""
     worst = row["worst_window"]
-    return f"  ({len(row['windows'])} windows, worst {worst['start']}-{worst['end']} s: {worst['score']:.1f})"
+    score = score_text(worst["score"], row.get("scale"))
+    return f"  ({len(row['windows'])} windows, worst {worst['start']}-{worst['end']} s: {score})"
 
 
 def _problem_words(row: dict) -> str:
@@ -155,11 +178,12 @@ def lowest_first(rows: list[dict]) -> list[dict]:
 
 def summary_line(rows: list[dict], seconds: float) -> str:
     """What many rows say in one line: how many, without score, the mean, and what 5 % of the scores do not exceed."""
-    scores = [row["score"] for row in rows if row["error"] is None]
+    scored = [row for row in rows if row["error"] is None]
+    scores = [row["score"] for row in scored]
     line = f"{len(rows)} videos, {len(rows) - len(scores)} without a score"
     if scores:
-        mean, lowest = pooled(scores)
-        line += f", mean {mean:.1f}, lowest 5 % up to {lowest:.1f}"
+        mean, lowest = (score_text(score, scored[0].get("scale")) for score in pooled(scores))
+        line += f", mean {mean}, lowest 5 % up to {lowest}"
     return f"{line}, {seconds:.1f} s"
 
 

@@ -5,6 +5,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
@@ -13,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..processing.answers_lmmvqa import LEVELS, NO_DAMAGE
 from .addresses import is_address
-from .report import MAX_NAMED, decoded_in_part, lowest_first, named_damages, pooled, printable
+from .report import MAX_NAMED, decoded_in_part, lowest_first, mark_text, named_damages, pooled, printable, score_text
 from .table_files import window_rows
 from .thumbnails import VideoPictures
 
@@ -132,8 +133,8 @@ def score_page(
     )
 
 
-def render(template: str, **content) -> str:
-    """A page of a template in this folder; texts are escaped."""
+def render(template: str, scale: Sequence[float], **content) -> str:
+    """A page of a template in this folder; texts are escaped, and the filters `score` and `mark` write scores of the scale."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -141,8 +142,9 @@ def render(template: str, **content) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {"score": partial(score_text, scale=scale), "mark": partial(mark_text, scale=scale)}
     made = f"{datetime.now(UTC):%F %H:%M} UTC"
-    return environment.get_template(template).render(made=made, version=version("lmmvqa"), **content)
+    return environment.get_template(template).render(made=made, version=version("lmmvqa"), scale=scale, **content)
 
 
 def link(video: str, page: str | Path) -> str | None:

@@ -4,7 +4,7 @@ import json
 from html import escape
 
 from ..processing.answers_lmmvqa import LEVELS
-from ..scoring.report import MAX_NAMED, OUTSIDE_NOTE, named_damages, printable
+from ..scoring.report import MAX_NAMED, OUTSIDE_NOTE, decimals, named_damages, printable, score_text
 
 
 # Windows, beyond which their columns are too narrow for a number on a phone
@@ -36,10 +36,11 @@ def _head(row: dict) -> str:
         kinds = [kind for kind in named_damages(row["damage"]) if kind != "none"][:MAX_NAMED]
         words = ", ".join(f"{kind.replace('_', ' ')} ({row['damage'][kind]:.0%})" for kind in kinds)
         damage = f"<p>What looks wrong: {words or 'nothing by name'}</p>"
+    score, std = (score_text(row[name], row.get("scale")) for name in ("score", "score_std"))
     return (
         f'<h2 class="name">{escape(printable(row["video"]))}</h2>'
         '<div class="head">'
-        f'<div class="score level-{row["level"]}"><b>{row["score"]:.1f}</b><span>± {row["score_std"]:.1f}</span></div>'
+        f'<div class="score level-{row["level"]}"><b>{score}</b><span>± {std}</span></div>'
         f'<div class="level"><p><strong>{row["level"]}</strong></p><div class="bar">{bar}</div><p>{legend}</p>{damage}'
         "</div></div>"
     )
@@ -54,11 +55,14 @@ def _windows(row: dict, low: float, high: float) -> str:
     columns = []
     for window in row["windows"]:
         start, stop, score = window["start"], window["end"], window["score"]
+        text = score_text(score, row.get("scale"))
         is_worst = " worst" if start == worst["start"] else ""
         height = 100 * (score - low) / (high - low)
-        number = f'<em style="bottom:{height:.1f}%">{score:.0f}</em>' if len(row["windows"]) <= MAX_NUMBERED else ""
+        number = ""
+        if len(row["windows"]) <= MAX_NUMBERED:
+            number = f'<em style="bottom:{height:.1f}%">{score:.{decimals(row.get("scale")) - 1}f}</em>'
         columns.append(
-            f'<button class="window{is_worst}" data-time="{start}" title="{start}-{stop} s: {score:.1f}" '
+            f'<button class="window{is_worst}" data-time="{start}" title="{start}-{stop} s: {text}" '
             f'style="left:{100 * start / end:.2f}%;width:{100 * (stop - start) / end:.2f}%">'
             f'<i class="level-{window["level"]}" style="height:{height:.1f}%"></i>'
             f"{number}</button>"
@@ -67,7 +71,8 @@ def _windows(row: dict, low: float, high: float) -> str:
         "<h3>Over time</h3>"
         f'<div class="windows">{"".join(columns)}</div>'
         f'<div class="axis"><span>0 s</span><span>{end} s</span></div>'
-        f"<p>Worst: {worst['start']}-{worst['end']} s with {worst['score']:.1f}. The score is the mean of all.</p>"
+        f"<p>Worst: {worst['start']}-{worst['end']} s with {score_text(worst['score'], row.get('scale'))}. "
+        "The score is the mean of all.</p>"
     )
 
 

@@ -8,7 +8,18 @@ import os
 import pytest
 
 from lmmvqa.processing.video_reading_lmmvqa import VideoFacts
-from lmmvqa.scoring.report import FACT_KEYS, ROW_KEYS, Table, csv_file, failure_line, finite, json_line, printable
+from lmmvqa.scoring.report import (
+    FACT_KEYS,
+    ROW_KEYS,
+    Table,
+    csv_file,
+    failure_line,
+    finite,
+    json_line,
+    mark_text,
+    printable,
+    summary_line,
+)
 
 
 NAMES = [
@@ -158,6 +169,26 @@ def test_rows_are_on_disk_as_they_come(tmp_path):
         assert len(path.read_text().splitlines()) == 1
         write(row("a.mp4"))
         assert len(read_csv(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "score", "std", "mark"),
+    [
+        (None, "49.2", "4.9", "0.5"),
+        ([0, 100], "49.2", "4.9", "0.5"),
+        ([0.96, 5.1], "0.49", "0.05", "0.5"),
+        ([0.0213, 1.0473], "0.492", "0.049", "0.5"),
+        ([-200, 1000], "49.2", "4.9", "0.5"),
+    ],
+)
+def test_scores_have_the_decimals_of_their_scale(scale, score, std, mark):
+    factor = 100 if scale is None or scale[1] >= 100 else 1
+    result = row("a.mp4", score=0.492 * factor, score_std=0.049 * factor) | ({"scale": scale} if scale else {})
+    assert f" {score} ± {std} " in Table(["a.mp4"]).line(result)
+    windows = {"windows": [{}], "worst_window": {"start": 0, "end": 2, "score": 0.492 * factor}}
+    assert f"worst 0-2 s: {score})" in Table(["a.mp4"]).line(result | windows)
+    assert f"mean {score}, lowest 5 % up to {score}, " in summary_line([result] * 2, 1)
+    assert mark_text(0.5, scale) == mark
 
 
 def test_a_file_that_appeared_meanwhile_is_not_overwritten(tmp_path):

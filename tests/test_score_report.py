@@ -105,6 +105,22 @@ class Page(HTMLParser):
 # what it says
 
 
+def test_scores_of_a_small_scale_keep_their_digits():
+    windows = [0.492, 0.512, 0.498, 0.505]
+    rows = [row("a.mp4", 0.492, windows, score_std=0.0493), row("b.mp4", 0.731, score_std=0.0312)]
+    page = Page(page_of(rows, scale=[0.0213214, 1.0473], thresholds=[0.41237, 0.6]))
+    text = " ".join(page.text.split())
+    for words in (
+        "0.492 ± 0.049",
+        "mean score0.611",
+        "up to0.492",
+        "Scores from 0.021 (worst) to 1.047 (best)",
+        "below 0.412, f",
+    ):
+        assert words in text
+    assert any("lowest 0.492 at" in (image.get("aria-label") or "") for _, image in page.elements)
+
+
 def test_the_page_of_some_videos():
     damage = dict.fromkeys(DAMAGE_ANSWERS, 0.0) | {"low_resolution": 0.6, "none": 0.4}
     problems = [{"kind": "dropped_frames", "start": 1.0, "end": 1.5, "strength": 0.5}]
