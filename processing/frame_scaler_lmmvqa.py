@@ -129,13 +129,18 @@ class FrameScaler:
         return np.ascontiguousarray(_upright(picture, frame))
 
 
-def drop_unknown_colours(frame: av.VideoFrame) -> None:
-    """Takes colour properties that FFmpeg cannot convert from off a frame: it refuses the whole frame for one of them."""
+def drop_unknown_colours(frame: av.VideoFrame, name: str = "a given frame") -> None:
+    """
+    Takes colour properties that FFmpeg cannot convert from off a frame: it refuses the whole frame for one of them.
+
+    Args:
+        name: of the video, for the warning.
+    """
     is_rgb = frame.colorspace == 0 and (frame.format.is_rgb or len(frame.format.components) < 3)
     if frame.colorspace not in _MATRICES and not is_rgb:
         logger.warning_once(
-            f"Frames are stored with matrix {frame.colorspace} of ITU-T H.273, which FFmpeg cannot convert from: they are "
-            "read as if none was named, and colours may be off."
+            f"{name}: stored with matrix {frame.colorspace} of ITU-T H.273, which FFmpeg cannot convert from; it is read as "
+            "if none was named, and colours may be off."
         )
         frame.colorspace = _UNSPECIFIED
     if frame.color_range not in _RANGES:

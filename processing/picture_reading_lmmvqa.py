@@ -223,7 +223,9 @@ def _read_image(image: Image.Image, source: VideoSource) -> Iterator[tuple[float
     """Yields (time in seconds, duration in seconds, frame) of a picture, animated or not."""
     count = getattr(image, "n_frames", 1)  # classes of formats with a single picture do not have it
     if count > 1 and image.format not in ("AVIF", "GIF", "PNG", "WEBP"):
-        logger.warning_once(f"Of several pictures in a {image.format} file the first one is read.")
+        logger.warning_once(
+            f"{source_name(source)}: of several pictures in a {image.format} file the first one is read."
+        )
         count = 1
     if count == 1:
         with _named(source):

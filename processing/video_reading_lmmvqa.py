@@ -27,7 +27,7 @@ from av.format import Flags as FormatFlags
 from av.stream import Discard
 from transformers.utils import logging
 
-from .frame_scaler_lmmvqa import HDR_TRANSFERS
+from .frame_scaler_lmmvqa import HDR_TRANSFERS, drop_unknown_colours
 from .picture_reading_lmmvqa import DEFAULT_ARRAY_FPS, read_pictures
 from .reading_limits_lmmvqa import DEFAULT_LIMITS, WHOLE_MACHINE, Pace, ReadingLimits, ReadingShare
 from .time_stamps_lmmvqa import LARGEST_STEP, Clock, Losses
@@ -99,14 +99,15 @@ class VideoFacts:
 class VideoFrames:
     """The frames of a video in order, once: (time in seconds, duration in seconds, frame).
 
-    The first time is 0 and each is later than the one before, whatever the time stamps of a file say (see `Clock`).
+    The first time is 0 and each is later than the one before, whatever the time stamps of a file say (see `Clock`). Warnings
+    call the video by `name`.
 
     Attributes:
         facts: what was seen so far; of the whole video once the last frame is out.
     """
 
-    def __init__(self, frames: Iterator[tuple[float, float, av.VideoFrame]], facts: VideoFacts):
-        self._frames = frames
+    def __init__(self, frames: Iterator[tuple[float, float, av.VideoFrame]], facts: VideoFacts, name: str):
+        self._frames, self._name = frames, name
         self.facts = facts
 
     def __iter__(self) -> Iterator[tuple[float, float, av.VideoFrame]]:
@@ -118,6 +119,7 @@ class VideoFrames:
                 facts.width, facts.height = frame.width, frame.height
                 if frame.rotation % 180:
                     facts.width, facts.height = facts.height, facts.width
+            drop_unknown_colours(frame, self._name)
             facts.frames += 1
             facts.duration = seconds - start + duration
             if facts.frames > 1:
@@ -155,7 +157,7 @@ def read_frames(
     pictures = read_pictures(part.source, fps, limits.max_pixels)
     if pictures is not None:
         pictures = _paced(pictures, part, limits, deadline, share)
-        return _call(function, VideoFrames(pictures, VideoFacts()), part)
+        return _call(function, VideoFrames(pictures, VideoFacts(), source_name(part)), part)
     if isinstance(part.source, str | os.PathLike):
         check_path(part.source)
     with _naming_errors(part):
@@ -163,7 +165,9 @@ def read_frames(
 
     def read(parallel: bool, seek: bool) -> T:
         facts = VideoFacts()
-        frames = VideoFrames(_read_file(part, parallel, seek, limits, deadline, share, facts), facts)
+        frames = VideoFrames(
+            _read_file(part, parallel, seek, limits, deadline, share, facts), facts, source_name(part)
+        )
         return _call(function, frames, part)
 
     def read_undamaged(seek: bool) -> T:

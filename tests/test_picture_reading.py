@@ -190,7 +190,7 @@ def test_of_several_pages_the_first_is_read_with_a_warning(tmp_path, caplog):
     gradient().save(tmp_path / "x.tiff", save_all=True, append_images=[Image.new("RGB", (48, 32))] * 2)
     (frame,) = shown(tmp_path / "x.tiff")
     assert_close(frame, gradient(), 0.1)
-    assert "several pictures in a TIFF file" in caplog.text
+    assert f"{tmp_path}/x.tiff: of several pictures in a TIFF file" in caplog.text
 
 
 COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 200), (200, 200, 40), (40, 200, 200), (90, 90, 90)]

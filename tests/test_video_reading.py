@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 from conftest import write_clip
+from transformers.utils.logging import warning_once
 
 from lmmvqa.processing import VideoDecodingError
 from lmmvqa.processing.reading_limits_lmmvqa import ReadingLimits
@@ -199,6 +200,23 @@ def test_cut_files_are_noticed(tmp_path, caplog, name, codec, sound_seconds):
         assert facts.expected_duration == pytest.approx(announced, abs=0.1)
         assert facts.duration < announced
         assert "s; the score is of what can be seen" in caplog.text
+
+
+def test_unknown_colours_are_warned_of_once_a_file_and_name_it(tmp_path, caplog):
+    warning_once.cache_clear()
+    for name in ("a.mkv", "b.mkv"):
+        frames = [av.VideoFrame(64, 48, "yuv420p") for _ in range(3)]
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("ffv1", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            stream.codec_context.colorspace = 10
+            for index, frame in enumerate(frames):
+                frame.pts, frame.colorspace = index, 10
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        read(str(tmp_path / name))
+    for name in ("a.mkv", "b.mkv"):
+        assert caplog.text.count(f"{tmp_path}/{name}: stored with matrix 10 of ITU-T H.273") == 1
 
 
 def test_a_longer_track_of_sound_is_no_missing_video(tmp_path, caplog, openings):
