@@ -205,9 +205,10 @@ def _print_table(comparison: dict, options: Options, scale: list[float] | None) 
     print_line(f"{'version':<{width}}  {'score':<12}  level   kbit/s        MB  best looks better")
     for row in (best, *others):
         score = f"{score_text(row['score'], scale):>5} ± {score_text(row['score_std'], scale)}"
+        rate = "-" if row["fps"] is None else f"{row['kbps']:,.0f}"  # a picture has none
         surely = "" if row is best else f"  {best['better'][row['video']]:.0%}"
         print_line(
-            f"{names[row['video']]:<{width}}  {score:<12}  {row['level']:<5} {row['kbps']:8,.0f}  {row['bytes'] / 1e6:8.3f}{surely}"
+            f"{names[row['video']]:<{width}}  {score:<12}  {row['level']:<5} {rate:>8}  {row['bytes'] / 1e6:8.3f}{surely}"
         )
     if options.within is not None:
         print_line(f"smallest within {options.within:g} points of the best: {names[comparison['smallest_within']]}")

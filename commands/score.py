@@ -236,6 +236,8 @@ def run(options: Options) -> int:
 def _find(options: Options) -> list[str]:
     paths = [name for path in options.paths for name in (read_names(sys.stdin.buffer) if path == "-" else [path])]
     found = find_and_warn(paths, options.exclude)
+    for pattern in found.unused:
+        warn(f"warning: --exclude {pattern} leaves nothing out")
     if found.excluded:
         warn(f"excluded {found.excluded} of {found.excluded + len(found.videos)}")
     if not found.videos:

@@ -31,7 +31,7 @@ class Options(ModelOptions):
     port: int = field(default=7860, metadata={"help": "default: 7860; 0: any that is free", "type": port})
     # The attributes of `ServerLimits`
     max_bytes: float = limit("of an upload", 200e6)
-    max_upload_seconds: float = limit("that an upload may take", 120)
+    max_upload_seconds: float = limit("that an upload, or what an address gives, may take", 120)
     max_requests: int = limit("videos that are uploaded, wait or are scored at one time; one more gets 503", 32)
     max_batch: int = limit("videos that are scored together", 4)
     max_seconds: float = limit("of a video", 60)

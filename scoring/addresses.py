@@ -1,7 +1,9 @@
 """Videos behind addresses, read by fsspec, copied to a temporary file that is gone whenever the process ends."""
 
+import math
 import re
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -91,20 +93,26 @@ def _blocks(address: str) -> Iterator[bytes]:
 
 
 @contextmanager
-def downloaded(address: str, max_bytes: float) -> Iterator[BinaryIO]:
+def downloaded(address: str, max_bytes: float, max_seconds: float = math.inf) -> Iterator[BinaryIO]:
     """
     A file without a name on disk, which calls itself by the address.
 
     Raises:
         ValueError: more than `max_bytes` bytes came, or the store does not give the file.
+        TimeoutError: it takes more than `max_seconds`.
         OSError: the disk of temporary files is full.
     """
+    deadline = time.monotonic() + max_seconds
     with tempfile.TemporaryFile(buffering=0) as file:
         for block in _blocks(address):
             if file.tell() + len(block) > max_bytes:
                 raise ValueError(
                     f"Could not read {address}: it is larger than {max_bytes:g} bytes, expected no more; download it, "
                     "or raise max_download"
+                )
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"got {address}, which takes more than {max_seconds:g} s, expected less; download it"
                 )
             try:
                 write_whole_block(file, block)

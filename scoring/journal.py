@@ -13,8 +13,12 @@ from filelock import FileLock, Timeout
 from ..datasets_scripts.folder_seal import refuse_differences
 from .addresses import address_version, is_address
 from .json_lines import complete_lines
-from .report import writing
+from .report import ROW_KEYS, writing
 from .video_files import refuse_to_overwrite
+
+
+# What a line is, by its only key
+LINES = {"settings", "row", "folder", "table"}
 
 
 def video_version(video: str) -> dict:
@@ -94,7 +98,9 @@ class Journal:
         try:
             lines = complete_lines(self.path)
             begun = [line["settings"] for line in lines[:1]]
-        except (ValueError, KeyError, TypeError) as error:
+            if any(not (line.keys() & LINES and {"video", "error"} <= {*line.get("row", ROW_KEYS)}) for line in lines):
+                raise ValueError("a line of another kind")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"got {self.path}, which is no journal of scored videos or is damaged, expected one; move it away, or name "
                 "another file"

@@ -99,9 +99,11 @@ def load_scorer(
     Raises:
         FileNotFoundError: this installation holds no embedded model.
         OSError: the Hub, where the model may be, cannot be reached.
-        ValueError: no such model, another kind of model, a device that PyTorch cannot use here, or a quantisation that
-            is not installed.
+        ValueError: no such model, another kind of model, a device that PyTorch cannot use here, a dtype that it does not
+            have, or a quantisation that is not installed.
     """
+    if isinstance(dtype, str) and dtype != "auto" and not isinstance(vars(torch).get(dtype), torch.dtype):
+        raise ValueError(f"got dtype {dtype!r}, expected auto or one of PyTorch, such as float32 or bfloat16")
     if device is not None:
         try:
             torch.empty(0, device=device)

@@ -102,12 +102,14 @@ class FoundVideos:
         without_videos: of the named paths those that gave none: folders without videos and patterns without matches.
         skipped: what was left out below the named folders, and what kind it is of.
         excluded: how many the caller's patterns left out.
+        unused: of these patterns those that left out nothing.
     """
 
     videos: list[str] = field(default_factory=list)
     without_videos: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     excluded: int = 0
+    unused: list[str] = field(default_factory=list)
 
 
 def read_names(file: BinaryIO) -> list[str]:
@@ -132,7 +134,12 @@ def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
     Args:
         exclude: patterns. What matches one from its right end, such as `*_draft.mp4` and `raw/*`, and what lies in a folder
             that does, is left out and counted, however it was named.
+
+    Raises:
+        ValueError: a pattern is empty.
     """
+    if "" in exclude:
+        raise ValueError("got an empty --exclude, expected a pattern; is a variable without a value?")
     found = FoundVideos()
     for path in paths:
         if is_address(path) or os.path.lexists(path) or not glob.has_magic(path):
@@ -147,16 +154,26 @@ def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
         found.videos += of_path
         if not of_path:
             found.without_videos.append(path)
-    videos = dict.fromkeys(found.videos)
-    excluded = {video for video in videos if _is_excluded(video, exclude)}
+    videos = {}
+    for video in found.videos:
+        videos.setdefault(_plain(video), video)
+    by_pattern = {pattern: {video for video in videos.values() if _is_excluded(video, pattern)} for pattern in exclude}
+    excluded = set().union(*by_pattern.values())
+    found.unused = [pattern for pattern, of_pattern in by_pattern.items() if not of_pattern]
     found.excluded = len(excluded)
-    found.videos = [video for video in videos if video not in excluded]
+    found.videos = [video for video in videos.values() if video not in excluded]
     return found
 
 
-def _is_excluded(video: str, patterns: Sequence[str]) -> bool:
+def _plain(video: str) -> str:
+    """`a/b.mp4` of `./a//b.mp4`. What `..` leads to hangs on links."""
+    is_plain = is_address(video) or not ("./" in video or "//" in video)
+    return video if is_plain else str(PurePath(video))
+
+
+def _is_excluded(video: str, pattern: str) -> bool:
     path = PurePath(video)
-    return any(part.match(pattern) for pattern in patterns for part in (path, *path.parents))
+    return any(part.match(pattern) for part in (path, *path.parents))
 
 
 def _videos_below(folder: str, skipped: dict[str, str]) -> list[str]:

@@ -48,7 +48,7 @@ SLOW = 408
 REFUSALS = {
     400: ("wrong_use", "no bytes came, or parameters that are none"),
     403: ("forbidden", "an address, and the server does not allow its store"),
-    SLOW: ("slow", "the upload took longer than `max_upload_seconds`"),
+    SLOW: ("slow", "the upload, or what the address gives, took longer than `max_upload_seconds`"),
     413: ("too_large", "more than `max_bytes`"),
     415: ("form", "a form; send the bytes of the file alone"),
     422: ("unreadable", "not a video, too long, too many pixels, or broken: a row whose `error` says which"),
@@ -179,7 +179,10 @@ class Scores:
                 "got an address, expected the bytes of a file: this server reads none of that store; download it first",
             )
         try:
-            return await run_in_threadpool(kept.enter_context, downloaded(url, self.limits.max_bytes))
+            file = downloaded(url, self.limits.max_bytes, self.limits.max_upload_seconds)
+            return await run_in_threadpool(kept.enter_context, file)
+        except TimeoutError as error:
+            raise Refusal(SLOW, str(error)) from error
         except ValueError as error:
             raise Refusal(502, str(error)) from error
         except OSError as error:

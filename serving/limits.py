@@ -12,7 +12,7 @@ class ServerLimits:
     """
     Attributes:
         max_bytes: of an upload, and of what an address gives.
-        max_upload_seconds: that an upload may take.
+        max_upload_seconds: that an upload may take, and what an address gives.
         max_requests: videos that are uploaded, wait and are scored at one time; one more is told to come back. So no
             more than `max_requests` times `max_bytes` bytes lie on disk.
         max_batch: videos that are scored together.

@@ -69,6 +69,8 @@ def test_what_is_copied_has_no_name_and_a_bound(monkeypatch):
         assert file.name == "memory://a.bin" and len(file.read()) == 3 * addresses.BLOCK
     with pytest.raises(ValueError, match="memory://a.bin: it is larger"), downloaded("memory://a.bin", 1e6):
         pytest.fail("copied")
+    with pytest.raises(TimeoutError, match="takes more than -1 s"), downloaded("memory://a.bin", 1e9, max_seconds=-1):
+        pytest.fail("copied")
     assert address_version("memory://a.bin") == {"size": 3 * addresses.BLOCK, "modified": None}
 
 

@@ -1,10 +1,12 @@
 """Versions of one content: probabilities, their fit, Bjøntegaard deltas, and `lmmvqa compare`."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from conftest import full_disk, write_clip
+from PIL import Image
 from transformers import AutoProcessor
 
 from lmmvqa.commands.command_line import main
@@ -183,6 +185,14 @@ def test_what_was_scored_is_printed_before_anything_can_fail(capsys, checkpoint,
     printed = capsys.readouterr()
     assert versions[0] in printed.out
     assert f"got the output {tmp_path}/new/plot.png, expected a file to write to: File too large" in printed.err
+
+
+def test_pictures_have_no_bit_rate(capsys, checkpoint, versions, tmp_path):
+    for name, colour in (("a.png", 90), ("b.png", 200)):
+        Image.new("RGB", (64, 48), (colour, 80, 40)).save(tmp_path / name)
+    status, printed = compare(capsys, checkpoint, tmp_path / "a.png", tmp_path / "b.png")
+    assert status == 0
+    assert all(re.search(r" (poor|fair|good) +- +0\.000", line) for line in printed.out.splitlines()[1:])
 
 
 def test_versions_that_are_not_found_are_said(capsys, checkpoint, versions, scored, tmp_path):

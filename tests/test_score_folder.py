@@ -268,7 +268,9 @@ def test_what_is_not_its_own_is_not_overwritten(run, tmp_path, capsys):
 
 
 def test_what_is_no_journal_is_left_alone(run, tmp_path, capsys):
-    for text in ("not json\nand no end", '{"row": 1}\n', "[1]\n"):
+    settings = '{"settings": {}}\n'
+    of_later_lines = [settings + line for line in ('{"row": 1}\n', '{"row": {}}\n', '{"other": 1}\n', "[1]\n", "1\n")]
+    for text in ("not json\nand no end", '{"row": 1}\n', "[1]\n", *of_later_lines):
         (tmp_path / "results.csv.journal").write_text(text)
         with pytest.raises(SystemExit):
             run("csv")
@@ -402,6 +404,8 @@ def test_names_on_standard_input(folder, model, scorer, monkeypatch, capsys):
     captured = capsys.readouterr()
     assert names_of(map(json.loads, captured.out.splitlines())) == ["3.mp4", "2.mp4"]
     assert captured.err.startswith("excluded 1 of 3\n")
+    assert main(["score", f"{folder}/2.mp4", "--exclude", "*_draft*", "--model", model, "--json"]) == 0
+    assert "warning: --exclude *_draft* leaves nothing out" in capsys.readouterr().err
 
 
 def test_the_summary():
@@ -421,6 +425,7 @@ def test_the_summary():
         (["--worst", "-1"], "argument --worst"),
         (["--exclude", "*"], "got no video in a.mp4"),
         (["--out", ""], "got an empty --out, expected a name"),
+        (["--exclude", ""], "got an empty --exclude, expected a pattern"),
         (["--windows", ""], "got an empty --windows, expected a name"),
         (["--out", ".csv"], "got --out .csv, expected a name before the suffix"),
         (["--out", "dir.csv"], "got --out dir.csv, which is a folder, expected a file"),

@@ -395,6 +395,11 @@ def test_quantisation_without_its_library(capsys, monkeypatch, model, clips, qua
     assert f"without {library}, expected it to be installed; pip install" in capsys.readouterr().err
 
 
+def test_an_unknown_dtype(model):
+    with pytest.raises(ValueError, match="got dtype 'float99', expected auto or one of PyTorch"):
+        load_scorer(model, dtype="float99")
+
+
 def test_an_unknown_quantisation():
     with pytest.raises(ValueError, match="got quantization='3bit', expected 'int8' or '4bit'"):
         quantization_config("3bit")

@@ -61,6 +61,17 @@ def test_what_is_excluded_is_counted(tmp_path):
     assert find("raw") == find("raw/*", "raw/deep") == ["a.mp4", "b_draft.mp4", "f.mp4"]
     assert find("new/raw", "*.mkv") == ["a.mp4", "b_draft.mp4", "f.mp4", "c.mp4", "d.mp4", "g.mp4"]
     assert find("*") == []
+    assert find_videos([str(tmp_path)], ["*.mkv", "raw"]).unused == ["*.mkv"]
+
+
+def test_a_file_that_is_named_in_two_ways_is_one(tmp_path, monkeypatch):
+    touch(tmp_path, "a/x.mp4")
+    monkeypatch.chdir(tmp_path)
+    assert find_videos(["./a/x.mp4", "a/x.mp4", "a//x.mp4", ".", "https://a//b", "https://a/b"]).videos == [
+        "./a/x.mp4",
+        "https://a//b",
+        "https://a/b",
+    ]
 
 
 def test_names_of_standard_input():
