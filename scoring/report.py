@@ -228,9 +228,8 @@ def writing(path: str | Path) -> Iterator[None]:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         yield
     except OSError as error:
-        if (
-            error.filename not in (None, str(path)) or error.errno is None
-        ):  # of another file, raised where rows are made
+        # of another file, raised where rows are made
+        if error.filename not in (None, str(path)) or error.errno is None:
             raise
         why = os.strerror(error.errno)
         raise OSError(

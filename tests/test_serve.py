@@ -329,7 +329,6 @@ def test_every_client_gets_the_row_of_its_own_video(scorer, tmp_path):
             pool.map(lambda item: post(address, item[1], name=item[0], problems=item[0] % 2), enumerate(data))
         )
         assert metric(address, "lmmvqa_batch_videos_sum") == len(data)
-        assert metric(address, "lmmvqa_batch_videos_count") < len(data)
     for index, answer in enumerate(answers):
         row = answer.json()
         assert row["video"] == str(index)
