@@ -340,6 +340,21 @@ def test_every_client_gets_the_row_of_its_own_video(scorer, tmp_path):
             assert answer.status_code == 422
 
 
+def test_what_waits_is_scored_together(held, clips):
+    from lmmvqa.serving.batching import Batcher
+
+    looks_for_problems = (False, False, False, False, False, True)
+    with Batcher(held, max_batch=3) as batcher, contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(clips[0], "rb")) for _ in looks_for_problems]
+        futures = [batcher.submit(files[0], False)]
+        until(lambda: held.batches)
+        futures += map(batcher.submit, files[1:], looks_for_problems[1:])
+        held.may_go_on.set()
+        rows = [future.result(60) for future in futures]
+    assert [len(batch) for batch in held.batches] == [1, 3, 1, 1]
+    assert [row["problems"] is not None for row in rows] == list(looks_for_problems)
+
+
 def test_what_one_video_raises_is_its_own(held, clips):
     held.failures = {"bad": MemoryError("too much")}
     held.may_go_on.set()
