@@ -83,13 +83,28 @@ def _blocks(address: str) -> Iterator[bytes]:
             while block := remote.read(BLOCK):
                 yield block
     except Exception as error:
-        # fsspec calls all that it meets at an HTTP server a missing file; what it met is the cause
-        cause = error.__cause__ or error
-        is_missing = isinstance(cause, FileNotFoundError)
-        why = "there is no such file" if is_missing else failure_line(cause)
         raise ValueError(
-            f"Could not read {address}: {why}; expected a whole file that the store gives; check the address, or try again"
+            f"Could not read {address}: {_why(error)}; expected a whole file that the store gives; check the address, or try "
+            "again"
         ) from error
+
+
+def _why(error: Exception) -> str:
+    """What a store raised, in words."""
+    import aiohttp
+
+    # fsspec calls all that it meets at an HTTP server a missing file; what it met is the cause
+    cause = error.__cause__ or error
+    is_answer = isinstance(cause, aiohttp.ClientResponseError)
+    if isinstance(error, aiohttp.ClientPayloadError) or isinstance(cause, aiohttp.ClientPayloadError):
+        return "the transfer was cut"
+    if isinstance(cause, FileNotFoundError) or (is_answer and cause.status == 404):
+        return "there is no such file"
+    if is_answer:
+        return f"the server answers {cause.status} {cause.message}"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return failure_line(cause)
 
 
 @contextmanager

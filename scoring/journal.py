@@ -13,11 +13,11 @@ from filelock import FileLock, Timeout
 from ..datasets_scripts.folder_seal import refuse_differences
 from .addresses import address_version, is_address
 from .json_lines import complete_lines
-from .report import ROW_KEYS, writing
-from .video_files import refuse_to_overwrite
+from .report import writing
+from .video_files import plain_name, refuse_to_overwrite
 
 
-# What a line is, by its only key
+# What a line is, by its first key
 LINES = {"settings", "row", "folder", "table"}
 
 
@@ -98,7 +98,7 @@ class Journal:
         try:
             lines = complete_lines(self.path)
             begun = [line["settings"] for line in lines[:1]]
-            if any(not (line.keys() & LINES and {"video", "error"} <= {*line.get("row", ROW_KEYS)}) for line in lines):
+            if not all(map(_is_line, lines)):
                 raise ValueError("a line of another kind")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
@@ -109,18 +109,19 @@ class Journal:
             refuse_differences(self.path, settings, self.settings)
         for line in lines[1:]:
             if "row" in line:
-                self.rows[line["row"]["video"]] = line["row"]
+                self.rows[plain_name(line["row"]["video"])] = line["row"]
             elif "folder" in line:
-                self._check_folder(line["folder"])
+                self._check_folder(line)
             else:
                 self._tables.add(line["table"])
 
-    def _check_folder(self, begun: str) -> None:
-        if self._folder not in (None, begun):
+    def _check_folder(self, line: dict) -> None:
+        begun = line["folder"]
+        if self._folder not in (None, begun) and line.get("at") != os.getcwd():
             here, there = (os.path.normpath(self.path.parent / folder) for folder in (self._folder, begun))
             raise ValueError(
                 f"got relative names from {here}, where {self.path} has such names from {there}, expected those of one folder; "
-                "name videos by their whole paths, or name another file"
+                "go there, or name another file"
             )
         self._has_folder = True
 
@@ -136,20 +137,27 @@ class Journal:
 
     def known(self, video: str, version: dict) -> dict | None:
         """The row of a video that was scored and has not changed since; failures are tried again."""
-        row = self.rows.get(video)
-        is_known = row is not None and row["error"] is None and {**row, **version} == row
-        return row if is_known else None
+        row = self.rows.get(plain_name(video))
+        if row is None or row["error"] is not None or {**row, **version} != row:
+            return None
+        self._keep_folder()
+        return row
 
     def add(self, row: dict) -> None:
         """Keeps a row, but for the failure of a file that is gone where it has a score."""
         is_gone = row["error"] is not None and row["size"] is None and row["modified"] is None
-        if is_gone and self.rows.get(row["video"], row)["error"] is None:
+        name = plain_name(row["video"])
+        if is_gone and self.rows.get(name, row)["error"] is None:
             return
-        if self._folder is not None and not self._has_folder:
-            self._append({"folder": self._folder})
-            self._has_folder = True
+        self._keep_folder()
         self._append({"row": row})
-        self.rows[row["video"]] = row
+        self.rows[name] = row
+
+    def _keep_folder(self) -> None:
+        if self._folder is not None and not self._has_folder:
+            # The whole path too, for a table that is moved while the videos stay
+            self._append({"folder": self._folder, "at": os.getcwd()})
+            self._has_folder = True
 
     def refuse_foreign(self, path: str, videos: list[str]) -> None:
         """
@@ -170,6 +178,12 @@ class Journal:
             self._append({"table": digest})
             self._tables.add(digest)
         partial.replace(path)
+
+
+def _is_line(line: dict) -> bool:
+    row = line.get("row", {"video": "", "error": None})
+    are_names = all(isinstance(line.get(name, ""), str) for name in ("folder", "table"))
+    return bool(line.keys() & LINES) and are_names and isinstance(row["video"], str) and "error" in row
 
 
 def _digest(path: Path) -> str:

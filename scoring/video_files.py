@@ -156,7 +156,7 @@ def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
             found.without_videos.append(path)
     videos = {}
     for video in found.videos:
-        videos.setdefault(_plain(video), video)
+        videos.setdefault(plain_name(video), video)
     by_pattern = {pattern: {video for video in videos.values() if _is_excluded(video, pattern)} for pattern in exclude}
     excluded = set().union(*by_pattern.values())
     found.unused = [pattern for pattern, of_pattern in by_pattern.items() if not of_pattern]
@@ -165,7 +165,7 @@ def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
     return found
 
 
-def _plain(video: str) -> str:
+def plain_name(video: str) -> str:
     """`a/b.mp4` of `./a//b.mp4`. What `..` leads to hangs on links."""
     is_plain = is_address(video) or not ("./" in video or "//" in video)
     return video if is_plain else str(PurePath(video))

@@ -84,13 +84,19 @@ def test_a_full_disk_is_said_and_no_part_is_scored(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("none.mp4", "404"), ("cut.mp4", "5 of 1000 bytes"), (None, "Connect call")]
+    ("name", "why"),
+    [
+        ("none.mp4", "there is no such file;"),
+        ("mine.mp4", "the server answers 403 Forbidden;"),
+        ("cut.mp4", "the transfer was cut;"),
+        (None, "Connect call"),
+    ],
 )
 def test_what_a_store_does_not_give_is_said_in_a_sentence(name, why):
     class Cut(Quiet):
         def do_GET(self):
             if self.path != "/cut.mp4":
-                return self.send_error(404)
+                return self.send_error(403 if self.path == "/mine.mp4" else 404)
             self.send_response(200)
             self.send_header("Content-Length", "1000")
             self.end_headers()
@@ -101,7 +107,7 @@ def test_what_a_store_does_not_give_is_said_in_a_sentence(name, why):
     with ThreadingHTTPServer(("127.0.0.1", 0), Cut) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/{name}" if name else "http://127.0.0.1:1/a.mp4"
-        said = f"Could not read {re.escape(address)}: .*{re.escape(why)}.*expected a whole file"
+        said = f"^Could not read {re.escape(address)}: {re.escape(why)}.*expected a whole file"
         with pytest.raises(ValueError, match=said), downloaded(address, 1e6):
             pytest.fail("given")
         server.shutdown()

@@ -207,6 +207,7 @@ def test_relative_names_of_two_folders_are_not_taken_for_the_same_videos(tmp_pat
     # One of an earlier version, which does not say the folder, goes on, and then says it
     lines = journal.read_text().splitlines(True)
     journal.write_text("".join(line for line in lines if "folder" not in json.loads(line)))
+    assert main([*command, "clip.mp4"]) == 0 and '"folder"' in journal.read_text()
     (tmp_path / "p/other.mp4").write_bytes(bytes(5))
     assert main([*command, "clip.mp4", "other.mp4"]) == 0
     assert scorer.scored == ["clip.mp4", "other.mp4"]
@@ -216,6 +217,15 @@ def test_relative_names_of_two_folders_are_not_taken_for_the_same_videos(tmp_pat
     assert "got relative names from ../q, where ../all.csv.journal has such names from ../p" in capsys.readouterr().err
     assert main([*command, str(tmp_path / "q/clip.mp4")]) == 0
     assert [row["score"] for row in read_table(tmp_path / "all.csv")] == ["10.0", "5.0", "20.0"]
+    # The table alone is moved: the videos stand where they were
+    monkeypatch.chdir(tmp_path / "p")
+    (tmp_path / "tables").mkdir()
+    for name in ("all.csv", "all.csv.journal"):
+        (tmp_path / name).rename(tmp_path / "tables" / name)
+    assert main(["score", "--model", model, "--out", "../tables/all.csv", "./clip.mp4"]) == 0
+    assert len(scorer.scored) == 3
+    for name in ("all.csv", "all.csv.journal"):
+        (tmp_path / "tables" / name).rename(tmp_path / name)
     # Moved together, they are found again
     (tmp_path / "moved").mkdir()
     for name in ("p", "all.csv", "all.csv.journal"):
@@ -270,6 +280,7 @@ def test_what_is_not_its_own_is_not_overwritten(run, tmp_path, capsys):
 def test_what_is_no_journal_is_left_alone(run, tmp_path, capsys):
     settings = '{"settings": {}}\n'
     of_later_lines = [settings + line for line in ('{"row": 1}\n', '{"row": {}}\n', '{"other": 1}\n', "[1]\n", "1\n")]
+    of_later_lines += [settings + line for line in ('{"folder": 4}\n', '{"row": {"video": 3, "error": null}}\n')]
     for text in ("not json\nand no end", '{"row": 1}\n', "[1]\n", *of_later_lines):
         (tmp_path / "results.csv.journal").write_text(text)
         with pytest.raises(SystemExit):
