@@ -27,7 +27,7 @@ problems() {
 }
 # The embedded model's part alone, from the predictions of default_clips. Seconds
 classical_baselines() {
-    $python benchmarks/classical_baselines.py --degraded_clips $clips --rated_images $photographs --num_videos 200 \
+    $python benchmarks/classical_baselines.py --degraded_clips $clips --rated_images $photographs --num_videos 400 \
         --methods --ours runs/default/evaluation_clips --work runs/classical
 }
 # 100 clips in seven precisions, extra `quantization`. 3 minutes
