@@ -235,7 +235,7 @@ def test_addresses_of_allowed_stores_alone(scorer, clips, monkeypatch):
             good = ask(params={"url": f"{store}/2s.mp4"})
             assert good.status_code == 200 and good.json()["frames"] == 60
             none = ask(params={"url": f"{store}/none.mp4"})
-            assert none.status_code == 502 and "404, message='File not found'" in none.json()["error"]
+            assert none.status_code == 502 and "there is no such file" in none.json()["error"]
             monkeypatch.setattr(addresses, "write_whole_block", full)
             assert ask(params={"url": f"{store}/2s.mp4"}).status_code == 507
             for url in (
