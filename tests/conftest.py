@@ -58,7 +58,8 @@ def write_clip(
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
         stream.codec_context.time_base = time_base
-        stream.codec_context.thread_count = 1  # libvpx's threads may wait for each other for ever
+        if codec.startswith("libvpx"):  # whose threads may wait for each other for ever
+            stream.codec_context.thread_count = 1
         for time in times:
             grating = (127 + 100 * np.sin(x + phase + speed * time * 30)).astype(np.uint8)
             frame = av.VideoFrame.from_ndarray(np.stack([grating, grating[::-1], grating], -1), format="rgb24")
