@@ -13,7 +13,8 @@ SEAL_FILE = "settings.json"
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file that holds all of the text or what it held before, whenever the process is stopped."""
+    """Writes a file that holds all of the text or what it held before, whenever the process is stopped. A link stays one."""
+    path = path.resolve()
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -169,7 +169,8 @@ class Journal:
 
     def write(self, path: str, write: Callable[[Path], None]) -> None:
         """Writes a whole file in the place of an earlier one, by a function that writes to the path that it is given."""
-        partial = Path(f"{path}.partial")
+        file = Path(path).resolve()  # a link stays one
+        partial = Path(f"{file}.partial")
         with writing(partial):
             partial.unlink(missing_ok=True)  # of a run that was killed here
             write(partial)
@@ -177,7 +178,7 @@ class Journal:
         if digest not in self._tables:  # first, so that a file in its place is never a foreign one
             self._append({"table": digest})
             self._tables.add(digest)
-        partial.replace(path)
+        partial.replace(file)
 
 
 def _is_line(line: dict) -> bool:

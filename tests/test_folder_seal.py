@@ -70,3 +70,12 @@ def test_a_file_is_whole_or_what_it_was(tmp_path, monkeypatch):
     assert file.read_text() == "before"
     write_whole(file, "after")
     assert file.read_text() == "after"
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path):
+    """As the files of a development installation are."""
+    file, link = tmp_path / "file.json", tmp_path / "link.json"
+    file.write_text("before")
+    link.symlink_to(file)
+    write_whole(link, "after")
+    assert link.is_symlink() and file.read_text() == "after"

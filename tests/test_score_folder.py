@@ -289,6 +289,16 @@ def test_what_is_no_journal_is_left_alone(run, tmp_path, capsys):
         assert (tmp_path / "results.csv.journal").read_text() == text
 
 
+def test_a_table_behind_a_link_is_written_there(run, tmp_path, folder, scorer):
+    assert run("jsonl") == 0
+    file, link = tmp_path / "kept.jsonl", tmp_path / "results.jsonl"
+    link.rename(file)
+    link.symlink_to(file)
+    (folder / "10.mp4").write_bytes(bytes(7))
+    assert run("jsonl") == 0
+    assert link.is_symlink() and len(file.read_text().splitlines()) == 11
+
+
 def test_two_processes_do_not_write_one_journal(run, tmp_path, capsys):
     with Journal(str(tmp_path / "results.csv"), {}):
         with pytest.raises(SystemExit):

@@ -47,6 +47,6 @@ train --model runs/default/eighth --data $clips $second_clips $photographs $mirr
 $python -m recipes.default.calibrate_deviations --model runs/default/trained --data $clips $photographs \
     --report benchmarks/results/default_calibration.json
 $python -m recipes.default.embed_checkpoint --model runs/default/trained --out default_checkpoint
-$python -m lmmvqa.commands selfcheck --update
+$python -m lmmvqa.commands selfcheck --update --model default_checkpoint
 # The tables of README and model card, on the test splits; the other results of new weights are in the same file
 PYTHON=$python recipes/default/figures.sh default_clips default_ladders
