@@ -1,7 +1,9 @@
 """`lmmvqa assemble`: a checkpoint from public parts."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+from ..scoring.options import option
 
 
 HELP = "make a checkpoint from public parts, to be trained"
@@ -10,44 +12,33 @@ DESCRIPTION = "Joins a vision tower, a temporal tower and a decoder with new ran
 
 @dataclass(kw_only=True)
 class Options:
-    vision: str | None = field(
+    vision: str | None = option(
+        "vision or image-text model (default: CLIP ViT-L/14)", default=None, metavar="DIR_OR_REPO"
+    )
+    temporal: str | None = option(
+        "SlowFast: our folder or .safetensors, or a public .pyth such as https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOWFAST_8x8_R50.pyth; or a video model such as VideoMAE",
         default=None,
-        metadata={"help": "vision or image-text model (default: CLIP ViT-L/14)", "metavar": "DIR_OR_REPO"},
+        metavar="FILE_OR_REPO",
     )
-    temporal: str | None = field(
+    decoder: str | None = option(
+        "chat model, or .gguf file (default: the preset's)", default=None, metavar="DIR_OR_REPO"
+    )
+    out: str | None = option("new folder for the checkpoint", default=None, metavar="DIR", output="folder")
+    preset: str = option(
+        "paper (default), paper-64, general, interleaved, circulating, wo-temporal or llama-2", default="paper"
+    )
+    set: list[str] = option(
+        "an option of the model or the video processor over the preset's, such as spatial_grid_size=4",
+        default=[],
+        metavar="NAME=VALUE",
+        action="append",
+        nargs=None,
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option(
+        "of decoder and projectors (default: what the decoder is stored in); towers are stored in float32",
         default=None,
-        metadata={
-            "help": "SlowFast: our folder or .safetensors, or a public .pyth such as https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/SLOWFAST_8x8_R50.pyth; or a video model such as VideoMAE",
-            "metavar": "FILE_OR_REPO",
-        },
     )
-    decoder: str | None = field(
-        default=None,
-        metadata={"help": "chat model, or .gguf file (default: the preset's)", "metavar": "DIR_OR_REPO"},
-    )
-    out: str | None = field(
-        default=None, metadata={"help": "new folder for the checkpoint", "metavar": "DIR", "output": "folder"}
-    )
-    preset: str = field(
-        default="paper",
-        metadata={"help": "paper (default), paper-64, general, interleaved, circulating, wo-temporal or llama-2"},
-    )
-    set: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "an option of the model or the video processor over the preset's, such as spatial_grid_size=4",
-            "metavar": "NAME=VALUE",
-            "action": "append",
-            "nargs": None,
-        },
-    )
-    dtype: Literal["float32", "bfloat16", "float16"] | None = field(
-        default=None,
-        metadata={
-            "help": "of decoder and projectors (default: what the decoder is stored in); towers are stored in float32"
-        },
-    )
-    dry_run: bool = field(default=False, metadata={"help": "print sizes and token counts; read no weights"})
+    dry_run: bool = option("print sizes and token counts; read no weights", default=False)
 
 
 def run(options: Options) -> int:

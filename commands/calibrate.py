@@ -2,8 +2,9 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ..scoring.options import option
 from .model_options import ModelOptions, load
 from .output import warn
 
@@ -17,19 +18,9 @@ DESCRIPTION = (
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    csv: str = field(
-        metadata={
-            "help": "your ratings: columns video, mos, and content where several show the same",
-            "metavar": "FILE",
-        }
-    )
-    out: str = field(
-        metadata={"help": "new folder for the calibrated checkpoint", "metavar": "DIR", "output": "folder"}
-    )
-    std_only: bool = field(
-        default=False,
-        metadata={"help": "leave scores as they are: ratings on their scale fit the deviation alone"},
-    )
+    csv: str = option("your ratings: columns video, mos, and content where several show the same", metavar="FILE")
+    out: str = option("new folder for the calibrated checkpoint", metavar="DIR", output="folder")
+    std_only: bool = option("leave scores as they are: ratings on their scale fit the deviation alone", default=False)
 
 
 def run(options: Options) -> int:

@@ -1,8 +1,9 @@
 """`lmmvqa chat`: questions about a video in words."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ..scoring.options import option
 from ..scoring.report import score_text
 from .model_options import ModelOptions, load
 from .output import print_line, warn
@@ -19,14 +20,10 @@ DESCRIPTION = (
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    video: str = field(metadata={"help": "video or picture", "positional": True, "metavar": "VIDEO"})
-    question: str | None = field(
-        default=None, metadata={"help": "in words", "positional": True, "nargs": "?", "metavar": "QUESTION"}
-    )
-    image: list[str] = field(
-        default_factory=list, metadata={"help": "pictures or videos that are shown after it", "metavar": "FILE"}
-    )
-    max_new_tokens: int = field(default=256, metadata={"help": "of an answer (default: 256)"})
+    video: str = option("video or picture", positional=True, metavar="VIDEO")
+    question: str | None = option("in words", default=None, positional=True, nargs="?", metavar="QUESTION")
+    image: list[str] = option("pictures or videos that are shown after it", default=[], metavar="FILE")
+    max_new_tokens: int = option("of an answer (default: 256)", default=256)
 
 
 def run(options: Options) -> int:

@@ -2,8 +2,9 @@
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ..scoring.options import option
 from ..scoring.report import printable, score_text, writing
 from ..scoring.video_files import REPORT_SUFFIXES, check_suffix, refuse_to_overwrite
 from .model_options import ModelOptions, load
@@ -23,34 +24,23 @@ MOST_APART = 0.5
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    paths: list[str] = field(
-        metadata={
-            "help": "versions of one content: files, patterns, folders",
-            "positional": True,
-            "metavar": "VERSION",
-        }
+    paths: list[str] = option("versions of one content: files, patterns, folders", positional=True, metavar="VERSION")
+    ladder: list[str] | None = option(
+        "versions by another encoder: its BD-rate against the first", default=None, metavar="VERSION"
     )
-    ladder: list[str] | None = field(
+    within: float | None = option(
+        "name the smallest file within so many points of the best", default=None, metavar="POINTS"
+    )
+    plot: str | None = option(
+        "draw score against bit rate (extra `inspect`)", default=None, metavar="FILE.png", output="file"
+    )
+    report: str | None = option(
+        "write a page to look at, a .html file that needs nothing else, with the same moments of all versions",
         default=None,
-        metadata={"help": "versions by another encoder: its BD-rate against the first", "metavar": "VERSION"},
+        metavar="FILE",
+        output="file",
     )
-    within: float | None = field(
-        default=None,
-        metadata={"help": "name the smallest file within so many points of the best", "metavar": "POINTS"},
-    )
-    plot: str | None = field(
-        default=None,
-        metadata={"help": "draw score against bit rate (extra `inspect`)", "metavar": "FILE.png", "output": "file"},
-    )
-    report: str | None = field(
-        default=None,
-        metadata={
-            "help": "write a page to look at, a .html file that needs nothing else, with the same moments of all versions",
-            "metavar": "FILE",
-            "output": "file",
-        },
-    )
-    json: bool = field(default=False, metadata={"help": "print one JSON object instead of a table"})
+    json: bool = option("print one JSON object instead of a table", default=False)
 
 
 def run(options: Options) -> int:

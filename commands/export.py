@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+from ..scoring.options import option
 
 
 HELP = "write a checkpoint that loads without LMM-VQA installed, and push it to the Hub; or ONNX graphs"
@@ -16,31 +18,19 @@ DESCRIPTION = (
 
 @dataclass(kw_only=True)
 class Options:
-    model: str | None = field(
-        default=None, metadata={"help": "checkpoint folder or Hub repository (default: the embedded model)"}
-    )
-    out: str = field(metadata={"help": "folder for the export", "metavar": "DIR", "output": "folder"})
-    card: str | None = field(
-        default=None, metadata={"help": "model card (default: README.md of the checkpoint folder)", "metavar": "FILE"}
-    )
-    results: str | None = field(
+    model: str | None = option("checkpoint folder or Hub repository (default: the embedded model)", default=None)
+    out: str = option("folder for the export", metavar="DIR", output="folder")
+    card: str | None = option("model card (default: README.md of the checkpoint folder)", default=None, metavar="FILE")
+    results: str | None = option(
+        "metrics.json of `lmmvqa evaluate`: into the card's metadata and .eval_results/, beside what the "
+        "checkpoint folder has there",
         default=None,
-        metadata={
-            "help": "metrics.json of `lmmvqa evaluate`: into the card's metadata and .eval_results/, beside what the "
-            "checkpoint folder has there",
-            "metavar": "FILE",
-        },
+        metavar="FILE",
     )
-    dtype: Literal["float32", "bfloat16", "float16"] | None = field(
-        default=None, metadata={"help": "of the stored weights"}
-    )
-    push: str | None = field(
-        default=None, metadata={"help": "upload the folder to this Hub repository", "metavar": "OWNER/NAME"}
-    )
-    private: bool = field(default=False, metadata={"help": "make a new repository private"})
-    onnx: bool = field(
-        default=False, metadata={"help": "write ONNX graphs, of models built as the embedded one, and nothing else"}
-    )
+    dtype: Literal["float32", "bfloat16", "float16"] | None = option("of the stored weights", default=None)
+    push: str | None = option("upload the folder to this Hub repository", default=None, metavar="OWNER/NAME")
+    private: bool = option("make a new repository private", default=False)
+    onnx: bool = option("write ONNX graphs, of models built as the embedded one, and nothing else", default=False)
 
 
 def run(options: Options) -> int:

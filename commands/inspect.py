@@ -1,9 +1,10 @@
 """`lmmvqa inspect`: one video's motion, key frames and scores as a picture."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 
+from ..scoring.options import option
 from ..scoring.report import writing
 from ..scoring.video_files import check_suffix, refuse_to_overwrite
 from .model_options import ModelOptions, load
@@ -15,14 +16,9 @@ DESCRIPTION = "Draws key frames, motion, and the score with and without temporal
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    video: str = field(metadata={"help": "file", "positional": True, "metavar": "VIDEO"})
-    out: str | None = field(
-        default=None,
-        metadata={
-            "help": "PNG file (default: VIDEO's name with .png, in this folder)",
-            "metavar": "FILE",
-            "output": "file",
-        },
+    video: str = option("file", positional=True, metavar="VIDEO")
+    out: str | None = option(
+        "PNG file (default: VIDEO's name with .png, in this folder)", default=None, metavar="FILE", output="file"
     )
 
 

@@ -1,18 +1,15 @@
 """The options of commands that load a model, and the loading."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ..scoring.options import option
 from .output import quiet_libraries
 
 
 @dataclass(kw_only=True)
 class ModelOptions:
-    model: str | None = field(
-        default=None, metadata={"help": "checkpoint folder or Hub repository (default: the embedded model)"}
-    )
-    device: str | None = field(
-        default=None, metadata={"help": "as PyTorch names it (default: the accelerator where there is one)"}
-    )
+    model: str | None = option("checkpoint folder or Hub repository (default: the embedded model)", default=None)
+    device: str | None = option("as PyTorch names it (default: the accelerator where there is one)", default=None)
 
 
 def load(options: ModelOptions, **settings):

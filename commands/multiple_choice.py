@@ -1,8 +1,9 @@
 """`lmmvqa multiple_choice`: questions with choices, answered by the model's distribution over them."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ..scoring.options import option
 from .model_options import ModelOptions, load
 from .output import warn
 
@@ -17,21 +18,14 @@ DESCRIPTION = (
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    questions: str = field(
-        metadata={"help": "JSON list of {video, question, candidates, correct_ans, kind}", "metavar": "FILE"}
+    questions: str = option("JSON list of {video, question, candidates, correct_ans, kind}", metavar="FILE")
+    videos: str = option("folder of the videos", metavar="DIR")
+    out: str = option("folder for answers and figures", metavar="DIR", output="folder")
+    in_words: bool = option(
+        "the choices are the answers themselves, without letters, for small decoders", default=False
     )
-    videos: str = field(metadata={"help": "folder of the videos", "metavar": "DIR"})
-    out: str = field(metadata={"help": "folder for answers and figures", "metavar": "DIR", "output": "folder"})
-    in_words: bool = field(
-        default=False, metadata={"help": "the choices are the answers themselves, without letters, for small decoders"}
-    )
-    feature_cache: str | None = field(
-        default=None,
-        metadata={
-            "help": "folder for the towers' features, computed once a video",
-            "metavar": "DIR",
-            "output": "folder",
-        },
+    feature_cache: str | None = option(
+        "folder for the towers' features, computed once a video", default=None, metavar="DIR", output="folder"
     )
 
 

@@ -48,11 +48,8 @@ def port(text: str) -> int:
 
 def add_options(parser: argparse.ArgumentParser, options: type) -> None:
     """
-    Adds an argument for each field of a dataclass, named `--field_name` and `--field-name`.
-
-    A `bool` is a switch, a list takes one value or more, a `Literal` is a choice. A field's metadata are of
-    `add_argument`, such as `help`; ours are `positional`, `group`, the title of a group of arguments, and `output`, see
-    `check_outputs`.
+    Adds an argument for each field of a dataclass of `option`, named `--field_name` and `--field-name`. A `bool` is a
+    switch, a list takes one value or more, a `Literal` is a choice.
     """
     hints = get_type_hints(options)
     groups = {}

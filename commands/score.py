@@ -6,7 +6,8 @@ import sys
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from ..scoring.addresses import check_readers
 from ..scoring.journal import Journal, video_version
+from ..scoring.options import option
 from ..scoring.report import (
     OUTSIDE_NOTE,
     Table,
@@ -51,126 +53,92 @@ RAY_WORKERS = 4
 TABLE_FILE = "scores.parquet"
 
 
-def reading_limit(what: str) -> float | None:
-    settings = {"help": what, "type": limit, "metavar": "NUMBER", "group": "limits"}
-    return field(default=None, metadata=settings)
-
-
+reading_limit = partial(option, default=None, type=limit, metavar="NUMBER", group="limits")
 READING_LIMITS = ("max_pixels", "max_seconds", "max_fps", "max_wall_seconds", "min_decoded_share", "min_whole_share")
 
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    paths: list[str] = field(
-        metadata={
-            "help": "file, pattern, folder with all below it but what is hidden, address (http, https, s3, gs, hf), or - "
-            "for names on standard input",
-            "positional": True,
-            "metavar": "PATH",
-        }
+    paths: list[str] = option(
+        "file, pattern, folder with all below it but what is hidden, address (http, https, s3, gs, hf), or - "
+        "for names on standard input",
+        positional=True,
+        metavar="PATH",
     )
-    json: bool = field(
-        default=False,
-        metadata={"help": "print one JSON object a line instead of a table, with the windows of long videos"},
+    json: bool = option(
+        "print one JSON object a line instead of a table, with the windows of long videos", default=False
     )
-    csv: str | None = field(
+    csv: str | None = option(
+        "write a new CSV file as well, a row a video", default=None, metavar="FILE", output="file"
+    )
+    out: str | None = option(
+        "write a row a video to a .csv, .jsonl or .parquet file, or to scores.parquet in a folder; the same command "
+        "again goes on where it was stopped (FILE.journal), tries failures again, and scores no video anew that has not "
+        "changed",
         default=None,
-        metadata={"help": "write a new CSV file as well, a row a video", "metavar": "FILE", "output": "file"},
+        metavar="FILE",
+        output="file",
     )
-    out: str | None = field(
+    windows: str | None = option(
+        "write a row a window of long videos to a .csv, .jsonl or .parquet file",
         default=None,
-        metadata={
-            "help": "write a row a video to a .csv, .jsonl or .parquet file, or to scores.parquet in a folder; the same command "
-            "again goes on where it was stopped (FILE.journal), tries failures again, and scores no video anew that has not "
-            "changed",
-            "metavar": "FILE",
-            "output": "file",
-        },
+        metavar="FILE",
+        output="file",
     )
-    windows: str | None = field(
+    timeline: str | None = option(
+        "write scores over time to a .json, .csv or .png file", default=None, metavar="FILE", output="file"
+    )
+    report: str | None = option(
+        "write a page to look at, a .html file that needs nothing else: distribution, the worst and the best, "
+        "timelines with pictures",
         default=None,
-        metadata={
-            "help": "write a row a window of long videos to a .csv, .jsonl or .parquet file",
-            "metavar": "FILE",
-            "output": "file",
-        },
+        metavar="FILE",
+        output="file",
     )
-    timeline: str | None = field(
-        default=None,
-        metadata={"help": "write scores over time to a .json, .csv or .png file", "metavar": "FILE", "output": "file"},
+    sort: bool = option("print at the end, the lowest score first", default=False)
+    worst: int | None = option("print the N lowest scores alone, and failures", default=None, type=count, metavar="N")
+    fail_under: float | None = option("exit status 3 where a score is lower", default=None, metavar="SCORE")
+    exclude: list[str] = option(
+        "leave out files and folders that match, such as '*_draft.mp4'; may be given several times",
+        default=[],
+        metavar="GLOB",
+        action="append",
+        nargs=None,
     )
-    report: str | None = field(
-        default=None,
-        metadata={
-            "help": "write a page to look at, a .html file that needs nothing else: distribution, the worst and the best, "
-            "timelines with pictures",
-            "metavar": "FILE",
-            "output": "file",
-        },
-    )
-    sort: bool = field(default=False, metadata={"help": "print at the end, the lowest score first"})
-    worst: int | None = field(
-        default=None, metadata={"help": "print the N lowest scores alone, and failures", "type": count, "metavar": "N"}
-    )
-    fail_under: float | None = field(
-        default=None, metadata={"help": "exit status 3 where a score is lower", "metavar": "SCORE"}
-    )
-    exclude: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "leave out files and folders that match, such as '*_draft.mp4'; may be given several times",
-            "metavar": "GLOB",
-            "action": "append",
-            "nargs": None,
-        },
-    )
-    max_download: float = field(
-        default=2e9, metadata={"help": "bytes of an address (default: 2e9)", "type": limit, "metavar": "NUMBER"}
-    )
-    workers: int = field(
+    max_download: float = option("bytes of an address (default: 2e9)", default=2e9, type=limit, metavar="NUMBER")
+    workers: int = option(
+        "threads that download and decode videos ahead of the model (default: none); with --engine ray tasks of a "
+        f"core that do so for each actor (default: {RAY_WORKERS})",
         default=0,
-        metadata={
-            "help": "threads that download and decode videos ahead of the model (default: none); with --engine ray tasks of a "
-            f"core that do so for each actor (default: {RAY_WORKERS})",
-            "type": count,
-            "metavar": "N",
-        },
+        type=count,
+        metavar="N",
     )
-    engine: Literal["local", "ray"] = field(
+    engine: Literal["local", "ray"] = option(
+        "this process (default), or a Ray cluster: the one of RAY_ADDRESS, else one on this machine; rows come in "
+        "the order in which videos are done",
         default="local",
-        metadata={
-            "help": "this process (default), or a Ray cluster: the one of RAY_ADDRESS, else one on this machine; rows come in "
-            "the order in which videos are done"
-        },
     )
-    actors: int = field(
+    actors: int = option(
+        "with --engine ray, processes with the model (default: one a GPU, or one a node where there is none)",
         default=0,
-        metadata={
-            "help": "with --engine ray, processes with the model (default: one a GPU, or one a node where there is none)",
-            "type": count,
-            "metavar": "N",
-        },
+        type=count,
+        metavar="N",
     )
-    profile: bool = field(default=False, metadata={"help": "say at the end how long each stage took"})
-    progress: bool = field(default=False, metadata={"help": "show rate and time left where no terminal is, too"})
-    readout: Literal["score", "generate"] = field(
+    profile: bool = option("say at the end how long each stage took", default=False)
+    progress: bool = option("show rate and time left where no terminal is, too", default=False)
+    readout: Literal["score", "generate"] = option(
+        "expected value of the model's distribution over scores (default), or the answer that it writes",
         default="score",
-        metadata={
-            "help": "expected value of the model's distribution over scores (default), or the answer that it writes"
-        },
     )
-    problems: bool = field(
+    problems: bool = option(
+        "look at every frame for freezes, black, blocking, blur, interlacing, flashes and others, with their times",
         default=False,
-        metadata={
-            "help": "look at every frame for freezes, black, blocking, blur, interlacing, flashes and others, with their times"
-        },
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = field(
-        default="auto", metadata={"help": "of weights and computation (default: the checkpoint's)"}
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "of weights and computation (default: the checkpoint's)", default="auto"
     )
-    quantization: Literal["int8", "4bit"] | None = field(
-        default=None,
-        metadata={"help": "the decoder's weights in 8 bits (torchao) or 4 bits (bitsandbytes, on a GPU)"},
+    quantization: Literal["int8", "4bit"] | None = option(
+        "the decoder's weights in 8 bits (torchao) or 4 bits (bitsandbytes, on a GPU)", default=None
     )
     # A file beyond one of them has no score but an error; the attributes of `ReadingLimits`
     max_pixels: float | None = reading_limit("of a frame (default: 200 million)")

@@ -1,8 +1,9 @@
 """`lmmvqa selfcheck`: this installation's score of a bundled clip beside the stored one."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ..scoring.options import option
 from .model_options import ModelOptions, load
 
 
@@ -12,7 +13,7 @@ DESCRIPTION = "Scores a bundled clip and compares with the score stored with the
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    update: bool = field(default=False, metadata={"help": "store the present score in the model's folder"})
+    update: bool = option("store the present score in the model's folder", default=False)
 
 
 def run(options: Options) -> int:

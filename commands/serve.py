@@ -1,8 +1,9 @@
 """`lmmvqa serve`: a page and an HTTP API that score what is uploaded."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 
+from ..scoring.options import option
 from .model_options import ModelOptions, load
 from .options import port
 from .output import warn
@@ -17,18 +18,13 @@ LIBRARIES = ("fastapi", "gradio", "prometheus_client", "uvicorn")
 
 
 def limit(what: str, default: float):
-    return field(
-        default=default,
-        metadata={"help": f"{what} (default: {default:g})", "metavar": "NUMBER", "group": "limits"},
-    )
+    return option(f"{what} (default: {default:g})", default=default, metavar="NUMBER", group="limits")
 
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    host: str = field(
-        default="127.0.0.1", metadata={"help": "address to listen at; 0.0.0.0 is all (default: 127.0.0.1)"}
-    )
-    port: int = field(default=7860, metadata={"help": "default: 7860; 0: any that is free", "type": port})
+    host: str = option("address to listen at; 0.0.0.0 is all (default: 127.0.0.1)", default="127.0.0.1")
+    port: int = option("default: 7860; 0: any that is free", default=7860, type=port)
     # The attributes of `ServerLimits`
     max_bytes: float = limit("of an upload", 200e6)
     max_upload_seconds: float = limit("that an upload, or what an address gives, may take", 120)
@@ -37,13 +33,11 @@ class Options(ModelOptions):
     max_seconds: float = limit("of a video", 60)
     max_pixels: float = limit("of a frame", 34e6)
     max_wall_seconds: float = limit("that reading and encoding a video may take", 120)
-    allow_urls: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "read addresses of these stores, such as https://media.example.org or s3://bucket (default: none)",
-            "metavar": "STORE",
-            "group": "limits",
-        },
+    allow_urls: list[str] = option(
+        "read addresses of these stores, such as https://media.example.org or s3://bucket (default: none)",
+        default=[],
+        metavar="STORE",
+        group="limits",
     )
 
 

@@ -1,8 +1,9 @@
 """`lmmvqa vcgbench`: open questions about videos, judged by a language model."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ..scoring.options import option
 from .model_options import ModelOptions, load
 from .output import warn
 
@@ -17,20 +18,17 @@ DESCRIPTION = (
 
 @dataclass(kw_only=True)
 class Options(ModelOptions):
-    questions: list[str] = field(
-        metadata={"help": "generic_qa.json, temporal_qa.json, consistency_qa.json, or some of them", "metavar": "FILE"}
+    questions: list[str] = option(
+        "generic_qa.json, temporal_qa.json, consistency_qa.json, or some of them", metavar="FILE"
     )
-    videos: str = field(metadata={"help": "folder of the videos", "metavar": "DIR"})
-    out: str = field(
-        metadata={"help": "folder for answers, scores and their means", "metavar": "DIR", "output": "folder"}
+    videos: str = option("folder of the videos", metavar="DIR")
+    out: str = option("folder for answers, scores and their means", metavar="DIR", output="folder")
+    judge_url: str | None = option(
+        "such as http://localhost:8000/v1 (default: answer, and judge nothing)", default=None, metavar="URL"
     )
-    judge_url: str | None = field(
-        default=None,
-        metadata={"help": "such as http://localhost:8000/v1 (default: answer, and judge nothing)", "metavar": "URL"},
-    )
-    judge_model: str | None = field(default=None, metadata={"help": "as the endpoint names it", "metavar": "NAME"})
-    judge_timeout: float = field(default=120.0, metadata={"help": "seconds for an answer (default: 120)"})
-    max_new_tokens: int = field(default=512, metadata={"help": "of an answer (default: 512)"})
+    judge_model: str | None = option("as the endpoint names it", default=None, metavar="NAME")
+    judge_timeout: float = option("seconds for an answer (default: 120)", default=120.0)
+    max_new_tokens: int = option("of an answer (default: 512)", default=512)
 
 
 def run(options: Options) -> int:
