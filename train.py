@@ -30,11 +30,11 @@ from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
-    HfArgumentParser,
     TrainerCallback,
     TrainingArguments,
     set_seed,
 )
+from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.integrations import unset_hf_deepspeed_config
 
 from lmmvqa.checkpoints.export import export_checkpoint, load_checkpoint, push_checkpoint
@@ -74,33 +74,25 @@ RESULTS = ("checkpoint-*", "*.safetensors", RESULTS_FILE)
 
 @dataclass
 class ModelArguments:
-    model: str = field(metadata={"help": "Checkpoint folder or repository to start from."})
-    stage: str = field(
+    model: str = HfArg(help="Checkpoint folder or repository to start from.")
+    stage: str = HfArg(
+        help=f"One of {', '.join(STAGES)}: sets train_parts, learning_rate and num_train_epochs where they are "
+        "not given, and which rows are learned.",
         default="quality",
-        metadata={
-            "help": f"One of {', '.join(STAGES)}: sets train_parts, learning_rate and num_train_epochs where they are "
-            "not given, and which rows are learned."
-        },
     )
-    chat_template: str | None = field(
-        default=None,
-        metadata={"help": f"Jinja file, or {HUMAN_ASSISTANT} for the paper's (default: the checkpoint's own)."},
+    chat_template: str | None = HfArg(
+        help=f"Jinja file, or {HUMAN_ASSISTANT} for the paper's (default: the checkpoint's own).", default=None
     )
-    train_parts: list[str] = field(
+    train_parts: list[str] = HfArg(
+        help=f"What is trained, of {', '.join(PARTS)}; vision_tower:2 are its last two blocks; the rest is frozen.",
         default_factory=lambda: ["spatial_projector", "temporal_projector"],
-        metadata={
-            "help": f"What is trained, of {', '.join(PARTS)}; vision_tower:2 are its last two blocks; the rest is frozen."
-        },
     )
-    lora_rank: int = field(
-        default=0, metadata={"help": "Rank of adapters beside the linear layers of lora_parts; 0 for none."}
+    lora_rank: int = HfArg(help="Rank of adapters beside the linear layers of lora_parts; 0 for none.", default=0)
+    lora_parts: list[str] = HfArg(
+        help=f"What adapters stand beside, of {', '.join(LORA_PARTS)}.", default_factory=lambda: ["language_model"]
     )
-    lora_parts: list[str] = field(
-        default_factory=lambda: ["language_model"],
-        metadata={"help": f"What adapters stand beside, of {', '.join(LORA_PARTS)}."},
-    )
-    export_dir: str | None = field(default=None, metadata={"help": "Folder for the complete trained checkpoint."})
-    license: str | None = field(default=None, metadata={"help": "Of the trained weights, for the model card."})
+    export_dir: str | None = HfArg(help="Folder for the complete trained checkpoint.", default=None)
+    license: str | None = HfArg(help="Of the trained weights, for the model card.", default=None)
 
     def __post_init__(self):
         if self.lora_parts != ["language_model"] and not self.lora_rank:
@@ -111,58 +103,43 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    data: list[str] = field(metadata={"help": "Folders of rows that `lmmvqa prepare` wrote, of the stage's kind."})
-    mix: list[str] = field(
-        default_factory=list, metadata={"help": "Folders of rows of the other kind, trained on beside them."}
-    )
-    tasks: list[str] = field(
+    data: list[str] = HfArg(help="Folders of rows that `lmmvqa prepare` wrote, of the stage's kind.")
+    mix: list[str] = HfArg(help="Folders of rows of the other kind, trained on beside them.", default_factory=list)
+    tasks: list[str] = HfArg(
+        help=f"Questions for each video, of {', '.join(TASKS)}; damage and explain where rows say it.",
         default_factory=lambda: list(PAPER_TASKS),
-        metadata={"help": f"Questions for each video, of {', '.join(TASKS)}; damage and explain where rows say it."},
     )
-    score_form: str | None = field(
+    score_form: str | None = HfArg(
+        help=f"Answers to the score question, {' or '.join(SCORE_FORMS)} (bad to excellent); default: the model's.",
         default=None,
-        metadata={
-            "help": f"Answers to the score question, {' or '.join(SCORE_FORMS)} (bad to excellent); default: the model's."
-        },
     )
-    template_sizes: list[int] | None = field(
-        default=None,
-        metadata={"help": "How many system prompts, instructions and restrictions to combine; default: all."},
+    template_sizes: list[int] | None = HfArg(
+        help="How many system prompts, instructions and restrictions to combine; default: all.", default=None
     )
-    inference_share: float = field(
-        default=0.5, metadata={"help": "Share of the question that inference asks; 0: all drawn evenly."}
+    inference_share: float = HfArg(help="Share of the question that inference asks; 0: all drawn evenly.", default=0.5)
+    score_noise: float = HfArg(help="Standard deviation (MOS) of the noise on each score answer.", default=0.0)
+    readout_weight: float = HfArg(
+        help="Weight of the squared error of the expected score beside the cross-entropy.", default=0.0
     )
-    score_noise: float = field(
-        default=0.0, metadata={"help": "Standard deviation (MOS) of the noise on each score answer."}
+    versions_a_batch: int = HfArg(
+        help="Versions of one content (rows' column) that come together in a batch; 0: in any order.", default=0
     )
-    readout_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the squared error of the expected score beside the cross-entropy."}
+    within_weight: float = HfArg(
+        help="Weight of the squared error of differences between them, in units of readout_weight.", default=0.0
     )
-    versions_a_batch: int = field(
-        default=0,
-        metadata={"help": "Versions of one content (rows' column) that come together in a batch; 0: in any order."},
+    fidelity_weight: float = HfArg(
+        help="Weight of the fidelity loss between videos of one data set in a batch: which is the better.", default=0.0
     )
-    within_weight: float = field(
-        default=0.0,
-        metadata={"help": "Weight of the squared error of differences between them, in units of readout_weight."},
+    soft_label_std: float = HfArg(
+        help="Standard deviation (MOS) of soft labels about the MOS in place of one answer; 0: none.", default=0.0
     )
-    fidelity_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "Weight of the fidelity loss between videos of one data set in a batch: which is the better."
-        },
+    one_second_share: float = HfArg(
+        help="Share of answers learned from one second of a video, drawn at random.", default=0.0
     )
-    soft_label_std: float = field(
-        default=0.0,
-        metadata={"help": "Standard deviation (MOS) of soft labels about the MOS in place of one answer; 0: none."},
+    feature_cache: str | None = HfArg(
+        help="Folder for the frozen towers' features, computed once a video.", default=None
     )
-    one_second_share: float = field(
-        default=0.0, metadata={"help": "Share of answers learned from one second of a video, drawn at random."}
-    )
-    feature_cache: str | None = field(
-        default=None, metadata={"help": "Folder for the frozen towers' features, computed once a video."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Say what the run will take, and train nothing."})
+    dry_run: bool = HfArg(help="Say what the run will take, and train nothing.", default=False)
 
     def __post_init__(self):
         if self.score_form is not None:
@@ -172,9 +149,8 @@ class DataArguments:
 @dataclass
 class LmmVqaTrainingArguments(TrainingArguments):
     learning_rate: float = 1e-3
-    per_device_train_batch_size: int = field(
-        default=0,
-        metadata={"help": "0: as many as fit 80 GB, accumulated to a batch of 32 over all processes."},
+    per_device_train_batch_size: int = HfArg(
+        help="0: as many as fit 80 GB, accumulated to a batch of 32 over all processes.", default=0
     )
     num_train_epochs: float = 6.0
     remove_unused_columns: bool = False

@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from transformers import CLIPVisionConfig, CLIPVisionModel, HfArgumentParser, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
 from recipes.default.small_tokenizer import small_tokenizer
@@ -25,8 +26,8 @@ from recipes.default.small_tokenizer import small_tokenizer
 
 @dataclass
 class MemoryArguments:
-    work: str = field(metadata={"help": "Folder with room for 6 GB."})
-    out: str = field(metadata={"help": "JSON file for the figures."})
+    work: str = HfArg(help="Folder with room for 6 GB.")
+    out: str = HfArg(help="JSON file for the figures.")
 
 
 def write_parts(folder: Path) -> None:

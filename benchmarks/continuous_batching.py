@@ -17,7 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from transformers import ContinuousBatchingConfig, HfArgumentParser
+from transformers import ContinuousBatchingConfig
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa import load_scorer
 from lmmvqa.modeling_lmmvqa.pipeline_lmmvqa import map_windows
@@ -26,19 +27,17 @@ from lmmvqa.scoring.continuous_batching import ContinuousScorer
 
 @dataclass
 class ContinuousBatchingArguments:
-    model: str = field(metadata={"help": "Checkpoint folder or repository."})
-    videos: list[str] = field(metadata={"help": "Files to ask about."})
-    out: str = field(metadata={"help": "JSON file for the result."})
-    question: str = field(
-        default="Describe the visual quality of this video.", metadata={"help": "What is asked about each."}
-    )
-    copies: int = field(default=4, metadata={"help": "Times that each video is asked about."})
-    batch_sizes: list[int] = field(default_factory=lambda: [1, 4], metadata={"help": "Of `generate`."})
-    max_new_tokens: int = field(default=32, metadata={"help": "The longest answer."})
+    model: str = HfArg(help="Checkpoint folder or repository.")
+    videos: list[str] = HfArg(help="Files to ask about.")
+    out: str = HfArg(help="JSON file for the result.")
+    question: str = HfArg(help="What is asked about each.", default="Describe the visual quality of this video.")
+    copies: int = HfArg(help="Times that each video is asked about.", default=4)
+    batch_sizes: list[int] = HfArg(help="Of `generate`.", default_factory=lambda: [1, 4])
+    max_new_tokens: int = HfArg(help="The longest answer.", default=32)
     device: str = field(default="cpu")
     dtype: str = field(default="float32")
-    num_blocks: int | None = field(default=None, metadata={"help": "Of the paged cache; default: what fits."})
-    max_batch_tokens: int | None = field(default=None, metadata={"help": "Of one pass; default: what fits."})
+    num_blocks: int | None = HfArg(help="Of the paged cache; default: what fits.", default=None)
+    max_batch_tokens: int | None = HfArg(help="Of one pass; default: what fits.", default=None)
 
 
 def timed(answer: Callable[[], list[str]]) -> tuple[list[str], dict]:

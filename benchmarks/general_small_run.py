@@ -8,12 +8,13 @@ can answer more than the towers see.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.datasets_scripts.folder_seal import write_whole
 from lmmvqa.evaluation.multiple_choice import read_choice_questions, wilson_interval
@@ -27,10 +28,10 @@ RIDGE = 0.1  # of the features' mean square
 
 @dataclass
 class SmallRunArguments:
-    out: str = field(metadata={"help": "JSON file; the table in Markdown lies beside."})
-    runs: str = field(default="runs", metadata={"help": "Folder of the runs."})
-    command: str = field(default="recipes/general/small_run.sh", metadata={"help": "That was run, for the result."})
-    data: str = field(default="data", metadata={"help": "Folder of scenes, checkpoints and cached features."})
+    out: str = HfArg(help="JSON file; the table in Markdown lies beside.")
+    runs: str = HfArg(help="Folder of the runs.", default="runs")
+    command: str = HfArg(help="That was run, for the result.", default="recipes/general/small_run.sh")
+    data: str = HfArg(help="Folder of scenes, checkpoints and cached features.", default="data")
 
 
 def linear_accuracy(

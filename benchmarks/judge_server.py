@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.datasets_scripts.folder_seal import write_whole
 from lmmvqa.evaluation.judge import Judge
@@ -33,13 +33,13 @@ from recipes.general.small_general import save_bundled_decoder
 
 @dataclass
 class JudgeServerArguments:
-    model: str = field(metadata={"help": "Checkpoint that answers."})
-    questions: str = field(metadata={"help": "A generic_qa.json."})
-    videos: str = field(metadata={"help": "Folder of its videos."})
-    work: str = field(metadata={"help": "New folder for answers, scores and the server's log."})
-    out: str = field(metadata={"help": "JSON file."})
-    kill_after: int = field(default=5, metadata={"help": "Judgements before the server is killed."})
-    max_tokens: int = field(default=48, metadata={"help": "Of a judge's reply."})
+    model: str = HfArg(help="Checkpoint that answers.")
+    questions: str = HfArg(help="A generic_qa.json.")
+    videos: str = HfArg(help="Folder of its videos.")
+    work: str = HfArg(help="New folder for answers, scores and the server's log.")
+    out: str = HfArg(help="JSON file.")
+    kill_after: int = HfArg(help="Judgements before the server is killed.", default=5)
+    max_tokens: int = HfArg(help="Of a judge's reply.", default=48)
     seconds_to_start: float = 900.0
 
 

@@ -14,7 +14,7 @@ import os
 import resource
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +22,8 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from transformers import CLIPConfig, CLIPModel, HfArgumentParser
+from transformers import CLIPConfig, CLIPModel
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
@@ -43,9 +44,9 @@ print(json.dumps([row["score"] for row in score(sys.argv[2:])]))
 
 @dataclass
 class OverfitArguments:
-    work: str = field(metadata={"help": "New folder for all intermediate files, 2 GB."})
-    out: str = field(metadata={"help": "JSON file for the figures."})
-    num_train_epochs: int = field(default=40, metadata={"help": "Four steps each."})
+    work: str = HfArg(help="New folder for all intermediate files, 2 GB.")
+    out: str = HfArg(help="JSON file for the figures.")
+    num_train_epochs: int = HfArg(help="Four steps each.", default=40)
 
 
 def write_towers(folder: Path) -> None:

@@ -20,7 +20,7 @@ import sys
 import time
 import types
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,8 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from transformers import CLIPConfig, CLIPModel, HfArgumentParser
+from transformers import CLIPConfig, CLIPModel
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.datasets_scripts import lsvq
 from lmmvqa.datasets_scripts.label_files import read_csv
@@ -130,13 +131,11 @@ label files, and names on stderr each video that is missing: with part of LSVQ o
 
 @dataclass
 class RoadArguments:
-    labels: str = field(metadata={"help": "Folder of the label tables."})
-    work: str = field(metadata={"help": "Folder for everything that is made, 5 GB."})
-    out: str = field(metadata={"help": "JSON file for the log."})
-    document: str | None = field(default=None, metadata={"help": "Markdown file for what it means: docs/road.md."})
-    num_commands: int | None = field(
-        default=None, metadata={"help": "Stop after so many (default: all that are left)."}
-    )
+    labels: str = HfArg(help="Folder of the label tables.")
+    work: str = HfArg(help="Folder for everything that is made, 5 GB.")
+    out: str = HfArg(help="JSON file for the log.")
+    document: str | None = HfArg(help="Markdown file for what it means: docs/road.md.", default=None)
+    num_commands: int | None = HfArg(help="Stop after so many (default: all that are left).", default=None)
 
 
 def write_parts(work: Path) -> None:

@@ -7,13 +7,14 @@
 import json
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import AutoProcessor, HfArgumentParser
+from transformers import AutoProcessor
+from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.utils import cached_file
 
 from ..datasets_scripts.rows import load_rows, row_media, video_digest, video_id
@@ -130,8 +131,8 @@ def carry_training_videos(model: str | Path, folder: str | Path) -> None:
 
 @dataclass
 class TrainingVideosArguments:
-    checkpoint: str = field(metadata={"help": "Checkpoint folder to which the list is written."})
-    data: list[str] = field(metadata={"help": "Folders of rows whose train split it was trained on."})
+    checkpoint: str = HfArg(help="Checkpoint folder to which the list is written.")
+    data: list[str] = HfArg(help="Folders of rows whose train split it was trained on.")
 
 
 def main() -> None:

@@ -11,13 +11,14 @@ are token ids for TRL (`scoring/visual_ids.py`), whose trainer knows images alon
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.hf_argparser import HfArg, HfArgumentParser
 from trl import GRPOConfig, GRPOTrainer
 
 from lmmvqa.checkpoints.export import export_checkpoint
@@ -33,11 +34,11 @@ FORM = re.compile(r"[^\d]+\. Score: (\d{1,3})\.")
 
 @dataclass
 class GrpoArguments:
-    model: str = field(metadata={"help": "Checkpoint folder or repository that learned to explain."})
-    data: str = field(metadata={"help": "Folder of rated rows that `lmmvqa prepare` wrote."})
-    out: str = field(metadata={"help": "New folder for the complete trained checkpoint."})
-    tolerance: float = field(default=5.0, metadata={"help": "How far (MOS) a rewarded score may be from the MOS."})
-    lora_rank: int = field(default=16, metadata={"help": "Rank of the adapters on the decoder's linear layers."})
+    model: str = HfArg(help="Checkpoint folder or repository that learned to explain.")
+    data: str = HfArg(help="Folder of rated rows that `lmmvqa prepare` wrote.")
+    out: str = HfArg(help="New folder for the complete trained checkpoint.")
+    tolerance: float = HfArg(help="How far (MOS) a rewarded score may be from the MOS.", default=5.0)
+    lora_rank: int = HfArg(help="Rank of the adapters on the decoder's linear layers.", default=16)
 
 
 def form_reward(completions: list[str], **columns) -> list[float]:

@@ -5,10 +5,10 @@ writes `score_std_scale` and `pair_std_scale` to the checkpoint folder; its scor
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.evaluation.calibration import calibrate, report_lines
@@ -17,9 +17,9 @@ from lmmvqa.scoring.scorer import load_scorer
 
 @dataclass
 class CalibrationArguments:
-    model: str = field(metadata={"help": "Checkpoint folder, which is changed."})
-    data: list[str] = field(metadata={"help": "Folders of rows with a validation split."})
-    report: str = field(metadata={"help": "JSON file for the shares before and after."})
+    model: str = HfArg(help="Checkpoint folder, which is changed.")
+    data: list[str] = HfArg(help="Folders of rows with a validation split.")
+    report: str = HfArg(help="JSON file for the shares before and after.")
 
 
 def main() -> None:

@@ -22,11 +22,11 @@ import sys
 import time
 import traceback
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from .contents import (
     drawn_scenes,
@@ -67,10 +67,10 @@ TABLE_EVERY = 25  # contents
 
 @dataclass
 class ContentsArguments:
-    out: str = field(metadata={"help": "Folder for the clips and their table."})
-    shared: str = field(default="../shared", metadata={"help": "Folder with clips/, clips_real/ and images/."})
-    kinds: list[str] | None = field(default=None, metadata={"help": f"Of {', '.join(SOURCES)}; all without it."})
-    workers: int = field(default=2, metadata={"help": "Contents made at once."})
+    out: str = HfArg(help="Folder for the clips and their table.")
+    shared: str = HfArg(help="Folder with clips/, clips_real/ and images/.", default="../shared")
+    kinds: list[str] | None = HfArg(help=f"Of {', '.join(SOURCES)}; all without it.", default=None)
+    workers: int = HfArg(help="Contents made at once.", default=2)
 
 
 def make(content: Content, out: Path) -> None:

@@ -6,11 +6,12 @@
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.checkpoints.training_videos import carry_training_videos
@@ -18,8 +19,8 @@ from lmmvqa.checkpoints.training_videos import carry_training_videos
 
 @dataclass
 class EmbedArguments:
-    model: str = field(metadata={"help": "Trained checkpoint folder."})
-    out: str = field(metadata={"help": "Folder of the embedded default."})
+    model: str = HfArg(help="Trained checkpoint folder.")
+    out: str = HfArg(help="Folder of the embedded default.")
 
 
 def without_code(settings: dict) -> dict:

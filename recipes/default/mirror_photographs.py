@@ -6,20 +6,20 @@ their rows, all of the training split, to DIR/rows; copies that are there are no
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps
 from tqdm import tqdm
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.datasets_scripts.rows import ROW_FEATURES, load_rows, save_rows
 
 
 @dataclass
 class MirrorArguments:
-    photographs: str = field(metadata={"help": "Rows of photographs."})
-    out: str = field(metadata={"help": "Folder for mirrored pictures and their rows."})
+    photographs: str = HfArg(help="Rows of photographs.")
+    out: str = HfArg(help="Folder for mirrored pictures and their rows.")
 
 
 def mirror(photograph: str, output: Path) -> None:

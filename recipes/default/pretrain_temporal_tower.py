@@ -13,7 +13,7 @@ import json
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -24,7 +24,8 @@ from safetensors.torch import save_model
 from scipy.stats import spearmanr
 from torch import nn
 from tqdm import tqdm
-from transformers import HfArgumentParser, set_seed
+from transformers import set_seed
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration, LmmVqaSlowFastModel
@@ -49,22 +50,20 @@ MEAN, STD = 0.45 * 255, 0.225 * 255
 
 @dataclass
 class PretrainArguments:
-    clips: list[str] = field(metadata={"help": "Folders of rows of `lmmvqa prepare degraded_contents`."})
-    photographs: str = field(metadata={"help": "Rows of photographs."})
-    work: str = field(metadata={"help": "Folder for the state to go on from."})
-    out: str = field(metadata={"help": "Safetensors file for the tower."})
-    start: str | None = field(
-        default=None, metadata={"help": "Checkpoint folder whose temporal tower it goes on from; a new one without."}
+    clips: list[str] = HfArg(help="Folders of rows of `lmmvqa prepare degraded_contents`.")
+    photographs: str = HfArg(help="Rows of photographs.")
+    work: str = HfArg(help="Folder for the state to go on from.")
+    out: str = HfArg(help="Safetensors file for the tower.")
+    start: str | None = HfArg(
+        help="Checkpoint folder whose temporal tower it goes on from; a new one without.", default=None
     )
-    windows: int | None = field(
-        default=None, metadata={"help": "Take so many files, drawn at random; they fill memory."}
-    )
-    steps: int = field(default=4000, metadata={"help": "Batches of the one-cycle schedule."})
-    stop_step: int | None = field(default=None, metadata={"help": "Stop after so many of them."})
-    batch_size: int = field(default=32, metadata={"help": "Windows a batch."})
-    learning_rate: float = field(default=2e-3, metadata={"help": "Highest of the one-cycle schedule."})
-    log_steps: int = field(default=250, metadata={"help": "Batches between two validations."})
-    seed: int = field(default=0, metadata={"help": "Of weights, windows and distortions."})
+    windows: int | None = HfArg(help="Take so many files, drawn at random; they fill memory.", default=None)
+    steps: int = HfArg(help="Batches of the one-cycle schedule.", default=4000)
+    stop_step: int | None = HfArg(help="Stop after so many of them.", default=None)
+    batch_size: int = HfArg(help="Windows a batch.", default=32)
+    learning_rate: float = HfArg(help="Highest of the one-cycle schedule.", default=2e-3)
+    log_steps: int = HfArg(help="Batches between two validations.", default=250)
+    seed: int = HfArg(help="Of weights, windows and distortions.", default=0)
 
 
 def clip_windows(path: str, seed: str) -> np.ndarray | None:

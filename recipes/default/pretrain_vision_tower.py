@@ -16,7 +16,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,8 @@ from scipy.stats import spearmanr
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from tqdm import tqdm
-from transformers import HfArgumentParser, set_seed
+from transformers import set_seed
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
 from lmmvqa.datasets_scripts.rows import load_rows
@@ -62,21 +63,21 @@ MEAN, STD = 127.0, 128.0
 
 @dataclass
 class PretrainArguments:
-    clips: list[str] = field(metadata={"help": "Folders of rows of `lmmvqa prepare degraded_contents`."})
-    photographs: str = field(metadata={"help": "Rows of photographs."})
-    work: str = field(metadata={"help": "Folder for key frames and the state to go on from."})
-    out: str = field(metadata={"help": "Safetensors file for the tower."})
-    start: str | None = field(
-        default=None, metadata={"help": "Checkpoint folder whose vision tower it goes on from; ImageNet's without."}
+    clips: list[str] = HfArg(help="Folders of rows of `lmmvqa prepare degraded_contents`.")
+    photographs: str = HfArg(help="Rows of photographs.")
+    work: str = HfArg(help="Folder for key frames and the state to go on from.")
+    out: str = HfArg(help="Safetensors file for the tower.")
+    start: str | None = HfArg(
+        help="Checkpoint folder whose vision tower it goes on from; ImageNet's without.", default=None
     )
-    key_frame_size: int = field(default=KEY_FRAME_SIZE, metadata={"help": "Side of the key frames in pixels."})
-    crop_size: int = field(default=224, metadata={"help": "Side of the random crops that training sees."})
-    steps: int = field(default=800, metadata={"help": "Batches of the one-cycle schedule."})
-    contents: int = field(default=4, metadata={"help": f"Contents a batch, {VERSIONS} versions of each."})
-    photographs_a_batch: int = field(default=3, metadata={"help": "Photographs a batch."})
-    learning_rate: float = field(default=5e-4, metadata={"help": "Highest of the one-cycle schedule."})
-    log_steps: int = field(default=200, metadata={"help": "Batches between two validations, which also save."})
-    seed: int = field(default=0, metadata={"help": "Of the head, batches and crops."})
+    key_frame_size: int = HfArg(help="Side of the key frames in pixels.", default=KEY_FRAME_SIZE)
+    crop_size: int = HfArg(help="Side of the random crops that training sees.", default=224)
+    steps: int = HfArg(help="Batches of the one-cycle schedule.", default=800)
+    contents: int = HfArg(help=f"Contents a batch, {VERSIONS} versions of each.", default=4)
+    photographs_a_batch: int = HfArg(help="Photographs a batch.", default=3)
+    learning_rate: float = HfArg(help="Highest of the one-cycle schedule.", default=5e-4)
+    log_steps: int = HfArg(help="Batches between two validations, which also save.", default=200)
+    seed: int = HfArg(help="Of the head, batches and crops.", default=0)
 
 
 class PictureHead(nn.Module):

