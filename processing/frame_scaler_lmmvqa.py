@@ -75,20 +75,12 @@ class FrameScaler:
 
     def _configure(self, frame: av.VideoFrame, is_hdr: bool) -> None:
         width, height = self._scaled_size(frame.width, frame.height)
-        self._graph = av.filter.Graph()
-        filters = [
-            self._graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
-        ]
-        pixel_format = "rgb48" if is_hdr else "rgb24"
+        pixel_format = ("format", "rgb48" if is_hdr else "rgb24")
+        steps = [("scale", f"{width}:{height}:flags=bicubic"), pixel_format]
         if any(component.is_alpha for component in frame.format.components):
             # Before scaling, which would smear hidden colours over edges; `premultiply` is off by one in 8 bits
-            steps = [("format", "gbrap16"), ("premultiply", "inplace=1"), ("format", pixel_format)]
-            filters += [self._graph.add(*step) for step in steps]
-        scale = self._graph.add("scale", f"{width}:{height}:flags=bicubic")
-        filters += [scale, self._graph.add("format", pixel_format), self._graph.add("buffersink")]
-        self._graph.link_nodes(*filters).configure()
+            steps = [("format", "gbrap16"), ("premultiply", "inplace=1"), pixel_format, *steps]
+        self._graph = filter_graph(frame, *steps)
 
     def _scaled_size(self, width: int, height: int) -> tuple[int, int]:
         if self.size is None:
@@ -127,6 +119,18 @@ class FrameScaler:
             picture = _to_standard_range(picture, transfer)
         # After scaling: a square is the same turned before or after, and turning it is cheap
         return np.ascontiguousarray(_upright(picture, frame))
+
+
+def filter_graph(frame: av.VideoFrame, *filters: tuple[str, str]) -> av.filter.Graph:
+    """
+    Args:
+        frame: of the size and format that the graph takes.
+        filters: name and options of each, in order.
+    """
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    graph.link_nodes(source, *(graph.add(*step) for step in filters), graph.add("buffersink")).configure()
+    return graph
 
 
 def drop_unknown_colours(frame: av.VideoFrame, name: str = "a given frame") -> None:
@@ -209,4 +213,4 @@ def _roll_off(nits: np.ndarray) -> np.ndarray:
     return _pq_to_nits(np.where(level < knee, level, bent) * peak)
 
 
-__all__ = ["HDR_TRANSFERS", "FrameScaler", "drop_unknown_colours"]
+__all__ = ["HDR_TRANSFERS", "FrameScaler", "drop_unknown_colours", "filter_graph"]

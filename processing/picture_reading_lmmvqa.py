@@ -39,7 +39,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from transformers.utils import logging
 
-from .video_source_lmmvqa import VideoDecodingError, VideoSource, failure_reason, source_name
+from .video_opening_lmmvqa import Refusal, check_pixels, naming_errors
+from .video_source_lmmvqa import VideoSource, source_name
 
 
 logger = logging.get_logger(__name__)
@@ -83,39 +84,25 @@ def read_pictures(
         TypeError, ValueError: no such source, or an array of another shape or type.
     """
     if isinstance(source, str | os.PathLike) or callable(getattr(source, "read", None)):
-        with _named(source):
+        with naming_errors(source):
             image = _open(source, max_pixels)
         if image is not None:
             return _read_file(image, source)
         _rewind(source)
         return None
     if isinstance(source, Image.Image):
-        _check_size(*source.size, source, max_pixels)
+        with naming_errors(source):
+            _check_size(*source.size, max_pixels)
         return _read_image(source, source)
     return _read_sequence(source, fps, max_pixels)
 
 
-@contextlib.contextmanager
-def _named(source: VideoSource) -> Iterator[None]:
-    """Whatever Pillow raises for a picture that it cannot read becomes `VideoDecodingError`."""
-    try:
-        yield
-    except VideoDecodingError:
-        raise
-    except Exception as error:
-        raise VideoDecodingError(f"Could not read {source_name(source)}: {failure_reason(error)}") from error
-
-
-def _check_size(width: int, height: int, source: VideoSource, max_pixels: float) -> None:
-    if width * height > max_pixels:
-        raise VideoDecodingError(
-            f"Could not read {source_name(source)}: its frames have {width} x {height} pixels, expected at most "
-            f"{max_pixels:,.0f} in all; scale it down or raise max_pixels"
-        )
+def _check_size(width: int, height: int, max_pixels: float) -> None:
+    check_pixels(width, height, max_pixels)
     if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
-        raise VideoDecodingError(
-            f"Could not read {source_name(source)}: its frames have {width} x {height} pixels, expected one side at most "
-            f"{MAX_ASPECT_RATIO} times the other; cut it into pieces"
+        raise Refusal(
+            f"its frames have {width} x {height} pixels, expected one side at most {MAX_ASPECT_RATIO} times the other; cut "
+            "it into pieces"
         )
 
 
@@ -123,9 +110,7 @@ def _open_heif(source: str | os.PathLike | BinaryIO) -> Image.Image:
     try:
         from pi_heif import HeifImageFile
     except ImportError as error:
-        raise VideoDecodingError(
-            f"Could not read {source_name(source)}: HEIC pictures need pi-heif; pip install pi-heif"
-        ) from error
+        raise Refusal("HEIC pictures need pi-heif; pip install pi-heif") from error
     return HeifImageFile(source)
 
 
@@ -153,10 +138,8 @@ def _open(source: str | os.PathLike | BinaryIO, max_pixels: float) -> Image.Imag
     except SyntaxError as error:  # how Pillow says that a file is not of the format
         if opener is JpegImageFile:  # FFmpeg knows further kinds, such as JPEG-LS
             return None
-        raise VideoDecodingError(
-            f"Could not read {source_name(source)}: {error}; expected a whole picture that Pillow can open"
-        ) from error
-    _check_size(*image.size, source, max_pixels)
+        raise Refusal(f"{error}; expected a whole picture that Pillow can open") from error
+    _check_size(*image.size, max_pixels)
     is_plain = opener is JpegImageFile and "mp" not in image.info  # with this, FFmpeg takes further views for frames
     is_still = opener is WebPImageFile and image.n_frames == 1
     # FFmpeg mirrors too, but PyAV does not say so
@@ -228,16 +211,16 @@ def _read_image(image: Image.Image, source: VideoSource) -> Iterator[tuple[float
         )
         count = 1
     if count == 1:
-        with _named(source):
-            frame = _to_frame(image, source)
+        with naming_errors(source):
+            frame = _to_frame(image)
         yield 0.0, STILL_DURATION, frame
         return
     time, shown = 0.0, image.tell()
     # A PNG may begin with a picture for programs that show no animations
     for index in range(1 if image.info.get("default_image") else 0, count):
-        with _named(source):
+        with naming_errors(source):
             image.seek(index)
-            frame = _to_frame(image, source)
+            frame = _to_frame(image)
         duration = image.info.get("duration", 0) / 1000
         if duration <= SHORTEST_FRAME:
             duration = DEFAULT_FRAME
@@ -256,9 +239,9 @@ def _read_sequence(
         if len(pictures) > 1:
             logger.warning_once(f"No frame rate is known for frames given as an array: {fps:g} per second is assumed.")
     for index, picture in enumerate(pictures):
-        with _named(source):
-            frame = _to_frame(picture, source) if is_list else _array_frame(picture)
-        _check_size(frame.width, frame.height, source, max_pixels)
+        with naming_errors(source):
+            frame = _to_frame(picture) if is_list else _array_frame(picture)
+            _check_size(frame.width, frame.height, max_pixels)
         yield index / fps, 1 / fps, frame
 
 
@@ -287,20 +270,21 @@ def _array_frame(picture: np.ndarray) -> av.VideoFrame:  # (height, width, 3 or 
     return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=pixel_format)
 
 
-def _to_frame(image: Image.Image, source: VideoSource) -> av.VideoFrame:
-    """A PIL picture, upright, to a frame that keeps the depth of 16-bit grey and transparency.
+def _to_frame(image: Image.Image) -> av.VideoFrame:
+    """
+    A PIL picture, upright, to a frame that keeps the depth of 16-bit grey and transparency.
 
     Raises:
-        VideoDecodingError: a picture whose white is not known.
+        Refusal: a picture whose white is not known.
     """
     if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
     if image.mode in ("I", "F"):
         least, most = image.getextrema()
         if image.mode == "F" or least < 0 or most > 65_535:  # Pillow has 16-bit grey of some formats in mode I
-            raise VideoDecodingError(
-                f"Could not read {source_name(source)}: its mode is {image.mode} with values from {least:g} to "
-                f"{most:g}, expected I from 0 to 65535, or a mode whose white is known; convert it to L or RGB"
+            raise Refusal(
+                f"its mode is {image.mode} with values from {least:g} to {most:g}, expected I from 0 to 65535, or a mode "
+                "whose white is known; convert it to L or RGB"
             )
     if image.mode.startswith("I"):
         return av.VideoFrame.from_ndarray(np.asarray(image).astype("<u2"), format="gray16le")

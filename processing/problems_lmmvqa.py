@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from .frame_scaler_lmmvqa import drop_unknown_colours
+from .frame_scaler_lmmvqa import drop_unknown_colours, filter_graph
 from .video_reading_lmmvqa import VideoFrames
 
 
@@ -141,7 +141,7 @@ class _Finder:
             self._spans["blur"].add(seconds, end, blur)
 
     def _configure(self, frame: av.VideoFrame) -> None:
-        self._small = _graph(
+        self._small = filter_graph(
             frame,
             ("scale", f"{SMALL[0]}:{SMALL[1]}:flags=area"),
             ("format", "yuv420p"),
@@ -150,7 +150,7 @@ class _Finder:
             ("photosensitivity", "bypass=1"),
             ("format", "gray"),
         )
-        self._fields = _graph(frame, ("idet", "intl_thres=1.5"))
+        self._fields = filter_graph(frame, ("idet", "intl_thres=1.5"))
         self._is_black, self._is_first = False, True  # the first frame is a flash to photosensitivity
         self._waiting.clear()
 
@@ -176,26 +176,15 @@ class _Finder:
 
     def problems(self) -> list[dict]:
         found = [
-            {"kind": kind, "start": start, "end": min(end, self._end), "strength": strength}
+            (kind, start, min(end, self._end), strength)
             for kind, spans in self._spans.items()
             for start, end, strength in spans.finish()
         ]
-        found += [
-            {"kind": kind, "start": start, "end": end, "strength": strength}
-            for kind, start, end, strength in self._holds.finish()
-        ]
-        rounded = [
-            {name: value if name == "kind" else round(float(value), 3) for name, value in problem.items()}
-            for problem in found
-        ]
-        return sorted(rounded, key=lambda problem: (problem["start"], problem["kind"]))
-
-
-def _graph(frame: av.VideoFrame, *filters: tuple[str, str]) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    graph.link_nodes(source, *(graph.add(*of_graph) for of_graph in filters), graph.add("buffersink")).configure()
-    return graph
+        problems = []
+        for kind, *numbers in found + self._holds.finish():
+            start, end, strength = (round(float(number), 3) for number in numbers)
+            problems.append({"kind": kind, "start": start, "end": end, "strength": strength})
+        return sorted(problems, key=lambda problem: (problem["start"], problem["kind"]))
 
 
 def _through(graph: av.filter.Graph, frame: av.VideoFrame) -> list[av.VideoFrame]:
@@ -221,8 +210,8 @@ def _blocking_and_blur(frame: av.VideoFrame, rows: float, columns: float) -> tup
         for most, side, share in zip(DETAIL[::-1], (frame.height, frame.width), (rows, columns), strict=True)
     )
     # A graph a frame: what blockdetect says is the mean of all that it has seen
-    graph = _graph(frame, ("crop", f"{width}:{height}"), ("format", "gray"), ("blockdetect", ""), ("blurdetect", ""))
-    (detail,) = _through(graph, frame)
+    steps = ("crop", f"{width}:{height}"), ("format", "gray"), ("blockdetect", ""), ("blurdetect", "")
+    (detail,) = _through(filter_graph(frame, *steps), frame)
     blocking, blur = (float(detail.metadata[name]) for name in ("lavfi.block", "lavfi.blur"))
     return min(np.nan_to_num(blocking, posinf=MOST_BLOCKY), MOST_BLOCKY), np.nan_to_num(blur)
 

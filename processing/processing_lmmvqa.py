@@ -383,14 +383,14 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
             is_answer[len(prompt) : end] = [True] * (end - len(prompt))
         return chat, is_answer
 
-    def answer_token_ids(self, question: str, answer: str, system_prompt: str | None = None) -> list[int]:
+    def answer_token_ids(self, question: str, answer: str) -> list[int]:
         """
         Token ids of an answer in its place after the question, end-of-turn token included.
 
         Raises:
             ValueError: see `conversation_token_ids`.
         """
-        chat, is_answer = self.conversation_token_ids(self.turns(question, answer, system_prompt))
+        chat, is_answer = self.conversation_token_ids(self.turns(question, answer))
         return [token for token, of_answer in zip(chat, is_answer, strict=True) if of_answer]
 
     @property

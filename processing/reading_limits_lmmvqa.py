@@ -80,17 +80,18 @@ class Pace:
         clock: see `ReadingShare`.
 
     Attributes:
+        limits: as given.
         start: time of the first frame, once it came.
     """
 
     def __init__(self, limits: ReadingLimits, deadline: float, clock: Callable[[], float]):
-        self._limits, self._deadline, self._clock = limits, deadline, clock
+        self.limits, self._deadline, self._clock = limits, deadline, clock
         self.start = None
         self._second = self._frames_in_second = 0
 
     def goes_on(self) -> None:
         if self._clock() > self._deadline:
-            raise Refusal(f"it takes more than {self._limits.max_wall_seconds:g} s; raise max_wall_seconds")
+            raise Refusal(f"it takes more than {self.limits.max_wall_seconds:g} s; raise max_wall_seconds")
 
     def came(self, seconds: float) -> None:
         """A frame, at its time."""
@@ -101,13 +102,13 @@ class Pace:
         if int(seconds) > self._second:
             self._second, self._frames_in_second = int(seconds), 0
         self._frames_in_second += 1
-        if self._frames_in_second > self._limits.max_fps:
-            raise Refusal(f"it has more than {self._limits.max_fps:g} frames in one second; raise max_fps")
+        if self._frames_in_second > self.limits.max_fps:
+            raise Refusal(f"it has more than {self.limits.max_fps:g} frames in one second; raise max_fps")
 
     def lasts(self, seconds: float) -> None:
-        if seconds > self._limits.max_seconds:
+        if seconds > self.limits.max_seconds:
             raise Refusal(
-                f"it lasts {seconds:,.0f} s or more, expected at most {self._limits.max_seconds:,g} s; cut it or raise "
+                f"it lasts {seconds:,.0f} s or more, expected at most {self.limits.max_seconds:,g} s; cut it or raise "
                 "max_seconds"
             )
 

@@ -16,7 +16,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -95,8 +95,34 @@ class FrameSettings:
         return [fragments] if isinstance(fragments, int) else list(fragments)
 
 
+class _Chunks:
+    """What a video is cut by, whatever its fields hold of each chunk."""
+
+    def part(self, first: int, end: int) -> Self:
+        """The chunks from `first` to before `end`."""
+        return self._of(slice(first, end))
+
+    def spread(self, count: int) -> Self:
+        """So many of its chunks, evenly spread: the middle one of each of so many equal parts."""
+        num_chunks = len(self.seconds)
+        return self._of([(2 * index + 1) * num_chunks // (2 * count) for index in range(count)])
+
+    def _of(self, chunks: slice | list[int]) -> Self:
+        known = {name: value for name, value in vars(self).items() if value is not None}
+        names = known.keys() & {"seconds", "num_clips", "vision_features", "temporal_features"}
+        parts = {name: known[name][chunks] for name in names}
+        chosen = np.zeros(len(self.seconds), dtype=bool)
+        chosen[chunks] = True
+        if "clips" in known:
+            of_chunks = np.repeat(chosen, self.num_clips)
+            parts |= {"clips": self.clips[of_chunks], "num_frames": self.num_frames[of_chunks]}
+        if "key_frames" in known:
+            parts["key_frames"] = self.key_frames[np.repeat(chosen, len(self.key_frames) // len(chosen))]
+        return replace(self, **parts)
+
+
 @dataclass
-class DecodedVideo:
+class DecodedVideo(_Chunks):
     """What both towers need of one video, and nothing of full resolution.
 
     Attributes:
@@ -117,17 +143,9 @@ class DecodedVideo:
     seconds: np.ndarray
     facts: VideoFacts
 
-    def part(self, first: int, end: int) -> "DecodedVideo":
-        """The chunks from `first` to before `end`."""
-        return DecodedVideo(**_part(self, slice(first, end)))
-
-    def spread(self, count: int) -> "DecodedVideo":
-        """So many of its chunks, evenly spread."""
-        return DecodedVideo(**_part(self, _spread(len(self.seconds), count)))
-
 
 @dataclass
-class EncodedVideo:
+class EncodedVideo(_Chunks):
     """One video as the decoder's projectors see it: the towers' features in place of pixels.
 
     Attributes:
@@ -152,34 +170,6 @@ class EncodedVideo:
     def __post_init__(self):
         if self.seconds is None:
             self.seconds = np.arange(len(self.vision_features))
-
-    def part(self, first: int, end: int) -> "EncodedVideo":
-        """The chunks from `first` to before `end`."""
-        return EncodedVideo(**_part(self, slice(first, end)))
-
-    def spread(self, count: int) -> "EncodedVideo":
-        """So many of its chunks, evenly spread."""
-        return EncodedVideo(**_part(self, _spread(len(self.seconds), count)))
-
-
-def _spread(num_chunks: int, count: int) -> list[int]:
-    """The middle chunk of each of so many equal parts."""
-    return [(2 * index + 1) * num_chunks // (2 * count) for index in range(count)]
-
-
-def _part(video: DecodedVideo | EncodedVideo, chunks: slice | list[int]) -> dict:
-    """The fields of some of a video's chunks."""
-    parts = {name: value for name, value in vars(video).items() if value is not None}
-    chosen = np.zeros(len(video.seconds), dtype=bool)
-    chosen[chunks] = True
-    if "clips" in parts:
-        of_chunks = np.repeat(chosen, video.num_clips)
-        parts |= {"clips": video.clips[of_chunks], "num_frames": video.num_frames[of_chunks]}
-    if "key_frames" in parts:
-        parts["key_frames"] = video.key_frames[np.repeat(chosen, len(video.key_frames) // len(chosen))]
-    for name in parts.keys() & {"seconds", "num_clips", "vision_features", "temporal_features"}:
-        parts[name] = parts[name][chunks]
-    return parts
 
 
 def decode_video(

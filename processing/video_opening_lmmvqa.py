@@ -13,10 +13,12 @@
 # limitations under the License.
 """What FFmpeg opens: no address, no other file that the source names, no text; and the stream that is read."""
 
+import contextlib
 import functools
 import os
 import re
 import stat
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import av
@@ -25,7 +27,7 @@ from av.format import ContainerFormat
 from av.format import Flags as FormatFlags
 from av.stream import Disposition
 
-from .video_source_lmmvqa import VideoDecodingError, source_name
+from .video_source_lmmvqa import VideoDecodingError, VideoSource, failure_reason, source_name
 
 
 # Demuxers that open what a file names instead of the file, and those that make a video of any text
@@ -47,6 +49,32 @@ class Refusal(Exception):
 
 class NoVideo(Refusal):
     """A refusal of which the reason may be that FFmpeg cannot go back in the source."""
+
+
+class Restart(Exception):
+    """Nothing is wrong with the source: it is to be read in another way."""
+
+
+@contextlib.contextmanager
+def naming_errors(source: VideoSource) -> Iterator[None]:
+    """The one seam for what Pillow, PyAV, FFmpeg, the system and a file object raise: all of it becomes `VideoDecodingError`."""
+    try:
+        yield
+    except (Restart, VideoDecodingError):
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, Refusal) else failure_reason(error)
+        if isinstance(error, NoVideo) and not can_restart(source.source):
+            reason += "; it comes through a pipe, where MP4 and others cannot be read: save it to a file first"
+        raise VideoDecodingError(f"Could not read {source_name(source)}: {reason}") from error
+
+
+def check_pixels(width: int, height: int, max_pixels: float) -> None:
+    if width * height > max_pixels:
+        raise Refusal(
+            f"its frames have {width} x {height} pixels, expected at most {max_pixels:,.0f} in all; scale it down or raise "
+            "max_pixels"
+        )
 
 
 def check_path(path: str | os.PathLike) -> None:
@@ -146,10 +174,13 @@ __all__ = [
     "ENCRYPTED",
     "NoVideo",
     "Refusal",
+    "Restart",
     "allocated_pixels",
     "announced_seconds",
     "can_restart",
     "check_path",
+    "check_pixels",
     "choose_stream",
+    "naming_errors",
     "open_video",
 ]

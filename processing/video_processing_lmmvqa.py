@@ -232,8 +232,6 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
                 f"got {', '.join(sampled)}, expected no sampling: LMM-VQA looks at a key frame and a chunk of every second; "
                 "leave it out"
             )
-        if unknown := settings.keys() - set(SETTINGS):
-            raise TypeError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(SETTINGS)}")
         if settings:
             settings = {name: getattr(self, name) for name in SETTINGS} | settings
             changed = type(self)(**settings)

@@ -35,14 +35,17 @@ from .video_opening_lmmvqa import (
     ENCRYPTED,
     NoVideo,
     Refusal,
+    Restart,
     allocated_pixels,
     announced_seconds,
     can_restart,
     check_path,
+    check_pixels,
     choose_stream,
+    naming_errors,
     open_video,
 )
-from .video_source_lmmvqa import NEAR, VideoDecodingError, VideoPart, VideoSource, failure_reason, source_name
+from .video_source_lmmvqa import NEAR, VideoDecodingError, VideoPart, VideoSource, source_name
 
 
 logger = logging.get_logger(__name__)
@@ -61,11 +64,11 @@ ONE_FRAME_A_PACKET = {"av1", "h264", "hevc"}
 T = TypeVar("T")
 
 
-class _DamagedVideo(Exception):
+class _DamagedVideo(Restart):
     """A stream that does not decode cleanly was met while frames are decoded in parallel."""
 
 
-class _MissedPart(Exception):
+class _MissedPart(Restart):
     """Where seeking led to, the part cannot be decoded as a whole."""
 
 
@@ -156,26 +159,24 @@ def read_frames(
     part = source if isinstance(source, VideoPart) else VideoPart(source)
     pictures = read_pictures(part.source, fps, limits.max_pixels)
     if pictures is not None:
-        pictures = _paced(pictures, part, limits, deadline, share)
+        pictures = _paced(pictures, part, Pace(limits, deadline, share.clock))
         return _call(function, VideoFrames(pictures, VideoFacts(), source_name(part)), part)
     if isinstance(part.source, str | os.PathLike):
         check_path(part.source)
-    with _naming_errors(part):
+    with naming_errors(part):
         restarts = can_restart(part.source)
 
-    def read(parallel: bool, seek: bool) -> T:
-        facts = VideoFacts()
-        frames = VideoFrames(
-            _read_file(part, parallel, seek, limits, deadline, share, facts), facts, source_name(part)
-        )
+    def read(threads: int, seek: bool) -> T:
+        facts, pace = VideoFacts(), Pace(limits, deadline, share.clock)
+        frames = VideoFrames(_read_file(part, threads, seek, pace, facts), facts, source_name(part))
         return _call(function, frames, part)
 
     def read_undamaged(seek: bool) -> T:
         # Outside of the handler, where the error would hold the first decoder and its frames
         with contextlib.suppress(_DamagedVideo):
-            return read(restarts and share.threads != 1, seek)
+            return read(share.threads if restarts else 1, seek)
         # What damaged frames look like in parallel depends on timing: once more in order, for the same result on every run
-        return read(False, seek)
+        return read(1, seek)
 
     with contextlib.suppress(_MissedPart):
         return read_undamaged(seek=restarts and part.start > 0)
@@ -193,55 +194,28 @@ def _call(function: Callable[[VideoFrames], T], frames: VideoFrames, source: Vid
 
 
 def _paced(
-    pictures: Iterator[tuple[float, float, av.VideoFrame]],
-    source: VideoPart,
-    limits: ReadingLimits,
-    deadline: float,
-    share: ReadingShare,
+    pictures: Iterator[tuple[float, float, av.VideoFrame]], source: VideoPart, pace: Pace
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """The frames of a part of an animation, as long as they are within the limits."""
-    pace = Pace(limits, deadline, share.clock)
     for seconds, duration, frame in pictures:
         if source.place(seconds, duration):
             continue
-        try:
+        with naming_errors(source):
             pace.goes_on()
             pace.came(seconds)
-        except Refusal as refusal:
-            raise VideoDecodingError(f"Could not read {source_name(source)}: {refusal}") from refusal
         yield seconds, duration, frame
 
 
 def _read_file(
-    part: VideoPart,
-    parallel: bool,
-    seek: bool,
-    limits: ReadingLimits,
-    deadline: float,
-    share: ReadingShare,
-    facts: VideoFacts,
+    part: VideoPart, threads: int, seek: bool, pace: Pace, facts: VideoFacts
 ) -> Iterator[tuple[float, float, av.VideoFrame]]:
     """Yields (time in seconds, duration in seconds, frame); see `_Reading`."""
-    with _naming_errors(part), open_video(part.source, limits.max_pixels) as container:
-        reading = _Reading(container, part, parallel, limits, deadline, share, facts)
+    with naming_errors(part), open_video(part.source, pace.limits.max_pixels) as container:
+        reading = _Reading(container, part, threads, pace, facts)
         if seek:
             reading.seek()
         yield from reading.frames()
         reading.finish()
-
-
-@contextlib.contextmanager
-def _naming_errors(source: VideoPart) -> Iterator[None]:
-    """The one seam for what PyAV, FFmpeg, the system and a file object raise: all of it becomes `VideoDecodingError`."""
-    try:
-        yield
-    except (_DamagedVideo, _MissedPart, VideoDecodingError):
-        raise
-    except Exception as error:
-        reason = str(error) if isinstance(error, Refusal) else failure_reason(error)
-        if isinstance(error, NoVideo) and not can_restart(source.source):
-            reason += "; it comes through a pipe, where MP4 and others cannot be read: save it to a file first"
-        raise VideoDecodingError(f"Could not read {source_name(source)}: {reason}") from error
 
 
 class _Reading:
@@ -250,35 +224,24 @@ class _Reading:
     Args:
         container: the file.
         part: which frames, all by default.
-        parallel: whether to decode frames in parallel; damage then stops with `_DamagedVideo`.
-        limits: what is refused.
-        deadline: of the share's clock.
-        share: see `ReadingShare`.
+        threads: that decode frames, 0 for as many as FFmpeg takes; with more than one, damage stops with `_DamagedVideo`.
+        pace: what is refused.
         facts: gets what is announced and what is damaged; `VideoFrames` counts the rest in it.
     """
 
-    def __init__(
-        self,
-        container: InputContainer,
-        part: VideoPart,
-        parallel: bool,
-        limits: ReadingLimits,
-        deadline: float,
-        share: ReadingShare,
-        facts: VideoFacts,
-    ):
-        self._container, self._part, self._parallel = container, part, parallel
+    def __init__(self, container: InputContainer, part: VideoPart, threads: int, pace: Pace, facts: VideoFacts):
+        self._container, self._part, self._parallel = container, part, threads != 1
         self._has_sought, self._places = False, {}
-        self._limits, self._pace, self._facts = limits, Pace(limits, deadline, share.clock), facts
+        self._limits, self._pace, self._facts = pace.limits, pace, facts
         self._stream = stream = choose_stream(container)
         context = stream.codec_context
-        self._check_size(context.width, context.height)
+        check_pixels(context.width, context.height, self._limits.max_pixels)
         # Threads do not tell of every damage, and less of the last frames in flight: they stop at any doubt instead, and
         # what is short needs none
-        has_threads = parallel and not 0 < stream.frames <= FEW_FRAMES
+        has_threads = self._parallel and not 0 < stream.frames <= FEW_FRAMES
         context.thread_type = "AUTO" if has_threads else "NONE"
-        context.thread_count = share.threads if has_threads else 1
-        options = {"max_pixels": allocated_pixels(limits.max_pixels)}
+        context.thread_count = threads if has_threads else 1
+        options = {"max_pixels": allocated_pixels(self._limits.max_pixels)}
         context.options = options | {"err_detect": "explode"} if has_threads else options
         facts.expected_duration, self._is_of_stream = announced_seconds(container, stream)
         if part.end < math.inf:
@@ -344,7 +307,7 @@ class _Reading:
                         raise _DamagedVideo
                     self._facts.damaged_frames += 1
                 self._losses.came(frame)
-                self._check_size(frame.width, frame.height)
+                check_pixels(frame.width, frame.height, self._limits.max_pixels)
                 seconds, duration = self._times(frame)
                 self._pace.came(seconds)
                 yield seconds, duration, frame
@@ -398,13 +361,6 @@ class _Reading:
         duration = frame.duration * self._tick
         # Files that give none, a tick, or that of the decoding order are no rarity
         return seconds, duration if duration > self._clock.step / 3 else self._clock.step
-
-    def _check_size(self, width: int, height: int) -> None:
-        if width * height > self._limits.max_pixels:
-            raise Refusal(
-                f"its frames have {width} x {height} pixels, expected at most {self._limits.max_pixels:,.0f} in all; "
-                "scale it down or raise max_pixels"
-            )
 
     def finish(self) -> None:
         """Refuses a file of which too little decodes, and says what is missing of another."""
