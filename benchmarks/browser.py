@@ -20,8 +20,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer, score_videos
-from lmmvqa.scoring.selfcheck import weights_digest
 
 
 BROWSER = Path(__file__).parents[1] / "browser"

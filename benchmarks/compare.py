@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.datasets_scripts.degraded.chain_steps import X265
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode, measure_vmaf
 from lmmvqa.evaluation.comparison import bd_rate, pairs_of_contents, reliability
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
-from lmmvqa.scoring.selfcheck import weights_digest
 
 
 LADDERS = {

@@ -22,11 +22,11 @@ import av
 import torch
 import transformers
 
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.modeling_lmmvqa.pipeline_lmmvqa import choose_answers
 from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
-from lmmvqa.scoring.selfcheck import weights_digest
 
 
 FPS = 30

@@ -31,9 +31,9 @@ import av
 import numpy as np
 import torch
 
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
-from lmmvqa.scoring.selfcheck import weights_digest
 
 
 # Face, film, people, plant, animal, robot (50 frames a second), dusk, phone, snow, phone screen (60): 176 x 144 to 1280 x 720

@@ -19,12 +19,12 @@ import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.checkpoints.onnx_export import DECODER, TOWERS
 from lmmvqa.modeling_lmmvqa.pipeline_lmmvqa import choose_answers
 from lmmvqa.processing import VideoDecodingError
 from lmmvqa.scoring.onnx_model import OnnxModel
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
-from lmmvqa.scoring.selfcheck import weights_digest
 
 
 # The operators that are quantised in each graph

@@ -25,12 +25,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.datasets_scripts.degraded.distortions import degrade
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import NEAR_LOSSLESS, TO_YUV420, encode
 from lmmvqa.processing.problems_lmmvqa import KINDS, WatchedFrames
 from lmmvqa.processing.video_reading_lmmvqa import VideoFrames, read_frames
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
-from lmmvqa.scoring.selfcheck import weights_digest
 from lmmvqa.scoring.video_files import find_videos
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import NEAR_LOSSLESS, encode, measure_vmaf, run_ffmpeg
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
-from lmmvqa.scoring.selfcheck import weights_digest
 
 
 CLIPS = [

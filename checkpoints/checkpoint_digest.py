@@ -1,10 +1,12 @@
-"""What tells one checkpoint from another: a digest of all that its answers hang on."""
+"""What tells one checkpoint from another: digests of all that its answers hang on, and of its weights."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from transformers.utils import cached_file
 
+from ..datasets_scripts.rows import video_digest
 from .training_videos import EARLIER_FILE
 
 
@@ -20,10 +22,18 @@ def checkpoint_digest(model: str) -> str:
     Args:
         model: folder, or repository that has been loaded.
     """
+    return _digest(model, lambda file: file.suffix in CHECKPOINT_SUFFIXES and file.name not in UNREAD_FILES)
+
+
+def weights_digest(model: str) -> str:
+    """Of the weights alone; `model` as in `checkpoint_digest`."""
+    return _digest(model, lambda file: file.suffix == ".safetensors")
+
+
+def _digest(model: str, is_counted: Callable[[Path], bool]) -> str:
+    """SHA-256 of the names of these files, in order, and of their own SHA-256."""
     folder = Path(cached_file(model, "config.json")).parent
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in CHECKPOINT_SUFFIXES and path.name not in UNREAD_FILES:
-            with open(path, "rb") as file:
-                digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    for path in sorted(filter(is_counted, folder.iterdir())):
+        digest.update(f"{path.name} {video_digest(path)}\n".encode())
     return digest.hexdigest()

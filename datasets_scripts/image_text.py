@@ -26,21 +26,8 @@ from .rated_videos import Found, find_files
 MEDIA_FOLDER = "media"
 SHARD = re.compile(r"\.(tar|tar\.gz|tgz)$")
 SUFFIXES = (
-    "avif",
-    "bmp",
-    "gif",
-    "heic",
-    "jpeg",
-    "jpg",
-    "png",
-    "tif",
-    "tiff",
-    "webp",
-    "avi",
-    "mkv",
-    "mov",
-    "mp4",
-    "webm",
+    *("avif", "bmp", "gif", "heic", "jpeg", "jpg", "png", "tif", "tiff", "webp"),
+    *("avi", "mkv", "mov", "mp4", "webm"),
 )
 # Columns of texts; the first that is there is taken
 TEXT_COLUMNS = ("conversations", "caption", "text", "txt")

@@ -1,6 +1,5 @@
 """Does this installation give the score that it should? One bundled clip and the weights against what the model came with."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from transformers.utils import cached_file
 
+from ..checkpoints.checkpoint_digest import weights_digest
 from ..datasets_scripts.folder_seal import write_whole
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
 from .scorer import score_videos
@@ -33,16 +33,6 @@ class SelfcheckReference:
     score_std: float
     tolerance: float = TOLERANCE
     weights: str | None = None
-
-
-def weights_digest(model: str) -> str:
-    """SHA-256 of the files of weights, name by name, of a folder or of a repository that has been loaded."""
-    digest = hashlib.sha256()
-    folder = Path(model) if Path(model).is_dir() else Path(cached_file(model, "config.json")).parent
-    for path in sorted(folder.glob("*.safetensors")):
-        with open(path, "rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
 
 
 def read_reference(model: str) -> SelfcheckReference:
