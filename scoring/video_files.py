@@ -24,22 +24,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 PICTURE_SUFFIXES = frozenset(
     [
-        *(
-            ".apng",
-            ".avif",
-            ".bmp",
-            ".heic",
-            ".heif",
-            ".hif",
-            ".jfif",
-            ".jp2",
-            ".jpe",
-            ".jpeg",
-            ".jpg",
-            ".png",
-            ".tif",
-        ),
-        *(".tiff", ".webp"),
+        *(".apng", ".avif", ".bmp", ".heic", ".heif", ".hif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png"),
+        *(".tif", ".tiff", ".webp"),
     ]
 )
 

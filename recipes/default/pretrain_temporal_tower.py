@@ -9,7 +9,6 @@ it moved. A clip is filled up to its length by its last frame, which the tower l
 are scored. A run that is stopped goes on from DIR.
 """
 
-import json
 import math
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +31,7 @@ from lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration, LmmVqaSlowFas
 
 from .pretrain_vision_tower import shows_its_damage
 from .small_model import CHUNK_FRAGMENTS, CHUNK_FRAMES, CHUNK_SIZE, small_temporal_config
-from .training_state import restore, store
+from .tower_training import train_tower
 
 
 CELLS = 4  # windows of a clip, which make a mosaic of 2 x 2 patches as `FrameScaler` makes one of 4 x 4
@@ -273,34 +272,16 @@ def main() -> None:
 
     tower = load_first_tower(arguments.start)
     head = nn.Linear(tower.config.feature_size, len(KINDS) + 3)
-    parameters = [*tower.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=arguments.learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, arguments.learning_rate, total_steps=arguments.steps, pct_start=0.1
-    )
-    parts = {"tower": tower, "head": head, "optimizer": optimizer, "schedule": schedule}
-    state = Path(arguments.work) / "state.pt"
-    first = restore(parts, state)
 
-    losses = []
-    for step in range(first + 1, (arguments.stop_step or arguments.steps) + 1):
-        rng = random.Random(f"{arguments.seed}:training:{step}")  # a run that was stopped draws the same
+    def loss_of(step: int) -> torch.Tensor:
+        rng = random.Random(f"{arguments.seed}:training:{step}")
         chunks, num_frames, kinds, degrees = draw_batch(windows, arguments.batch_size, rng)
         # float32: bfloat16 rounds the differences between frames away
         outputs = head(tower(chunks, num_frames).pooler_output)
         loss = nn.functional.cross_entropy(outputs[:, : len(KINDS)], kinds)
-        loss = loss + 10 * nn.functional.mse_loss(outputs[:, len(KINDS) :], degrees)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if step % arguments.log_steps == 0:
-            line = {"step": step, "loss": float(np.mean(losses)), **validate(tower, head, validation)}
-            print(json.dumps(line), flush=True)
-            losses.clear()
-            store(parts, step, state)
+        return loss + 10 * nn.functional.mse_loss(outputs[:, len(KINDS) :], degrees)
+
+    train_tower(tower, head, loss_of, lambda: validate(tower, head, validation), arguments, arguments.stop_step)
     save_model(tower, arguments.out)
 
 

@@ -43,7 +43,7 @@ from lmmvqa.modeling_lmmvqa.modeling_efficientnet_lite import LmmVqaEfficientNet
 from lmmvqa.processing.answers_lmmvqa import DAMAGES
 
 from .small_model import KEY_FRAME_FRAGMENTS, KEY_FRAME_SIZE, set_token_statistics
-from .training_state import restore, store
+from .tower_training import train_tower
 
 
 DAMAGES_IN_TIME = ("freeze", "stutter", "shake")
@@ -325,31 +325,13 @@ def main() -> None:
     for block in (tower.stem, *tower.blocks[:FROZEN_BLOCKS]):
         block.requires_grad_(False)
     head = PictureHead(tower.config.hidden_size)
-    parameters = [p for p in (*tower.parameters(), *head.parameters()) if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=arguments.learning_rate, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, arguments.learning_rate, total_steps=arguments.steps, pct_start=0.1
-    )
-    parts = {"tower": tower, "head": head, "optimizer": optimizer, "schedule": schedule}
-    state = Path(arguments.work) / "state.pt"
-    first = restore(parts, state)
 
-    losses = []
-    for step in range(first + 1, arguments.steps + 1):
+    def loss_of(step: int) -> torch.Tensor:
         torch.manual_seed(arguments.seed + step)
         inputs, targets, kept = batches.draw(step)
-        loss = clip_loss(head(tokens_of(tower, inputs)), targets) + TOKEN_WEIGHT * token_loss(tower, first_tower, kept)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.item())
-        if step % arguments.log_steps == 0 or step == arguments.steps:
-            figures = validate(tower, first_tower, head, **pictures["validation"])
-            print(json.dumps({"step": step, "loss": float(np.mean(losses)), **figures}), flush=True)
-            losses.clear()
-            store(parts, step, state)
+        return clip_loss(head(tokens_of(tower, inputs)), targets) + TOKEN_WEIGHT * token_loss(tower, first_tower, kept)
+
+    train_tower(tower, head, loss_of, lambda: validate(tower, first_tower, head, **pictures["validation"]), arguments)
     save_model(unfolded(tower), arguments.out)
 
 

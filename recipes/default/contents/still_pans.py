@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lmmvqa.datasets_scripts.degraded.chain_draws import draw
 from lmmvqa.datasets_scripts.rated_images import read_image_mos, split_images
 
 from .content import SECONDS, Content, MissingSource, chosen
@@ -52,10 +53,6 @@ SCENE_SIZE = (1440, 1080)
 LONGEST_SCENE = 600  # seconds; the chosen ones take less than one minute of processor time
 
 MOTIONS = ("steady", "eased", "stopping", "handheld", "handheld", "zooming")
-
-
-def draw(rng: random.Random, weights: dict) -> object:
-    return rng.choices(list(weights), list(weights.values()))[0]
 
 
 def plan_wallpapers(shared: Path) -> list[Content]:
