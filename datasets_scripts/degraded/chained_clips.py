@@ -19,7 +19,7 @@ from datasets import Value
 from ...processing.answers_lmmvqa import DAMAGES
 from ..folder_seal import write_whole
 from ..label_files import read_csv
-from .chain_draws import draw_versions, ladder, measured_versions, versions_of_each_kind
+from .chain_draws import draw, draw_versions, ladder, measured_versions, versions_of_each_kind
 from .chain_labels import label, measure, seen_damage
 from .chain_rendering import PRISTINE, Source, render
 from .degraded_clips import run_all
@@ -101,15 +101,8 @@ def read_contents(table: Path, seed: int) -> tuple[list[Content], list[dict]]:
         frames = min(clip.frames, round(seconds * clip.rate))
         source = Source(path, rng.randint(0, clip.frames - frames), frames, (clip.width, clip.height), clip.rate)
         facts = {name: line[name] for name in ("content", "group", "kind", "split")}
-        contents.append(
-            Content(
-                **facts,
-                name=line["content"],
-                is_real=line["is_real"] == "1",
-                soft=line["role"] == "soft",
-                source=source,
-            )
-        )
+        is_real, soft = line["is_real"] == "1", line["role"] == "soft"
+        contents.append(Content(**facts, name=line["content"], is_real=is_real, soft=soft, source=source))
     return contents, left_out
 
 
@@ -146,7 +139,7 @@ def plan_chains(
             left_out.append({"file": str(content.source.path), "split": content.split, "reason": reason})
             continue
         rng = random.Random(f"{seed}:{content.content}:size")
-        display = scaled(size, rng.choices(list(sizes), list(sizes.values()))[0])
+        display = scaled(size, draw(rng, sizes))
         if measured:
             drawn = measured_versions(content.content, test_chains, seed, display, content.source.rate)
         elif each_kind:
@@ -178,7 +171,7 @@ def plan_ladders(contents: list[Content], count: int, seed: int) -> tuple[list[C
 
 
 def with_versions(content: Content, name: str, display: tuple[int, int], versions: dict) -> Content:
-    return Content(**{**vars(content), "name": name, "display": display, "versions": {UNTOUCHED: [], **versions}})
+    return replace(content, name=name, display=display, versions={UNTOUCHED: [], **versions})
 
 
 def pristine_of(content: Content, out: Path) -> Source:
@@ -245,19 +238,13 @@ def build_rows(contents: list[Content], dataset: str, out: Path, workers: int) -
     """Makes every clip and gives the rows, and the clips that could not be made as {file, split, reason}."""
     for folder in ("clips", "labels"):
         (out / folder).mkdir(parents=True, exist_ok=True)
+    rows, left_out, tasks = [], [], []
     reasons = run_all(make_pristine, [(content, out) for content in contents], workers, "pristine clips")
-    left_out = [
-        {"file": str(content.source.path), "split": content.split, "reason": reason}
-        for content, reason in zip(contents, reasons, strict=True)
-        if reason
-    ]
-    tasks = [
-        (content, version, out)
-        for content, reason in zip(contents, reasons, strict=True)
-        if not reason
-        for version in content.versions
-    ]
-    rows = []
+    for content, reason in zip(contents, reasons, strict=True):
+        if reason:
+            left_out.append({"file": str(content.source.path), "split": content.split, "reason": reason})
+        else:
+            tasks += [(content, version, out) for version in content.versions]
     for (content, version, _), result in zip(tasks, run_all(make_version, tasks, workers, "versions"), strict=True):
         clip = clip_path(content, version, out)
         if isinstance(result, str):
@@ -269,11 +256,7 @@ def build_rows(contents: list[Content], dataset: str, out: Path, workers: int) -
                 "video": os.path.join("..", "clips", clip.name),
                 "mos": round(label(chain, measures), 3),
                 "dataset": dataset,
-                "split": content.split,
-                "group": content.group,
-                "content": content.content,
-                "kind": content.kind,
-                "is_real": content.is_real,
+                **{name: getattr(content, name) for name in ("split", "group", "content", "kind", "is_real")},
                 "version": version,
                 "chain": json.dumps(chain),
                 "damage": seen_damage(chain, measures),

@@ -13,7 +13,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,7 +193,7 @@ def run_all(work: Callable, tasks: list[tuple], workers: int, what: str) -> list
         return list(tqdm(pool.map(lambda task: work(*task), tasks), total=len(tasks), desc=what, mininterval=5))
 
 
-def build_rows(references: Iterable[Reference], out: Path, workers: int, seed: int) -> tuple[list[dict], list[dict]]:
+def build_rows(references: list[Reference], out: Path, workers: int, seed: int) -> tuple[list[dict], list[dict]]:
     """
     Makes every clip and gives the rows, and the references that could not be made as {file, split, reason}.
 
@@ -203,23 +203,16 @@ def build_rows(references: Iterable[Reference], out: Path, workers: int, seed: i
     seal_folder(out, {"seed": seed}, ["clips/*"])
     for folder in ("clips", "labels"):
         (out / folder).mkdir(exist_ok=True)
-    references = list(references)
+    rows, left_out, tasks = [], [], []
     reasons = run_all(make_reference, [(reference, out, seed) for reference in references], workers, "references")
-    left_out = [
-        {"file": str(reference.source), "split": reference.split, "reason": reason}
-        for reference, reason in zip(references, reasons, strict=True)
-        if reason
-    ]
-    tasks = [
-        (reference, kind, strength, out, seed)
-        for reference, reason in zip(references, reasons, strict=True)
-        if not reason
-        for kind, strength in [("none", 0), *draw_variants(reference.name, reference.variants, seed)]
-    ]
-    rows = []
-    for (reference, kind, strength, _, _), result in zip(
-        tasks, run_all(make_clip, tasks, workers, "clips"), strict=True
-    ):
+    for reference, reason in zip(references, reasons, strict=True):
+        if reason:
+            left_out.append({"file": str(reference.source), "split": reference.split, "reason": reason})
+        else:
+            variants = [("none", 0), *draw_variants(reference.name, reference.variants, seed)]
+            tasks += [(reference, kind, strength, out, seed) for kind, strength in variants]
+    results = run_all(make_clip, tasks, workers, "clips")
+    for (reference, kind, strength, _, _), result in zip(tasks, results, strict=True):
         if kind == "none":
             untouched = result["vmaf"]
         rows.append(

@@ -100,23 +100,26 @@ def measure_vmaf(
     if got != expected:
         raise ValueError(f"{clip} has {got} frames, its reference {expected}: VMAF needs the same, make it again.")
     graph = f"[0:v]{BY_NUMBER}[a];[1:v]{filters},{BY_NUMBER}[b];[a][b]libvmaf=n_threads=1:n_subsample={subsample}"
-    inputs = ["-threads", "1", "-i", str(clip), "-threads", "1", "-i", str(reference)]
-    messages = run_ffmpeg([*inputs, "-filter_complex_threads", "1", "-lavfi", graph, "-f", "null", "-"])
-    return min(100.0, max(0.0, float(re.search(r"VMAF score: (\S+)", messages).group(1))))
+    return min(100.0, max(0.0, _measured([clip, reference], graph, r"VMAF score: (\S+)")))
 
 
 def luma_change(clip: Path, filters: str) -> float:
     """Root of the mean squared difference, of 255, that filters make to a clip's luma, frame by frame."""
-    return _luma_difference(["-threads", "1", "-i", str(clip)], f"[0:v]split[x][b];[x]{filters}[a];[a]", "[b]")
+    return _luma_difference([clip], f"[0:v]split[x][b];[x]{filters}[a];[a]", "[b]")
 
 
 def luma_difference(first: Path, second: Path) -> float:
     """Root of the mean squared difference, of 255, of two clips' luma, frame by frame."""
-    inputs = ["-threads", "1", "-i", str(first), "-threads", "1", "-i", str(second)]
-    return _luma_difference(inputs, "[0:v]", "[1:v]")
+    return _luma_difference([first, second], "[0:v]", "[1:v]")
 
 
-def _luma_difference(inputs: list[str], first: str, second: str) -> float:
+def _luma_difference(clips: list[Path], first: str, second: str) -> float:
     graph = f"{first}{BY_NUMBER}[c];{second}{BY_NUMBER}[d];[c][d]psnr"
+    return 255 / 10 ** (_measured(clips, graph, r"PSNR y:(\S+)") / 20)
+
+
+def _measured(clips: list[Path], graph: str, pattern: str) -> float:
+    """The number that FFmpeg writes of clips, in one thread each, which go through a graph."""
+    inputs = [word for clip in clips for word in ("-threads", "1", "-i", str(clip))]
     messages = run_ffmpeg([*inputs, "-filter_complex_threads", "1", "-lavfi", graph, "-f", "null", "-"])
-    return 255 / 10 ** (float(re.search(r"PSNR y:(\S+)", messages).group(1)) / 20)
+    return float(re.search(pattern, messages)[1])

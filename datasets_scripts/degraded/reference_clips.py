@@ -101,17 +101,21 @@ def cut_segment(clip: Path, source: Source, start: float, output: Path) -> None:
     Raises:
         RuntimeError: the clip cannot be decoded there, or gives less than nine tenths of the frames.
     """
-    width, height = reference_size(source)
     frames = round(SECONDS * source.rate)
-    scale = f"scale={width}:{height}:flags=lanczos:out_color_matrix=bt709:out_range=tv,setsar=1,format=yuv420p"
-    arguments = ["-threads", "1", "-ss", str(start), "-i", str(clip), "-vf", f"fps={source.rate},{scale}"]
     cut = output.with_suffix(".cut")
-    encode([*arguments, "-frames:v", str(frames)], cut, REFERENCE_ENCODER)
+    encode(segment(clip, start, reference_size(source), source.rate, frames), cut, REFERENCE_ENCODER)
     count = count_frames(cut)
     if count < 0.9 * frames:
         cut.unlink()
         raise RuntimeError(f"gives {count} of {frames} frames from {start:g} s on")
     cut.replace(output)
+
+
+def segment(clip: Path, start: float, size: tuple[int, int], rate: Fraction, frames: int) -> list[str]:
+    """FFmpeg's arguments for so many frames from `start` (seconds) on, at (width, height) `size` and a constant rate."""
+    scale = f"scale={size[0]}:{size[1]}:flags=lanczos:out_color_matrix=bt709:out_range=tv,setsar=1,format=yuv420p"
+    cut = ["-threads", "1", "-ss", str(start), "-i", str(clip), "-vf", f"fps={rate},{scale}"]
+    return [*cut, "-frames:v", str(frames)]
 
 
 def render_pan(photograph: Path, seed: str, output: Path) -> None:

@@ -6,11 +6,12 @@ file that is halved gives its full size too, as a soft content: a source that wa
 """
 
 import csv
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
 from lmmvqa.datasets_scripts.degraded.ffmpeg_process import encode
-from lmmvqa.datasets_scripts.degraded.reference_clips import probe
+from lmmvqa.datasets_scripts.degraded.reference_clips import probe, segment
 
 from .content import REAL_CLIPS, Content, MissingSource
 
@@ -81,8 +82,6 @@ def plan_clip(line: dict[str, str], path: Path, source: str, licence: str) -> li
     return contents
 
 
-def cut(clip: Path, start: float, size: tuple[int, int], rate: object, frames: int, output: Path) -> None:
+def cut(clip: Path, start: float, size: tuple[int, int], rate: Fraction, frames: int, output: Path) -> None:
     """Stores a segment without loss at this (width, height), at a constant frame rate."""
-    scale = f"scale={size[0]}:{size[1]}:flags=lanczos:out_color_matrix=bt709:out_range=tv,setsar=1,format=yuv420p"
-    arguments = ["-threads", "1", "-ss", str(max(0.0, start)), "-i", str(clip), "-vf", f"fps={rate},{scale}"]
-    encode([*arguments, "-frames:v", str(frames)], output, LOSSLESS)
+    encode(segment(clip, max(0.0, start), size, rate, frames), output, LOSSLESS)
