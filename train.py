@@ -245,10 +245,7 @@ def _learn_quality(processor: LmmVqaProcessor, rows: list[dict], data_args: Data
 
 
 def load_parts(
-    model_args: ModelArguments,
-    data_args: DataArguments,
-    training_args: LmmVqaTrainingArguments,
-    rows: list[dict],
+    model_args: ModelArguments, data_args: DataArguments, training_args: LmmVqaTrainingArguments, rows: list[dict]
 ) -> tuple[torch.nn.Module, object, FeatureCache | None]:
     """
     The model, of which only what is asked trains, its processor, and the cache of what is frozen where there is one.

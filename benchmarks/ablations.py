@@ -108,10 +108,7 @@ TABLES = {
         "squeezed alone": {VIEWS: 1},
         "the mosaic alone": {VIEWS: 4},
     },
-    "Beside the paper: the vision tower": {
-        "frozen": {},
-        "its last two blocks are trained too": {"vision_blocks": 2},
-    },
+    "Beside the paper: the vision tower": {"frozen": {}, "its last two blocks are trained too": {"vision_blocks": 2}},
     "Beside the paper: losses and answers": {
         "cross-entropy alone (Eq. 10)": {"readout_weight": 0.0},
         "squared error of the expected score too": {"readout_weight": 1.0},

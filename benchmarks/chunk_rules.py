@@ -47,10 +47,7 @@ CLIPS = [
     "scikitvideo__bigbuckbunny.mp4",
     "moviepy__example2.mp4",
 ]
-CLIPS_60 = [
-    "gen__gaming_freedoom2_map11_360p60.webm",
-    "exoplayer__sample_with_increasing_timestamps_320w_240h.mp4",
-]
+CLIPS_60 = ["gen__gaming_freedoom2_map11_360p60.webm", "exoplayer__sample_with_increasing_timestamps_320w_240h.mp4"]
 # So many of the first, for the tower that takes a second a chunk
 R50_CLIPS = 3
 RATES = (24, 25, 30, 60, 120)

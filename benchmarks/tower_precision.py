@@ -20,11 +20,7 @@ import torch
 from transformers import CLIPVisionModel
 
 from lmmvqa.checkpoints.convert_weights import slowfast_state_dict
-from lmmvqa.modeling_lmmvqa import (
-    LmmVqaConfig,
-    LmmVqaSlowFastModel,
-    LmmVqaVideoProcessor,
-)
+from lmmvqa.modeling_lmmvqa import LmmVqaConfig, LmmVqaSlowFastModel, LmmVqaVideoProcessor
 from lmmvqa.scoring.video_files import find_videos
 
 

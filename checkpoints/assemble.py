@@ -7,12 +7,7 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import (
-    AutoModel,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModel, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.utils import cached_file
 
@@ -104,10 +99,7 @@ def preset_options(preset: str) -> dict:
 
 
 def composite_config(
-    vision_config: PreTrainedConfig,
-    temporal_config: PreTrainedConfig,
-    decoder_config: PreTrainedConfig,
-    **options,
+    vision_config: PreTrainedConfig, temporal_config: PreTrainedConfig, decoder_config: PreTrainedConfig, **options
 ) -> LmmVqaConfig:
     """
     Args:

@@ -6,13 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 import yaml
-from huggingface_hub import (
-    EvalResult,
-    EvalResultEntry,
-    ModelCard,
-    ModelCardData,
-    eval_result_entries_to_yaml,
-)
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 
@@ -33,16 +27,8 @@ print(score("clip.mp4"))
 `pipeline("image-text-to-text", ...)` answers in words to chats with blocks such as `{{"type": "video", "path": "clip.mp4"}}`.
 """
 RECIPE = (
-    "num_train_epochs",
-    "learning_rate",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "world_size",
-    "bf16",
-    "seed",
+    *("num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "bf16", "seed"),
 )
 DATA_OPTIONS = (
     *("tasks", "template_sizes", "inference_share"),

@@ -25,7 +25,7 @@ class Options(ModelOptions):
 def run(options: Options) -> int:
     if missing := [library for library in ("matplotlib", "skimage") if find_spec(library) is None]:
         raise ValueError(
-            f"got no {' and no '.join(missing)}, expected them to be installed; pip install 'lmmvqa[inspect]'",
+            f"got no {' and no '.join(missing)}, expected them to be installed; pip install 'lmmvqa[inspect]'"
         )
     from ..scoring.inspection import inspect
     from ..scoring.inspection_figure import draw

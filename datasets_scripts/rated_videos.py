@@ -65,23 +65,13 @@ def build_rows(
         found = [Found(video.files[0]) for video in videos]
     else:
         found = find_files([video.files for video in videos], folder)
-    left_out += [
-        {"file": file.path, "split": video.split, "reason": file.reason}
-        for video, file in zip(videos, found, strict=True)
-        if file.reason
-    ]
-    rows = [
-        {
-            "video": file.path,
-            "mos": value,
-            "dataset": dataset,
-            "split": video.split,
-            "group": video.group,
-            "id": str(PurePosixPath(video.files[0]).with_suffix("")),
-        }
-        for video, value, file in zip(videos, mos, found, strict=True)
-        if not file.reason
-    ]
+    rows = []
+    for video, value, file in zip(videos, mos, found, strict=True):
+        if file.reason:
+            left_out.append({"file": file.path, "split": video.split, "reason": file.reason})
+        else:
+            row = {"video": file.path, "mos": value, "dataset": dataset, "split": video.split, "group": video.group}
+            rows.append(row | {"id": str(PurePosixPath(video.files[0]).with_suffix(""))})
     return rows, left_out, [file for file in found if not file.reason]
 
 

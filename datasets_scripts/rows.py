@@ -41,10 +41,7 @@ PARTIAL_FOLDER = ".partial"
 
 
 def split_by_group(
-    groups: Iterable[str],
-    shares: Mapping[str, float] = SHARES,
-    seed: int = 0,
-    strata: Mapping[str, str] | None = None,
+    groups: Iterable[str], shares: Mapping[str, float] = SHARES, seed: int = 0, strata: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """Gives every content group one split, in the given shares of the groups of each stratum.
 

@@ -19,12 +19,7 @@ from .metrics import agreement, bootstrap_intervals, correlations, coverage
 
 # Contents that no camera recorded, by what they show; those of other kinds are rendered.
 REAL, RENDERED = "real clips", "renders and games"
-SHOWN = {
-    "photograph-pan": "pans",
-    "small-photograph-pan": "pans",
-    "screen": "screens",
-    "slides": "screens",
-}
+SHOWN = {"photograph-pan": "pans", "small-photograph-pan": "pans", "screen": "screens", "slides": "screens"}
 WELL_ORDERED = 0.8  # SRCC within a content
 SET_VERSIONS = (UNTOUCHED, *FIXED, FROZEN)  # common damage at common strengths; the others weigh every kind alike
 DRAWN = ("ladder", "alone", "chain")  # first words of versions that a seed drew

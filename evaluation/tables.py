@@ -130,17 +130,8 @@ def _content_tables(metrics: dict) -> list[str]:
             ]
             for part, of in figures["contents"].items()
         ]
-        header = [
-            "clips",
-            "n",
-            "failed",
-            "contents",
-            "SRCC (95 %)",
-            "PLCC (95 %)",
-            "SRCC within (95 %)",
-            "above .8",
-            "lowest",
-        ]
+        header = ["clips", "n", "failed", "contents", "SRCC (95 %)", "PLCC (95 %)", "SRCC within (95 %)"]
+        header += ["above .8", "lowest"]
         parts += [
             f"## {_title(entry)}: contents\n",
             _table(header, lines),
@@ -219,14 +210,8 @@ def _level_table(metrics: dict) -> list[str]:
         return ["## Levels\n", "The model never learned the level question, so it was not asked.\n"]
     if not lines:
         return []
-    header = [
-        "set",
-        "n",
-        "failed",
-        *(f"{level} (n)" for level in LEVELS),
-        "all",
-        "levels divided at (0-100; label scale)",
-    ]
+    header = ["set", "n", "failed", *(f"{level} (n)" for level in LEVELS), "all"]
+    header.append("levels divided at (0-100; label scale)")
     return [
         "## Levels\n",
         _table(header, lines),

@@ -31,12 +31,7 @@ from ..processing.processing_lmmvqa import LmmVqaProcessor
 from ..processing.video_processing_lmmvqa import LmmVqaVideoProcessor
 from .configuration_lmmvqa import LmmVqaConfig, LmmVqaEfficientNetLiteConfig, LmmVqaSlowFastConfig
 from .modeling_efficientnet_lite import LmmVqaEfficientNetLiteModel
-from .modeling_lmmvqa import (
-    LmmVqaForConditionalGeneration,
-    LmmVqaForDecision,
-    LmmVqaModel,
-    LmmVqaPreTrainedModel,
-)
+from .modeling_lmmvqa import LmmVqaForConditionalGeneration, LmmVqaForDecision, LmmVqaModel, LmmVqaPreTrainedModel
 from .modeling_slowfast import LmmVqaSlowFastModel
 from .pipeline_lmmvqa import VideoQualityAssessmentPipeline
 

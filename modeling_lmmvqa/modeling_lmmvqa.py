@@ -584,11 +584,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         return inputs_embeds, placed, is_visual
 
     def _decode(
-        self,
-        is_visual: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        inputs_embeds: torch.Tensor,
-        **kwargs,
+        self, is_visual: torch.Tensor, attention_mask: torch.Tensor | None, inputs_embeds: torch.Tensor, **kwargs
     ) -> BaseModelOutputWithPast:
         """
         The decoder, with its own attention or the one that must know which tokens are visual.

@@ -201,19 +201,11 @@ class LmmVqaProcessor(ContextMixin, ReadoutMixin, ProcessorMixin):
             system, user, *others = messages
             messages = [{**user, "content": f"{system['content']}\n{user['content']}"}, *others]
         return self.tokenizer.apply_chat_template(
-            messages,
-            chat_template=self.chat_template,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
+            messages, chat_template=self.chat_template, tokenize=False, add_generation_prompt=add_generation_prompt
         )
 
     def __call__(
-        self,
-        videos=None,
-        text: str | list[str] | None = None,
-        images=None,
-        audio=None,
-        **kwargs,
+        self, videos=None, text: str | list[str] | None = None, images=None, audio=None, **kwargs
     ) -> BatchFeature:
         """
         Args:

@@ -314,12 +314,4 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
     return np.rint(array * np.float32(255)).astype(np.uint8) if is_float else array.astype(np.uint8)
 
 
-__all__ = [
-    "InputVideo",
-    "is_batch",
-    "is_stream",
-    "make_image_list",
-    "make_video_list",
-    "reader_source",
-    "stored_part",
-]
+__all__ = ["InputVideo", "is_batch", "is_stream", "make_image_list", "make_video_list", "reader_source", "stored_part"]

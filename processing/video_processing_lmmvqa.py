@@ -127,11 +127,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     @classmethod
     def from_dict(cls, video_processor_dict: dict, **kwargs):
         # What was saved before there was a choice
-        former = {
-            "chunk_sampling": "first_frames",
-            "keep_incomplete_second": False,
-            "key_frame_resize": "squeeze",
-        }
+        former = {"chunk_sampling": "first_frames", "keep_incomplete_second": False, "key_frame_resize": "squeeze"}
         return super().from_dict(former | video_processor_dict, **kwargs)
 
     def to_dict(self) -> dict:

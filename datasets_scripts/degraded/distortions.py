@@ -60,10 +60,7 @@ def degrade(reference: Path, kind: str, strength: int, seed: str, output: Path) 
         with av.open(str(reference)) as container:
             size = container.streams.video[0]
             filters = template.format(
-                values[strength - 1],
-                width=size.width,
-                height=size.height,
-                seed=random.Random(seed).randrange(2**31),
+                values[strength - 1], width=size.width, height=size.height, seed=random.Random(seed).randrange(2**31)
             )
         source = ["-threads", "1", "-i", str(reference), "-vf", f"{filters},{TO_YUV420}"]
         encode(source, output, NEAR_LOSSLESS)

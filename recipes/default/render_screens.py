@@ -162,10 +162,7 @@ def slides(rng: random.Random, width: int, height: int) -> list[Layer]:
     """A slide that another replaces, at once or from the right."""
     first, second = draw_slide(rng, width, height), draw_slide(rng, width, height)
     begin = rng.uniform(0.2, 0.7)
-    return [
-        Layer(first, (0, 0), (0, 0)),
-        Layer(second, (width, 0), (0, 0), begin, begin + rng.choice((0.001, 0.25))),
-    ]
+    return [Layer(first, (0, 0), (0, 0)), Layer(second, (width, 0), (0, 0), begin, begin + rng.choice((0.001, 0.25)))]
 
 
 def desktop(rng: random.Random, width: int, height: int) -> list[Layer]:

@@ -13,22 +13,8 @@ REAL_CLIPS = Path(__file__).with_name("real_clips.csv")
 CHOSEN = Path(__file__).with_name("chosen.csv")
 VALIDATION, TEST = 0.08, 0.12  # shares of the groups that the hash decides
 COLUMNS = (
-    "content",
-    "group",
-    "kind",
-    "is_real",
-    "role",
-    "source",
-    "licence",
-    "path",
-    "width",
-    "height",
-    "fps",
-    "seconds",
-    "bits_per_pixel",
-    "cleanliness",
-    "dark",
-    "split",
+    *("content", "group", "kind", "is_real", "role", "source", "licence", "path"),
+    *("width", "height", "fps", "seconds", "bits_per_pixel", "cleanliness", "dark", "split"),
 )
 
 

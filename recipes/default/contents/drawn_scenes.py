@@ -114,14 +114,7 @@ def lay(canvas: Image.Image, picture: Image.Image, x: float, y: float, turn: flo
     cos, sin = math.cos(turn), math.sin(turn)
     # the affine map leads from a place in the box to one in the picture
     dx, dy = x - left, y - top
-    matrix = (
-        cos,
-        sin,
-        picture.width / 2 - cos * dx - sin * dy,
-        -sin,
-        cos,
-        picture.height / 2 + sin * dx - cos * dy,
-    )
+    matrix = (cos, sin, picture.width / 2 - cos * dx - sin * dy, -sin, cos, picture.height / 2 + sin * dx - cos * dy)
     turned = picture.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
     canvas.paste(turned, (left, top), turned)
 

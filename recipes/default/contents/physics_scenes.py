@@ -194,13 +194,7 @@ def render_pybullet(index: int, output: Path) -> None:
                 [0, 0, 0.3], near, start + turn * k / rate, height, 0, upAxisIndex=2
             )
             _, _, pixels, _, _ = pybullet.getCameraImage(
-                width,
-                lines,
-                view,
-                projection,
-                lightDirection=light,
-                shadow=1,
-                renderer=pybullet.ER_TINY_RENDERER,
+                width, lines, view, projection, lightDirection=light, shadow=1, renderer=pybullet.ER_TINY_RENDERER
             )
             picture = np.reshape(pixels, (lines, width, 4))[..., :3].astype(np.uint8)
             yield np.asarray(Image.fromarray(picture).reduce(2)) if halved else picture
