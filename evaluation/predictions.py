@@ -118,23 +118,21 @@ def predict_batch(
             lambda output: _named_as_an_answer(finite(scorer.postprocess([output]))),
         )
     if "level" in tasks and readout == "score":
-
-        def ask(encoded: list[EncodedVideo]) -> list[str]:
-            return predict_levels(model, processor, encoded, batch_size=len(encoded))
-
-        _ask(readable, encoded, ask, lambda level: {"level_answer": level})
+        _ask(
+            readable,
+            encoded,
+            lambda encoded: predict_levels(model, processor, encoded, batch_size=len(encoded)),
+            lambda level: {"level_answer": level},
+        )
     elif "level" in tasks:
         generate = partial(scorer.generate_answers, **GENERATION)
-        question, num_answer_tokens = processor.level_question, GENERATION["max_new_tokens"]
-
-        def ask(encoded: list[EncodedVideo]) -> list[tuple[list[VideoWindow], list[str], VideoFacts]]:
-            return map_windows(model, processor, encoded, question, num_answer_tokens, generate)
-
-        def read(output: tuple[list[VideoWindow], list[str], VideoFacts]) -> dict:
-            windows, answers, _ = output
-            return {"level_answer": _level_of_windows(processor, windows, answers)}
-
-        _ask(readable, encoded, ask, read)
+        asked = processor.level_question, GENERATION["max_new_tokens"], generate
+        _ask(
+            readable,
+            encoded,
+            lambda encoded: map_windows(model, processor, encoded, *asked),
+            lambda output: {"level_answer": _level_of_windows(processor, *output[:2])},
+        )
     return results
 
 

@@ -225,10 +225,6 @@ def learned_tasks(tasks: Sequence[str], processor: LmmVqaProcessor) -> list[str]
     return learned
 
 
-def _versions() -> dict[str, str]:
-    return versions_of("torch", "transformers", "av")
-
-
 def _settings(options: EvaluationOptions, rows: list[dict]) -> dict:
     """All that predictions hang on."""
     return {
@@ -240,7 +236,7 @@ def _settings(options: EvaluationOptions, rows: list[dict]) -> dict:
         "device": options.device or str(torch.accelerator.current_accelerator() or "cpu"),
         "dtype": options.dtype,
         "feature_cache": options.feature_cache is not None,
-        "versions": _versions(),
+        "versions": versions_of("torch", "transformers", "av"),
     }
 
 
@@ -249,5 +245,5 @@ def _head(options: EvaluationOptions) -> dict:
         "model": options.model or "embedded default",
         "readout": options.readout,
         "tasks": list(options.tasks),
-        "versions": _versions(),
+        "versions": versions_of("torch", "transformers", "av"),
     }

@@ -289,16 +289,10 @@ class VideoQualityAssessmentPipeline(Pipeline):
         return [answer.strip() for answer in self.processor.batch_decode(answers, skip_special_tokens=True)]
 
     def postprocess(self, outputs) -> dict:
-        return self._results(outputs)[0]
-
-    def _results(self, outputs: list[tuple[list, list, object]]) -> list[dict]:
-        results = [
-            self.processor.post_process_window_answers(windows, answers, facts)
-            if isinstance(answers[0], str)
-            else self.processor.post_process_window_scores(windows, answers[0], facts, *answers[1:])
-            for windows, answers, facts in outputs
-        ]
-        return [asdict(result) for result in results]
+        ((windows, answers, facts),) = outputs
+        if isinstance(answers[0], str):
+            return asdict(self.processor.post_process_window_answers(windows, answers, facts))
+        return asdict(self.processor.post_process_window_scores(windows, answers[0], facts, *answers[1:]))
 
     def get_iterator(self, inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params):
         # The base class collates rows that are padded one by one; here the processor makes the batch

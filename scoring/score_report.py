@@ -216,13 +216,10 @@ def _of_time(row: dict, rank: int, pictures: VideoPictures, scale: Sequence[floa
 
 
 def _line(row: dict, path: str | Path, folder: str) -> dict:
-    error = None if row["error"] is None else printable(row["error"])
-    names = {name: row[name] for name in ("score", "score_std", "level")}
-    return {
+    return {name: row[name] for name in ("score", "score_std", "level")} | {
         "name": printable(row["video"].removeprefix(folder)),
         "link": link(row["video"], path),
-        "error": error,
-        **names,
+        "error": None if row["error"] is None else printable(row["error"]),
     }
 
 

@@ -7,8 +7,10 @@ counted.
 import math
 import os
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import av
 import numpy as np
@@ -109,13 +111,14 @@ def training_memory(
             size = tensor.numel() * tensor.element_size()
             weights[tensor.dtype] = weights.get(tensor.dtype, 0) + size
             trained += size if tensor.requires_grad else 0
-        copies, activations, tokens = _activations(model, processor, num_chunks, num_text_tokens, mixed)
+        kept = partial(_kept, model, processor, num_chunks, num_text_tokens, mixed)
+        copies, activations, tokens = _activations(kept)
         text_config = config.get_text_config()
         if training_args.activation_checkpointing or training_args.gradient_checkpointing:
             layers = text_config.num_hidden_layers
             model.activation_checkpointing_enable()
             # Layers' inputs are met, and what is kept inside of a layer is not
-            _, outside, _ = _activations(model, processor, num_chunks, num_text_tokens, mixed)
+            _, outside, _ = _activations(kept)
             activations = outside + (activations - outside) // layers
     logits = tokens * text_config.vocab_size
     activations += logits * (4 + (mixed or torch.float32).itemsize)
@@ -138,17 +141,9 @@ def _make_fake(model: PreTrainedModel) -> None:
                 tensors[name] = fakes[id(tensor)][0]
 
 
-def _activations(
-    model: PreTrainedModel,
-    processor: LmmVqaProcessor,
-    num_chunks: int,
-    num_text_tokens: int,
-    mixed: torch.dtype | None,
-) -> tuple[int, int, int]:
+def _activations(kept: Callable[[int], tuple[int, int]]) -> tuple[int, int, int]:
     """Bytes that a forward pass keeps beside weights, once and of each question, and the tokens of a question."""
-    (one, num_tokens), (two, _) = (
-        _kept(model, processor, num_chunks, num_text_tokens, mixed, batch_size) for batch_size in (1, 2)
-    )
+    (one, num_tokens), (two, _) = kept(1), kept(2)
     return 2 * one - two, two - one, num_tokens
 
 
@@ -160,6 +155,7 @@ def _kept(
     mixed: torch.dtype | None,
     batch_size: int,
 ) -> tuple[int, int]:
+    """Bytes that a forward pass of so many questions keeps beside weights, and the tokens of a question."""
     towers, config = model.model, model.config
     video_processor = processor.video_processor
     weights = {tensor.untyped_storage()._cdata for tensor in model.parameters()}
