@@ -1,6 +1,7 @@
 """Tiny random models and clips written by PyAV: nothing here is downloaded and nothing takes a second."""
 
 import importlib.util
+import io
 import os
 import resource
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import CLIPVisionConfig, LlamaConfig
+from transformers import CLIPVisionConfig, LlamaConfig, pipeline
 
 from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.datasets_scripts.rows import CONVERSATION_FEATURES, save_rows
@@ -156,11 +157,39 @@ def model(tiny, tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def scorer(tiny):
+    return pipeline("video-quality-assessment", model=tiny[0], processor=tiny[1])
+
+
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory):
     """Three clips of 1, 2 and 3 seconds."""
     folder = tmp_path_factory.mktemp("clips")
     return [write_clip(folder / f"{n}s.mp4", num_frames=30 * n, seed=n) for n in (1, 2, 3)]
+
+
+class Pipe(io.BytesIO):
+    """Bytes that come once."""
+
+    def seekable(self):
+        return False
+
+    def seek(self, *arguments):
+        raise io.UnsupportedOperation("seek")
+
+
+class Broken(io.BytesIO):
+    """A file object that fails when `fails_at` bytes are read."""
+
+    def __init__(self, data, error, fails_at=0):
+        super().__init__(data)
+        self.error, self.fails_at = error, fails_at
+
+    def read(self, size=-1):
+        if self.tell() >= self.fails_at:
+            raise self.error
+        return super().read(size)
 
 
 @contextmanager

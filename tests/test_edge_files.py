@@ -15,11 +15,7 @@ from lmmvqa.processing.video_reading_lmmvqa import read_frames
 
 FAULTS = Path(__file__).parents[2] / "shared/faults"
 FOLDER = Path(__file__).parents[2] / "shared/edge"
-NO_VIDEO_STREAM = {
-    "exoplayer__full_blocks.mkv",
-    "exoplayer__sample_eac3.mp4",
-    "exoplayer__sample_opus.mp4",
-}
+NO_VIDEO_STREAM = {"exoplayer__full_blocks.mkv", "exoplayer__sample_eac3.mp4", "exoplayer__sample_opus.mp4"}
 NOTHING_DECODES = {"exoplayer__invalid-bitstream.webm"}
 ENCRYPTED = {"exoplayer__subsample_encrypted_noaltref.webm"}
 NOT_A_VIDEO = {"streamio-ffmpeg__broken.mp4", "streamio-ffmpeg__empty.flv", "syn_empty.mp4", "syn_not_a_video.mp4"}

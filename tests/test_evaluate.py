@@ -234,12 +234,6 @@ def test_the_level_written_for_most_seconds(clips, monkeypatch):
     assert result["level_answer"] == "good"  # of seconds 1 to 3, poor of the first
 
 
-@pytest.fixture
-def scorer(tiny):
-    model, processor = tiny
-    return pipeline("video-quality-assessment", model=model, processor=processor)
-
-
 def answers_of(result):
     return {name: result[name] for name in ("score", "score_std", "answer", "level_answer")}
 

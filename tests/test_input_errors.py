@@ -1,6 +1,5 @@
 """What docs/inputs.md says of rows, limits and errors is what a run says."""
 
-import io
 import math
 import re
 import struct
@@ -11,10 +10,9 @@ from pathlib import Path
 import av
 import pytest
 import torch
-from conftest import write_clip
+from conftest import Broken, Pipe, write_clip
 from PIL import Image
 
-from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
 from lmmvqa.processing.answers_lmmvqa import outside_training
 from lmmvqa.processing.reading_limits_lmmvqa import DEFAULT_LIMITS, ReadingLimits
 from lmmvqa.processing.video_reading_lmmvqa import VideoFacts
@@ -54,29 +52,6 @@ def test_every_limit_has_the_default_that_it_says():
 
     named = {cells[0].strip("`"): number(cells[1]) for cells in table("| limit | default | of |")}
     assert named == vars(DEFAULT_LIMITS)
-
-
-class Pipe(io.BytesIO):
-    """Bytes that come once."""
-
-    def seekable(self):
-        return False
-
-    def seek(self, *arguments):
-        raise io.UnsupportedOperation("seek")
-
-
-class Broken(io.BytesIO):
-    """A file that fails behind its beginning."""
-
-    def __init__(self, data: bytes, error: Exception):
-        super().__init__(data)
-        self.error = error
-
-    def read(self, size=-1):
-        if self.tell() > 100:
-            raise self.error
-        return super().read(size)
 
 
 def text(folder: Path, name: str, content: str) -> str:
@@ -184,14 +159,9 @@ MAKERS = [
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_seconds": 0.5}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_fps": 20}),
     (lambda folder: write_clip(folder / "clip.mp4"), {"max_wall_seconds": 0}),
-    (lambda folder: Broken(bytes(1000), MemoryError()), {}),
-    (lambda folder: Broken(bytes(1000), PermissionError(13, "Permission denied")), {}),
+    (lambda folder: Broken(bytes(1000), MemoryError(), 101), {}),
+    (lambda folder: Broken(bytes(1000), PermissionError(13, "Permission denied"), 101), {}),
 ]
-
-
-@pytest.fixture(scope="module")
-def scorer(tiny):
-    return VideoQualityAssessmentPipeline(model=tiny[0], processor=tiny[1], device="cpu")
 
 
 @pytest.mark.parametrize(

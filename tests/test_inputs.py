@@ -40,11 +40,6 @@ def grey(frames):
 
 
 @pytest.fixture(scope="module")
-def scorer(tiny):
-    return pipeline("video-quality-assessment", model=tiny[0], processor=tiny[1])
-
-
-@pytest.fixture(scope="module")
 def processor(tiny):
     return tiny[1]
 

@@ -34,11 +34,6 @@ def scorer_of(model, processor):
 
 
 @pytest.fixture(scope="module")
-def scorer(tiny):
-    return scorer_of(*tiny)
-
-
-@pytest.fixture(scope="module")
 def panning(tmp_path_factory):
     """A second of standing still, then one of 4 pixels a frame to the left, lossless."""
     path = str(tmp_path_factory.mktemp("inspection") / "panning.mkv")

@@ -50,7 +50,7 @@ def test_records_of_q_bench_and_of_ours(tmp_path):
     (tmp_path / "q.json").write_text(json.dumps(records))
     read = read_choice_questions(tmp_path / "q.json")
     assert [(question.video, question.answer, question.kind) for question in read] == [
-        *(("a.mp4", 1, "colour"), ("a.png", 1, "2"), ("a", 0, "all")),
+        *(("a.mp4", 1, "colour"), ("a.png", 1, "2"), ("a", 0, "all"))
     ]
     for wrong, reason in [
         ({"correct_ans": "green"}, "answer 'green' to the choices"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from conftest import write_clip
+from conftest import Pipe, write_clip
 from PIL import Image, ImageOps
 from transformers.utils.logging import warning_once
 
@@ -221,16 +221,6 @@ def test_tiles_are_put_together(tmp_path, name, brand, encoder, quarters):
     for share in (0.2, 0.5, 0.95):  # never one tile for the whole
         with pytest.raises(VideoDecodingError, match="Could not read"):
             shown(io.BytesIO(data[: int(len(data) * share)]))
-
-
-class Pipe(io.BytesIO):
-    """Bytes that come once."""
-
-    def seekable(self):
-        return False
-
-    def seek(self, *arguments):
-        raise io.UnsupportedOperation("seek")
 
 
 def test_tiles_from_a_pipe_are_refused_with_the_way_out(tmp_path):

@@ -492,9 +492,7 @@ def test_records_of_llava_video_chatgpt_and_captions(tmp_path, clip):
     assert (report["split"], report["n"], report["missing"], report["mos_min"]) == ("train", 4, 0, None)
     rows = load_rows(tmp_path / "rows")["train"]
     assert all(row["mos"] is None and row["media"] == [row["video"]] for row in rows)
-    assert [Path(row["video"]).name for row in rows] == [
-        *("004539375.jpg.mp4", "b.mp4", "v_p1QGn0IzfW0.mp4", "b.mp4"),
-    ]
+    assert [Path(row["video"]).name for row in rows] == [*("004539375.jpg.mp4", "b.mp4", "v_p1QGn0IzfW0.mp4", "b.mp4")]
     assert [[(turn["role"], turn["content"]) for turn in row["conversations"]] for row in rows] == [
         [("user", "Render a summary of the photo.\n<video>"), ("assistant", "Stripes on a wall .")],
         [

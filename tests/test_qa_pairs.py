@@ -184,10 +184,7 @@ def test_each_data_set_has_thirds_of_its_own():
     """Joined, all of the second would be poor."""
     second = [row | {"mos": row["mos"] / 100, "dataset": "second"} for row in RATED]
     thresholds = level_thresholds([*RATED, *second])
-    assert thresholds == {
-        "second": pytest.approx([0.95 / 3, 1.75 / 3]),
-        "tiny": pytest.approx([95 / 3, 175 / 3]),
-    }
+    assert thresholds == {"second": pytest.approx([0.95 / 3, 1.75 / 3]), "tiny": pytest.approx([95 / 3, 175 / 3])}
     answers = [pair["answer"] for pair in QaPairs([*RATED, *second], ("level",), thresholds)]
     assert answers == (["poor"] * 3 + ["fair"] * 3 + ["good"] * 3) * 2
 

@@ -10,12 +10,6 @@ import datasets
 import numpy as np
 import pytest
 from conftest import write_clip
-from transformers import pipeline
-
-
-@pytest.fixture(scope="module")
-def scorer(tiny):
-    return pipeline("video-quality-assessment", model=tiny[0], processor=tiny[1])
 
 
 @pytest.fixture(scope="module")
@@ -102,11 +96,7 @@ def test_parts_of_one_file(scorer, tmp_path, monkeypatch):
     """As LeRobot has episodes: each is scored as if it were a file of its own."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
     path = write_clip(tmp_path / "file-000.mp4", num_frames=120)
-    rows = {
-        "video": [path] * 4,
-        "from_timestamp": [0.0, 1.0, 2.5, 9.0],
-        "to_timestamp": [1.0, 2.5, None, 9.5],
-    }
+    rows = {"video": [path] * 4, "from_timestamp": [0.0, 1.0, 2.5, 9.0], "to_timestamp": [1.0, 2.5, None, 9.5]}
     dataset = datasets.Dataset.from_dict(rows)
     columns = {"start": "from_timestamp", "end": "to_timestamp"}
     found = scored(scorer, dataset, batch_size=2, fn_kwargs=columns)

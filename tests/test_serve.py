@@ -49,10 +49,7 @@ LIMITS = ServerLimits(max_bytes=300_000, max_seconds=4, max_requests=16)
 def scorer():
     model, processor = tiny_pair()
     return pipeline(
-        "video-quality-assessment",
-        model=model,
-        processor=processor,
-        pipeline_class=VideoQualityAssessmentPipeline,
+        "video-quality-assessment", model=model, processor=processor, pipeline_class=VideoQualityAssessmentPipeline
     )
 
 

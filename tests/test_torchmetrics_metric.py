@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 import torch
 from torchmetrics import MetricCollection
-from transformers import pipeline
 
 from lmmvqa.processing import VideoDecodingError
 from lmmvqa.scoring.torchmetrics_metric import NoReferenceVideoQuality
-
-
-@pytest.fixture(scope="module")
-def scorer(tiny):
-    return pipeline("video-quality-assessment", model=tiny[0], processor=tiny[1])
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,7 @@ from test_chat import scorer_of
 from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.evaluation import judge as judge_module
 from lmmvqa.evaluation.judge import KEY_VARIABLE, Judge, read_score
-from lmmvqa.evaluation.vcgbench import (
-    ASPECTS,
-    evaluate_vcgbench,
-    judge_prompt,
-    prompts_digest,
-    read_questions,
-)
+from lmmvqa.evaluation.vcgbench import ASPECTS, evaluate_vcgbench, judge_prompt, prompts_digest, read_questions
 
 
 def completion(text) -> bytes:

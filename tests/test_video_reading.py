@@ -16,7 +16,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from conftest import write_clip
+from conftest import Broken, write_clip
 from transformers.utils.logging import warning_once
 
 from lmmvqa.processing import VideoDecodingError
@@ -324,19 +324,6 @@ def test_encrypted_files_are_refused(tmp_path):
 
 
 # Errors
-
-
-class Broken(io.BytesIO):
-    """A file object that fails when `fails_at` bytes are read."""
-
-    def __init__(self, data, error, fails_at=0):
-        super().__init__(data)
-        self.error, self.fails_at = error, fails_at
-
-    def read(self, size=-1):
-        if self.tell() >= self.fails_at:
-            raise self.error
-        return super().read(size)
 
 
 @pytest.mark.parametrize(

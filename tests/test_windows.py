@@ -16,13 +16,7 @@ from lmmvqa.commands.command_line import main
 from lmmvqa.evaluation.predictions import predict_levels, predict_scores
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline, pipeline_lmmvqa
 from lmmvqa.processing import video_reading_lmmvqa
-from lmmvqa.processing.answers_lmmvqa import (
-    ANSWER_FIELDS,
-    DAMAGE_ANSWERS,
-    QualityResult,
-    VideoWindow,
-    result_of_video,
-)
+from lmmvqa.processing.answers_lmmvqa import ANSWER_FIELDS, DAMAGE_ANSWERS, QualityResult, VideoWindow, result_of_video
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.processing.video_decoding_lmmvqa import EncodedVideo
 from lmmvqa.processing.video_reading_lmmvqa import VideoFacts
