@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from ..processing.frame_scaler_lmmvqa import FrameScaler
-from ..processing.video_reading_lmmvqa import VideoDecodingError, read_frames
+from ..processing.video_reading_lmmvqa import read_frames
 
 
 def key_frames(video: str, per_second: float = 1.0, most: int = 8) -> list[np.ndarray]:
@@ -22,17 +22,13 @@ def key_frames(video: str, per_second: float = 1.0, most: int = 8) -> list[np.nd
         VideoDecodingError: no frame can be read.
         FileNotFoundError: the path does not exist.
     """
-    kept = read_frames(video, lambda frames: _spread(frames, per_second, most))
-    if not kept:
-        raise VideoDecodingError(f"Could not read {video}: it holds no frame; check that the file is complete")
-    return kept
+    return read_frames(video, lambda frames: _spread(frames, per_second, most))
 
 
 def _spread(frames: Iterator[tuple[float, float, av.VideoFrame]], per_second: float, most: int) -> list[np.ndarray]:
-    kept, interval, start, to_rgb = {}, 1 / per_second, None, FrameScaler(None)
+    kept, interval, to_rgb = {}, 1 / per_second, FrameScaler(None)
     for time, _, frame in frames:
-        start = time if start is None else start
-        number = math.floor((time - start) / interval + 1e-6)
+        number = math.floor(time / interval + 1e-6)
         if kept and number <= max(kept):
             continue
         kept[number] = to_rgb(frame)

@@ -8,7 +8,6 @@ same judge and prompts gave both; both are stored with the result.
 import hashlib
 import json
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 from tqdm import tqdm
@@ -31,6 +30,7 @@ ASPECTS = {
     "consistency_qa": ("consistency",),
 }
 ANSWERS_FILE, METRICS_FILE = "answers.jsonl", "metrics.json"
+PROMPTS_FILE = Path(__file__).with_name("vcgbench_prompts.json")
 
 
 @dataclass(frozen=True)
@@ -146,15 +146,11 @@ def judge_prompt(line: dict, aspect: str) -> str:
 
 
 def prompts_digest() -> str:
-    return hashlib.sha256(_prompts_file().read_bytes()).hexdigest()
-
-
-def _prompts_file():
-    return files(__package__).joinpath("vcgbench_prompts.json")
+    return hashlib.sha256(PROMPTS_FILE.read_bytes()).hexdigest()
 
 
 def _prompts() -> dict:
-    return json.loads(_prompts_file().read_text(encoding="utf-8"))
+    return json.loads(PROMPTS_FILE.read_text(encoding="utf-8"))
 
 
 def evaluate_vcgbench(

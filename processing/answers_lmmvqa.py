@@ -204,17 +204,14 @@ def result_of_video(
         for window, of_window in zip(windows, results, strict=True)
     ]
     worst = min(of_windows, key=lambda window: window["score"])
+    scores = [window["score"] for window in of_windows]
     return replace(
         result,
-        percentile_5=_percentile_5(windows, [window["score"] for window in of_windows]),
+        percentile_5=float(np.quantile(scores, 0.05, weights=window_weights(windows), method="inverted_cdf")),
         worst_window={name: worst[name] for name in ("start", "end", "score")},
         windows=of_windows,
         **seen,
     )
-
-
-def _percentile_5(windows: list[VideoWindow], scores: list[float]) -> float:
-    return float(np.quantile(scores, 0.05, weights=window_weights(windows), method="inverted_cdf"))
 
 
 __all__ = [

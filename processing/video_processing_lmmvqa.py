@@ -34,16 +34,8 @@ PORTION = 8
 
 class LmmVqaVideosKwargs(VideosKwargs, total=False):
     """
-    key_frame_size (`int`): Side of the key frames in pixels.
-    chunk_size (`int`): Side of the chunks' frames in pixels.
-    chunk_frames (`int`): Frames of a clip, see `FrameSettings`.
-    key_frame_fragments (`int` or `list[int]`), chunk_fragments (`int`):
-        1 shows frames as a whole, more cuts them into patches, see `FrameScaler`; several numbers give several views of
-        each key frame.
-    key_frame_resize (`str`): "squeeze" or "crop", see `FrameSettings`.
-    chunk_sampling (`str`): "second", "first_frames" or "even", see `FrameSettings`.
-    keep_incomplete_second (`bool`): Whether a last second counts that is not complete, see `FrameSettings`.
-    chunk_mean, chunk_std (`list[float]`): Normalisation of the chunks' channels, after division by 255.
+    What `FrameSettings` says; and chunk_mean, chunk_std (`list[float]`): Normalisation of the chunks' channels, after
+    division by 255.
     """
 
     key_frame_size: int

@@ -1,6 +1,7 @@
 """Written answers of large decoders at high throughput: transformers' continuous batching, with paged attention."""
 
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
@@ -61,14 +62,8 @@ class ContinuousScorer:
             RuntimeError: continuous batching failed.
         """
         self.model.get_input_embeddings().clear()
-        asked = map_windows(
-            self.model,
-            self.processor,
-            videos,
-            question,
-            self.max_new_tokens,
-            lambda inputs: visual_prompt_ids(self.model, inputs),
-        )
+        prompt_ids = partial(visual_prompt_ids, self.model)
+        asked = map_windows(self.model, self.processor, videos, question, self.max_new_tokens, prompt_ids)
         prompts = [ids for _, of_video, _ in asked for ids in of_video]
         of_model = self.decoder.generation_config
         outputs = self.decoder.generate_batch(

@@ -167,17 +167,16 @@ def _walk(frames: Iterator[tuple[float, float, av.VideoFrame]], shown: set[int],
     previous, previous_time, end, is_complete = None, 0.0, 0.0, True
     for index, (time, duration, frame) in enumerate(frames):
         if index == 0:
-            start, size = time, (frame.width, frame.height)
+            size = frame.width, frame.height
             scale = min(1.0, FLOW_SIZE / max(size))
             small_size = [max(2, round(side * scale)) for side in size]
-        time -= start
         end = max(end, time + duration)
         second = math.floor(time + 1e-6)
         if second in shown and second not in key_frames:
             key_frames[second] = _reduced(to_rgb(frame))
         drop_unknown_colours(frame)
         small = frame.reformat(*small_size, format="gray").to_ndarray()
-        if previous is not None and time > previous_time:
+        if previous is not None:
             if times and time - times[-1] < least_step - 1e-6:
                 is_complete = False
             else:

@@ -69,28 +69,14 @@ class Refusal(Exception):
         self.status, self.headers = status, headers
 
 
-class _Body:
-    """The bytes of a request as they come; `is_whole` once all came."""
-
-    def __init__(self, request: Request):
-        self._request, self.is_whole = request, False
-
-    async def blocks(self) -> AsyncIterator[bytes]:
-        while not self.is_whole:
-            message = await self._request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            self.is_whole = not message.get("more_body", False)
-            yield message.get("body", b"")
-
-    async def drop(self) -> None:
-        """Reads what is left, for a while: the connection of a client that still sends may break before its answer."""
-        if "expect" in self._request.headers:  # it sends nothing before it is told to
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(DROP_SECONDS):
-                async for _ in self.blocks():
-                    pass
+async def _drop_body(request: Request) -> None:
+    """Reads what is left of a body, for a while: the connection of a client that still sends may break before its answer."""
+    if "expect" in request.headers:  # it sends nothing before it is told to
+        return
+    with contextlib.suppress(TimeoutError, RuntimeError):  # what Starlette raises where nothing is left
+        async with asyncio.timeout(DROP_SECONDS):
+            async for _ in request.stream():
+                pass
 
 
 class Scores:
@@ -114,20 +100,19 @@ class Scores:
             Refusal: too much, too slow, or no place.
             ClientDisconnect: nobody waits for it any more.
         """
-        body = _Body(request)
         with ExitStack() as kept:
             try:
                 self._take_place(kept)
                 if url is None:
                     file = kept.enter_context(tempfile.TemporaryFile(buffering=0))
                     file.name = name
-                    await self._receive(request, body, file)
+                    await self._receive(request, file)
                 else:
                     file = await self._download(kept, url)
             except Refusal as refusal:
                 kept.close()
                 if refusal.status != SLOW:
-                    await body.drop()
+                    await _drop_body(request)
                 raise
             future = self.batcher.submit(file, problems)
             # The place and the file are the video's until it is scored, even where nobody waits any more
@@ -148,7 +133,7 @@ class Scores:
         self.metrics.in_flight.inc()
         kept.callback(self.metrics.in_flight.dec)
 
-    async def _receive(self, request: Request, body: _Body, file: BinaryIO) -> None:
+    async def _receive(self, request: Request, file: BinaryIO) -> None:
         """The body of a request to a file."""
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise Refusal(415, "got a form, expected the bytes of the file alone; curl --data-binary @clip.mp4")
@@ -158,7 +143,7 @@ class Scores:
             raise too_large
         try:
             async with asyncio.timeout(self.limits.max_upload_seconds):
-                async for block in body.blocks():
+                async for block in request.stream():
                     if file.tell() + len(block) > most:
                         raise too_large
                     write_whole_block(file, block)

@@ -44,6 +44,7 @@ from .contents.checks import DARK, SAME, fault, measure, pattern
 from .contents.content import COLUMNS, Content, MissingSource, split_of
 
 
+# What gives the contents of a kind, given the folder of `--shared`, or raises MissingSource
 SOURCES = {
     "real_clips": real_clips.plan,
     "wallpapers": still_pans.plan_wallpapers,

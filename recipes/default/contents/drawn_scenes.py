@@ -43,11 +43,7 @@ def clipart() -> list[Path]:
 
 
 def plan(shared: Path) -> list[Content]:
-    """Scenes, a group for those that draw from the same pool of pictures.
-
-    Raises:
-        MissingSource: openclipart-png is not installed.
-    """
+    """Scenes, a group for those that draw from the same pool of pictures."""
     pools: list[list[Path]] = [[] for _ in range(POOLS)]
     for path in clipart():
         pools[hashlib.sha256(path.name.encode()).digest()[0] % POOLS].append(path)

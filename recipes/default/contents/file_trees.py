@@ -19,11 +19,7 @@ TREES = 6
 
 
 def plan(shared: Path) -> list[Content]:
-    """Growing trees of files that gource draws of a history made up by a seed, each its own group.
-
-    Raises:
-        MissingSource: gource or Xvfb is not installed.
-    """
+    """Growing trees of files that gource draws of a history made up by a seed, each its own group."""
     require_programs(gource="gource", Xvfb="xvfb")
     return [
         Content(

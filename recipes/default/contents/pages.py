@@ -30,11 +30,7 @@ BAR = 56  # pixels at the top that do not scroll
 
 
 def plan(shared: Path) -> list[Content]:
-    """Web pages and phone apps, each its own group.
-
-    Raises:
-        MissingSource: Chromium or the pictures for the pages are not installed.
-    """
+    """Web pages and phone apps, each its own group."""
     require_programs(chromium="chromium")
     pictures = clipart()
     return [

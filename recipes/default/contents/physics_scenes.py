@@ -48,11 +48,7 @@ FLOORS = ("plane.urdf", "plane100.urdf", "samurai.urdf")
 
 
 def plan_mujoco(shared: Path) -> list[Content]:
-    """Scenes of bodies drawn by a seed, each its own group.
-
-    Raises:
-        MissingSource: MuJoCo is not installed.
-    """
+    """Scenes of bodies drawn by a seed, each its own group."""
     require("mujoco", "mujoco")
     return [
         Content(
@@ -144,11 +140,7 @@ def render_mujoco(index: int, output: Path) -> None:
 
 
 def plan_pybullet(shared: Path) -> list[Content]:
-    """Scenes of pybullet_data's bodies, each its own group.
-
-    Raises:
-        MissingSource: PyBullet is not installed.
-    """
+    """Scenes of pybullet_data's bodies, each its own group."""
     require("pybullet", "pybullet")
     return [
         Content(

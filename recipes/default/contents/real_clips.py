@@ -23,11 +23,7 @@ LOSSLESS = ["-c:v", "libx264", "-preset", "superfast", "-qp", "0"]
 
 
 def plan(shared: Path) -> list[Content]:
-    """The contents of every file that real_clips.csv lists.
-
-    Raises:
-        MissingSource: a listed file is not there.
-    """
+    """The contents of every file that real_clips.csv lists."""
     manifests = read_manifests(shared)
     with open(REAL_CLIPS, encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))

@@ -26,11 +26,7 @@ LONGEST_GAME = 800  # seconds
 
 
 def plan_openarena(shared: Path) -> list[Content]:
-    """A part of a match in every arena, a group each.
-
-    Raises:
-        MissingSource: OpenArena or Xvfb is not installed.
-    """
+    """A part of a match in every arena, a group each."""
     require_programs(Xvfb="xvfb", openarena="openarena")
     return [
         Content(

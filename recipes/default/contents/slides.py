@@ -22,11 +22,7 @@ SLIDES = 30
 
 
 def plan(shared: Path) -> list[Content]:
-    """Two slides of a talk, one after the other, each pair its own group.
-
-    Raises:
-        MissingSource: LibreOffice, a PDF reader or the pictures for the slides are not installed.
-    """
+    """Two slides of a talk, one after the other, each pair its own group."""
     require_programs(soffice="libreoffice-impress", pdftoppm="poppler-utils")
     pictures = clipart()
     return [

@@ -40,11 +40,7 @@ def require(module: str, package: str) -> None:
 
 
 def plan_doom(shared: Path) -> list[Content]:
-    """Parts of each level, a group a level.
-
-    Raises:
-        MissingSource: ViZDoom is not installed.
-    """
+    """Parts of each level, a group a level."""
     require("vizdoom", "vizdoom")
     return [
         Content(
@@ -136,11 +132,7 @@ def play_doom(wad: str, level: str, part: int, output: Path) -> None:
 
 
 def plan_atari(shared: Path) -> list[Content]:
-    """A part of each game.
-
-    Raises:
-        MissingSource: ale-py is not installed.
-    """
+    """A part of each game."""
     require("ale_py", "ale-py")
     return [
         Content(

@@ -56,11 +56,7 @@ MOTIONS = ("steady", "eased", "stopping", "handheld", "handheld", "zooming")
 
 
 def plan_wallpapers(shared: Path) -> list[Content]:
-    """Several pans over every wallpaper that is large enough.
-
-    Raises:
-        MissingSource: a package is not installed.
-    """
+    """Several pans over every wallpaper that is large enough."""
     contents = []
     for package, licence in WALLPAPERS.items():
         for group, path in largest_pictures(package).items():
@@ -119,11 +115,7 @@ def plan_pan(
 
 
 def plan_photographs(shared: Path) -> list[Content]:
-    """A pan over each of the rated photographs of high MOS that a seed draws, in the split of its photograph.
-
-    Raises:
-        MissingSource: the folder of photographs is not there.
-    """
+    """A pan over each of the rated photographs of high MOS that a seed draws, in the split of its photograph."""
     images = shared / "images"
     if not (images / "mos.csv").is_file():
         raise MissingSource(f"{images} holds no mos.csv: give the folder with --shared.")
@@ -151,11 +143,7 @@ def plan_photographs(shared: Path) -> list[Content]:
 
 
 def plan_scenes(shared: Path) -> list[Content]:
-    """A pan over each ray-traced picture that was chosen among POV-Ray's examples, a group each.
-
-    Raises:
-        MissingSource: POV-Ray or its examples are not installed.
-    """
+    """A pan over each ray-traced picture that was chosen among POV-Ray's examples, a group each."""
     require_programs(povray="povray povray-includes")
     installed_files("povray-examples")
     contents = []
