@@ -33,6 +33,7 @@ import torch
 
 from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.modeling_lmmvqa import VideoQualityAssessmentPipeline
+from lmmvqa.processing.frame_scaler_lmmvqa import filter_graph
 from lmmvqa.scoring.scorer import default_checkpoint, load_scorer
 
 
@@ -80,12 +81,7 @@ def filtered(frames: Frames, name: str, options: str = "") -> Iterator[av.VideoF
     """Through a filter of FFmpeg."""
     graph = None
     for frame in frames:
-        if graph is None:
-            graph = av.filter.Graph()
-            source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
-            )
-            graph.link_nodes(source, graph.add(name, options), graph.add("buffersink")).configure()
+        graph = graph or filter_graph(frame, (name, options))
         graph.push(frame)
         yield graph.pull()
 

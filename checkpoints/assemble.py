@@ -316,6 +316,3 @@ def assemble(
     model.config.base_models = _public_names(vision_tower=vision, temporal_tower=temporal, language_model=decoder)
     save_checkpoint(model, processor, out, max_shard_size=max_shard_size)
     (out / "README.md").write_text(model_card(model, out.name), encoding="utf-8")
-
-
-__all__ = ["DEFAULT_DECODERS", "DEFAULT_VISION", "OPTIONS", "PRESETS", "assemble", "parse_option", "preset_options"]

@@ -94,6 +94,3 @@ def assembly_plan(vision: str, temporal: str | None, decoder: str, **options) ->
 
 def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB"
-
-
-__all__ = ["assembly_plan"]

@@ -173,6 +173,3 @@ def _checked(
         listing = "; ".join(f"{what}: {', '.join(keys)}" for what, keys in problems.items() if keys)
         raise ValueError(f"{path} does not fill {model_class.__name__} with this config. {listing}.")
     return state_dict
-
-
-__all__ = ["efficientnet_lite_state_dict", "slowfast_state_dict"]

@@ -85,6 +85,3 @@ def fix_chat(tokenizer: PreTrainedTokenizerBase) -> bool:
     except TemplateError:  # Gemma's raises
         return False
     return SYSTEM_PROMPT in rendered
-
-
-__all__ = ["fix_chat", "reserve_tokens"]

@@ -164,6 +164,3 @@ def _text(record: dict) -> dict:
     if name is None:
         raise ValueError(f"has {', '.join(record)}, expected text in one of {', '.join(TEXT_COLUMNS)}")
     return {"conversations" if name == "conversations" else "caption": record[name]}
-
-
-__all__ = ["MEDIA_FOLDER", "build_rows"]

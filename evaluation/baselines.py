@@ -52,10 +52,9 @@ def evaluate_baseline(options: BaselineOptions) -> dict:
     del settings["out"]
     seal_folder(out, settings, [PREDICTIONS_FILE])
 
-    def predict_alone(videos: list[str]) -> list[dict]:
-        return [_predicted(predict, video) for video in videos]
-
-    predictions, sets = evaluate_parts(parts, predict_alone, out, tasks, 1, own_scale=options.model is None)
+    predictions, sets = evaluate_parts(
+        parts, lambda videos: [_predicted(predict, video) for video in videos], out, tasks, 1, options.model is None
+    )
     head = {
         "model": options.model or options.method,
         "readout": "answers, written and parsed" if options.model else "the measure's own scale, higher is better",

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from huggingface_hub import InferenceClient
@@ -61,7 +60,7 @@ class Judge:
         return score, reply
 
     def _reply(self, messages: list[dict[str, str]]) -> str:
-        waits = self._waits()
+        waits = iter([min(self.first_wait * 2**number, LONGEST_WAIT) for number in range(ATTEMPTS - 1)])
         while True:
             try:
                 output = self._client.chat_completion(
@@ -88,9 +87,6 @@ class Judge:
                 )
             time.sleep(min(float(announced), LONGEST_WAIT) if announced.isdecimal() else wait)
 
-    def _waits(self) -> Iterator[float]:
-        return iter([min(self.first_wait * 2**number, LONGEST_WAIT) for number in range(ATTEMPTS - 1)])
-
 
 def read_score(reply: str) -> float | None:
     """The score of a reply that holds one object {"score": number from 0 to 5}, whatever stands around it."""
@@ -104,6 +100,3 @@ def read_score(reply: str) -> float | None:
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 5:
         return None
     return float(score)
-
-
-__all__ = ["KEY_VARIABLE", "Judge", "read_score"]

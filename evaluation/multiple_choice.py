@@ -246,6 +246,3 @@ def wilson_interval(right: int, count: int, z: float = 1.96) -> list[float]:
     middle = (share + width / 2) / (1 + width)
     half = z / (1 + width) * math.sqrt(share * (1 - share) / count + width / (4 * count))
     return [max(0.0, middle - half), min(1.0, middle + half)]
-
-
-__all__ = ["ChoiceQuestion", "evaluate_multiple_choice", "figures", "read_choice_questions", "wilson_interval"]

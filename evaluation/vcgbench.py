@@ -199,6 +199,3 @@ def _means(scores: AnswerLines) -> dict[str, dict[str, float]]:
         for aspect in aspects
     }
     return {aspect: {"n": len(of), "score": sum(of) / len(of)} for aspect, of in of_aspects.items() if of}
-
-
-__all__ = ["ASPECTS", "OpenQuestion", "evaluate_vcgbench", "read_questions"]

@@ -119,6 +119,3 @@ class Chat:
         if self.processor.level_answer_thresholds is None:
             return None
         return self.model.rate_videos(self.processor, self.videos)
-
-
-__all__ = ["Chat", "is_about_quality"]

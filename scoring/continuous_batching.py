@@ -88,6 +88,3 @@ class ContinuousScorer:
             )
         )
         return [(windows, [next(texts).strip() for _ in of_video], facts) for windows, of_video, facts in asked]
-
-
-__all__ = ["ContinuousScorer"]

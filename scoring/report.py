@@ -109,6 +109,11 @@ def named_damages(probabilities: dict[str, float]) -> list[str]:
     return [kind for kind in ordered if probabilities[kind] >= NAMED_PROBABILITY]
 
 
+def visible_damages(probabilities: dict[str, float]) -> list[str]:
+    """Of `named_damages` the first `MAX_NAMED` that are damages."""
+    return [kind for kind in named_damages(probabilities) if kind != "none"][:MAX_NAMED]
+
+
 class Table:
     """Lines of equal columns: video, score ± standard deviation, level, what is wrong where the model says it, how much was
     decoded where that is not all, what no model was trained on, the number of windows if there are several, and problems
@@ -136,8 +141,7 @@ class Table:
 
 
 def _damage_words(probabilities: dict[str, float]) -> str:
-    kinds = [kind for kind in named_damages(probabilities) if kind != "none"]
-    return ", ".join(kind.replace("_", " ") for kind in kinds[:MAX_NAMED]) or "-"
+    return ", ".join(kind.replace("_", " ") for kind in visible_damages(probabilities)) or "-"
 
 
 def _worst_window(row: dict) -> str:

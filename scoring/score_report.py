@@ -14,7 +14,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..processing.answers_lmmvqa import LEVELS, NO_DAMAGE
 from .addresses import is_address
-from .report import MAX_NAMED, decoded_in_part, lowest_first, mark_text, named_damages, pooled, printable, score_text
+from .report import (
+    decoded_in_part,
+    lowest_first,
+    mark_text,
+    named_damages,
+    pooled,
+    printable,
+    score_text,
+    visible_damages,
+)
 from .table_files import window_rows
 from .thumbnails import VideoPictures
 
@@ -204,10 +213,11 @@ def timeline(row: dict, most: int, pictures: VideoPictures, scale: Sequence[floa
 def _of_time(row: dict, rank: int, pictures: VideoPictures, scale: Sequence[float]) -> dict:
     of_time = timeline(row, _most_pictures(rank), pictures, scale)
     lowest = min(of_time["marked"], key=lambda window: window["score"])
+    damage = row["damage"] or {}
     return {
         "rank": rank,
         "row": row,
-        "damages": [] if row["damage"] is None else _named(row["damage"]),
+        "damages": [f"{kind.replace('_', ' ')} {damage[kind]:.0%}" for kind in visible_damages(damage)],
         "in_part": decoded_in_part(row).strip(),
         "timeline": of_time,
         "picture": lowest["picture"],
@@ -221,11 +231,6 @@ def _line(row: dict, path: str | Path, folder: str) -> dict:
         "link": link(row["video"], path),
         "error": None if row["error"] is None else printable(row["error"]),
     }
-
-
-def _named(damage: Mapping[str, float]) -> list[str]:
-    kinds = [kind for kind in named_damages(damage) if kind != NO_DAMAGE]
-    return [f"{kind.replace('_', ' ')} {damage[kind]:.0%}" for kind in kinds[:MAX_NAMED]]
 
 
 def _damages(rows: Sequence[dict]) -> list[tuple[str, int]] | None:

@@ -73,6 +73,3 @@ class NoReferenceVideoQuality(Metric):
     def compute(self) -> torch.Tensor:
         """The mean; NaN before the first video."""
         return self.score_sum / self.num_videos
-
-
-__all__ = ["NoReferenceVideoQuality"]

@@ -88,6 +88,3 @@ def visual_prompt_ids(model: LmmVqaForConditionalGeneration, inputs: dict[str, t
         if output is not None:
             input_ids[input_ids == token_id] = embedding.add(torch.cat(list(output.pooler_output)))
     return [ids[of_row].tolist() for ids, of_row in zip(input_ids, own, strict=True)]
-
-
-__all__ = ["VisualEmbedding", "text_decoder", "visual_prompt_ids"]

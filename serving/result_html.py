@@ -4,7 +4,7 @@ import json
 from html import escape
 
 from ..processing.answers_lmmvqa import LEVELS
-from ..scoring.report import MAX_NAMED, OUTSIDE_NOTE, decimals, named_damages, printable, score_text
+from ..scoring.report import OUTSIDE_NOTE, decimals, printable, score_text, visible_damages
 
 
 # Windows, beyond which their columns are too narrow for a number on a phone
@@ -33,7 +33,7 @@ def _head(row: dict) -> str:
     legend = " · ".join(f"{level} {masses[level]:.0%}" for level in LEVELS)
     damage = ""
     if row["damage"] is not None:
-        kinds = [kind for kind in named_damages(row["damage"]) if kind != "none"][:MAX_NAMED]
+        kinds = visible_damages(row["damage"])
         words = ", ".join(f"{kind.replace('_', ' ')} ({row['damage'][kind]:.0%})" for kind in kinds)
         damage = f"<p>What looks wrong: {words or 'nothing by name'}</p>"
     score, std = (score_text(row[name], row.get("scale")) for name in ("score", "score_std"))

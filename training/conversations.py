@@ -66,6 +66,3 @@ def _num_kept(turns: list[dict], processor: LmmVqaProcessor, max_positions: int)
             return kept
         kept -= 2
     return 0
-
-
-__all__ = ["fit_conversations"]

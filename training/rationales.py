@@ -27,6 +27,3 @@ def rationale(strengths: dict[str, float], mos: float) -> str:
 
 def _adverb(strength: float) -> str:
     return next(adverb for lowest, adverb in ADVERBS.items() if strength >= lowest)
-
-
-__all__ = ["SEEN_STRENGTH", "rationale"]

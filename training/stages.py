@@ -101,6 +101,3 @@ def set_chat_template(processor: LmmVqaProcessor, chat_template: str) -> None:
     processor.tokenizer.chat_template = file.read_text(encoding="utf-8")
     processor.system_role = fix_chat(processor.tokenizer)
     processor.chat_template = processor.tokenizer.chat_template
-
-
-__all__ = ["HUMAN_ASSISTANT", "STAGES", "check_rows", "has", "set_chat_template", "stage_options"]

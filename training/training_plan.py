@@ -300,6 +300,3 @@ def training_plan(model_args, data_args, training_args, rows: dict[str, list[dic
 
 def _gb(size: float) -> str:
     return f"{size / 1e9:.2f} GB"
-
-
-__all__ = ["default_batch", "longest_part", "training_memory", "training_plan", "video_seconds"]

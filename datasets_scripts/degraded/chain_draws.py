@@ -58,7 +58,7 @@ MILDER = 1.5  # power that makes mild steps commoner in a chain, where faults ad
 UPLOADED_SMALLER = 0.2  # share of the uploads in chains that are encoded at a smaller size
 FROM_STORED = 0.3  # share of the chains that begin at the content's stored size where that is larger
 STORED_LARGER = 1.3  # than the display by so much
-# The versions whose figures on real clips have been published from the start, beside those drawn.
+# Versions that real clips are measured in, beside those drawn
 FIXED = {
     "h264 crf 30": ("h264", 30),
     "h264 crf 38": ("h264", 38),

@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from .chain_draws import LARGE
 from .chain_rendering import Source, filters_of, plan_passes, render
 from .chain_steps import damage
 from .ffmpeg_process import luma_change, luma_difference, measure_vmaf
@@ -54,7 +55,6 @@ NOISE_RETAINED = (1, 0.97, 0.9, 0.76, 0.62, 0.5, 0.38, 0.24, 0.1)
 HIDING_TEXTURE = 12.0  # deviation of luma in a block that hides 3 dB of noise
 BLOCK = 8  # pixels
 TEXTURE_FRAMES = 4
-LARGE = 1280 * 720
 MANY_FRAMES = 50
 PICTURE_DAMAGES = ("compression", "blur", "noise", "blocking", "low_resolution")
 SEEN_LABELS = (97, 90, 80, 65, 42, 15)  # about what a picture has with one damage at strengths 0-5

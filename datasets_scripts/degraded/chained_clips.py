@@ -19,7 +19,7 @@ from datasets import Value
 from ...processing.answers_lmmvqa import DAMAGES
 from ..folder_seal import write_whole
 from ..label_files import read_csv
-from .chain_draws import draw, draw_versions, ladder, measured_versions, versions_of_each_kind
+from .chain_draws import LARGE, draw, draw_versions, ladder, measured_versions, versions_of_each_kind
 from .chain_labels import label, measure, seen_damage
 from .chain_rendering import PRISTINE, Source, render
 from .degraded_clips import run_all
@@ -48,7 +48,7 @@ NEAR = 0.9  # a size that comes this near to the content's own gives way to it
 SMALLEST_SHORT_SIDE = 170
 SECONDS = (1.2, 1.7)
 SECONDS_LARGE = 1.2  # of clips of many pixels or frames a second
-MANY_PIXELS, MANY_FRAMES = 1280 * 720, 40
+MANY_FRAMES = 40
 LADDER_SHORT_SIDES = (180, 360, 540, 1080)
 
 
@@ -96,7 +96,7 @@ def read_contents(table: Path, seed: int) -> tuple[list[Content], list[dict]]:
             continue
         clip = probe(path)
         rng = random.Random(f"{seed}:{line['content']}:cut")
-        many = clip.width * clip.height > MANY_PIXELS or clip.rate > MANY_FRAMES
+        many = clip.width * clip.height > LARGE or clip.rate > MANY_FRAMES
         seconds = SECONDS_LARGE if many else rng.uniform(*SECONDS)
         frames = min(clip.frames, round(seconds * clip.rate))
         source = Source(path, rng.randint(0, clip.frames - frames), frames, (clip.width, clip.height), clip.rate)
