@@ -96,13 +96,11 @@ def train_on_other_folds(part: EvaluatedPart, start: str, folder: Path, options:
         options: of train.py, beside model, data and folders. By default it saves once an epoch, to be resumed.
 
     Raises:
-        ValueError: train.py is not there, or stopped with an error.
+        ValueError: train.py stopped with an error.
     """
     checkpoint = folder / "checkpoint"
     if checkpoint.is_dir():
         return checkpoint
-    if not TRAIN_PY.is_file():
-        raise ValueError(f"got no {TRAIN_PY}, expected it beside the package; fine-tune from a checkout of LMM-VQA")
     names = ("video", "mos", "dataset", "group", *DAMAGE_COLUMN)
     rows = [
         {name: row[name] for name in names if name in row} | {"split": "train", "id": video_id(row)}

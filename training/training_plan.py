@@ -216,6 +216,15 @@ def longest_part(processor: LmmVqaProcessor, seconds: float, max_positions: int,
     return max(window.end_chunk - window.first_chunk for window in windows)
 
 
+def _memory_of_longest(model_args, training_args, rows: list[dict]) -> tuple[TrainingMemory, np.ndarray]:
+    """`training_memory` of the longest of these videos, and what `video_seconds` says of them."""
+    processor = AutoProcessor.from_pretrained(model_args.model)
+    max_positions = AutoConfig.from_pretrained(model_args.model).get_text_config().max_position_embeddings
+    lengths, chat = video_seconds([row["video"] for row in rows]), longest_chat(processor, rows)
+    num_chunks = longest_part(processor, lengths.max(), max_positions, chat)
+    return training_memory(model_args, training_args, num_chunks, chat), lengths
+
+
 def default_batch(options: Namespace, rows: list[dict]) -> list[str]:
     """
     Options of train.py for the paper's batch of 32 over all processes, as many questions at a time as fit 80 GB beside
@@ -225,10 +234,7 @@ def default_batch(options: Namespace, rows: list[dict]) -> list[str]:
         options: those that were given.
         rows: to train on.
     """
-    processor = AutoProcessor.from_pretrained(options.model)
-    max_positions = AutoConfig.from_pretrained(options.model).get_text_config().max_position_embeddings
-    longest, chat = video_seconds([row["video"] for row in rows]).max(), longest_chat(processor, rows)
-    memory = training_memory(options, options, longest_part(processor, longest, max_positions, chat), chat)
+    memory, _ = _memory_of_longest(options, options, rows)
     accumulated = options.gradient_accumulation_steps
     at_most = max(1, PAPER_BATCH_SIZE // (accumulated * int(os.environ.get("WORLD_SIZE", 1))))
     batch_size = memory.largest_batch(at_most)
@@ -257,12 +263,7 @@ def training_plan(model_args, data_args, training_args, rows: dict[str, list[dic
     Raises:
         OSError, ValueError: there is no such model.
     """
-    processor = AutoProcessor.from_pretrained(model_args.model)
-    max_positions = AutoConfig.from_pretrained(model_args.model).get_text_config().max_position_embeddings
-    lengths = video_seconds([row["video"] for row in rows["train"]])
-    chat = longest_chat(processor, rows["train"])
-    num_chunks = longest_part(processor, lengths.max(), max_positions, chat)
-    memory = training_memory(model_args, training_args, num_chunks, chat)
+    memory, lengths = _memory_of_longest(model_args, training_args, rows["train"])
     batch_size, accumulated = training_args.per_device_train_batch_size, training_args.gradient_accumulation_steps
     whole = batch_size * accumulated * training_args.world_size
     weights = ", ".join(

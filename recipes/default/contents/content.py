@@ -4,7 +4,7 @@ import csv
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 
@@ -52,6 +52,16 @@ class Content:
     bits_per_pixel: float | None = None
     split: str | None = None
     motion: float = 0.9
+
+
+def numbered(
+    prefix: str, count: int, kind: str, source: str, licence: str, make: Callable, *given, **others
+) -> list[Content]:
+    """So many contents, each its own group; `make` gets the number, what else is `given`, and the path."""
+    return [
+        Content(f"{prefix}-{k:03d}", f"{prefix}_{k:03d}", kind, source, licence, partial(make, k, *given), **others)
+        for k in range(count)
+    ]
 
 
 @cache

@@ -9,13 +9,12 @@ import random
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .content import SECONDS, Content
+from .content import SECONDS, Content, numbered
 from .drawn_scenes import clipart
 from .hidden_screen import require_programs
 from .random_text import SCRIPTS, words
@@ -33,18 +32,16 @@ def plan(shared: Path) -> list[Content]:
     """Web pages and phone apps, each its own group."""
     require_programs(chromium="chromium")
     pictures = clipart()
-    return [
-        Content(
-            f"page-{k:03d}",
-            f"page_{k:03d}",
-            "screen",
-            "page of this recipe, drawn by chromium (Debian), fonts-noto and openclipart-png",
-            "own page; fonts OFL-1.1, pictures CC0-1.0",
-            partial(record_page, k, pictures),
-            motion=0.0,
-        )
-        for k in range(PAGES)
-    ]
+    return numbered(
+        "page",
+        PAGES,
+        "screen",
+        "page of this recipe, drawn by chromium (Debian), fonts-noto and openclipart-png",
+        "own page; fonts OFL-1.1, pictures CC0-1.0",
+        record_page,
+        pictures,
+        motion=0.0,
+    )
 
 
 def page(rng: random.Random, pictures: list[Path]) -> str:

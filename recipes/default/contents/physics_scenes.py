@@ -4,13 +4,12 @@ import math
 import os
 import random
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .content import SECONDS, Content
+from .content import SECONDS, Content, numbered
 from .stepped_games import require
 from .storing import store
 
@@ -50,17 +49,14 @@ FLOORS = ("plane.urdf", "plane100.urdf", "samurai.urdf")
 def plan_mujoco(shared: Path) -> list[Content]:
     """Scenes of bodies drawn by a seed, each its own group."""
     require("mujoco", "mujoco")
-    return [
-        Content(
-            f"mujoco-{k:03d}",
-            f"mujoco_{k:03d}",
-            "render",
-            "mujoco 4.0 (PyPI): scene of this recipe",
-            "Apache-2.0 (MuJoCo); own scene",
-            partial(render_mujoco, k),
-        )
-        for k in range(MUJOCO_SCENES)
-    ]
+    return numbered(
+        "mujoco",
+        MUJOCO_SCENES,
+        "render",
+        "mujoco 4.0 (PyPI): scene of this recipe",
+        "Apache-2.0 (MuJoCo); own scene",
+        render_mujoco,
+    )
 
 
 def mujoco_scene(rng: random.Random, window: tuple[int, int], dark: bool) -> str:
@@ -142,17 +138,14 @@ def render_mujoco(index: int, output: Path) -> None:
 def plan_pybullet(shared: Path) -> list[Content]:
     """Scenes of pybullet_data's bodies, each its own group."""
     require("pybullet", "pybullet")
-    return [
-        Content(
-            f"pybullet-{k:03d}",
-            f"pybullet_{k:03d}",
-            "render",
-            "pybullet 3.2 (PyPI): bodies of pybullet_data",
-            "Zlib (PyBullet); bodies under their own free licences (pybullet_data)",
-            partial(render_pybullet, k),
-        )
-        for k in range(PYBULLET_SCENES)
-    ]
+    return numbered(
+        "pybullet",
+        PYBULLET_SCENES,
+        "render",
+        "pybullet 3.2 (PyPI): bodies of pybullet_data",
+        "Zlib (PyBullet); bodies under their own free licences (pybullet_data)",
+        render_pybullet,
+    )
 
 
 def render_pybullet(index: int, output: Path) -> None:

@@ -1,13 +1,12 @@
 """The screens of render_screens.py, at their whole size -> contents."""
 
 import random
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..render_screens import RATES, SCREENS, SIZES, paste_layers
-from .content import SECONDS, Content
+from .content import SECONDS, Content, numbered
 from .storing import store
 
 
@@ -16,18 +15,9 @@ RENDERED = 80
 
 def plan(shared: Path) -> list[Content]:
     """The screens of render_screens.py at their whole size, each its own group."""
-    return [
-        Content(
-            f"screen-{k:03d}",
-            f"screen_{k:03d}",
-            "screen",
-            "render_screens.py of this project",
-            "own work",
-            partial(record_rendered, k),
-            motion=0.0,
-        )
-        for k in range(RENDERED)
-    ]
+    return numbered(
+        "screen", RENDERED, "screen", "render_screens.py of this project", "own work", record_rendered, motion=0.0
+    )
 
 
 def record_rendered(index: int, output: Path) -> None:

@@ -5,13 +5,12 @@ import random
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from .content import SECONDS, Content
+from .content import SECONDS, Content, numbered
 from .drawn_scenes import clipart
 from .hidden_screen import require_programs
 from .random_text import SCRIPTS, words
@@ -25,18 +24,16 @@ def plan(shared: Path) -> list[Content]:
     """Two slides of a talk, one after the other, each pair its own group."""
     require_programs(soffice="libreoffice-impress", pdftoppm="poppler-utils")
     pictures = clipart()
-    return [
-        Content(
-            f"slides-{k:03d}",
-            f"slides_{k:03d}",
-            "slides",
-            "slides of this recipe, drawn by libreoffice-impress (Debian), fonts-noto and openclipart-png",
-            "own slides; fonts OFL-1.1, pictures CC0-1.0",
-            partial(record_slides, k, pictures),
-            motion=0.0,
-        )
-        for k in range(SLIDES)
-    ]
+    return numbered(
+        "slides",
+        SLIDES,
+        "slides",
+        "slides of this recipe, drawn by libreoffice-impress (Debian), fonts-noto and openclipart-png",
+        "own slides; fonts OFL-1.1, pictures CC0-1.0",
+        record_slides,
+        pictures,
+        motion=0.0,
+    )
 
 
 def deck(rng: random.Random, pictures: list[Path]) -> str:
