@@ -124,7 +124,6 @@ def read_decoder_config(decoder: str) -> PreTrainedConfig:
 
 
 def read_tokenizer(decoder: str) -> PreTrainedTokenizerBase:
-    """The decoder's own tokenizer."""
     source, gguf = decoder_source(decoder)
     with _read(decoder):
         return AutoTokenizer.from_pretrained(source, **gguf)

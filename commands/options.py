@@ -25,7 +25,6 @@ def number(text: str) -> float:
 
 
 def limit(text: str) -> float:
-    """A number of the command line that bounds something."""
     value = number(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"got {text}, expected 0 or more, or inf")
@@ -33,7 +32,6 @@ def limit(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number of the command line."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"got {text}, expected a whole number, 0 or more")
     return int(text)

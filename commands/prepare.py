@@ -19,7 +19,6 @@ DESCRIPTION = (
 
 
 def add_data_sets(command: argparse.ArgumentParser) -> None:
-    """Adds a command of its own for each data set."""
     names = command.add_subparsers(title="data sets", metavar="NAME", dest="name", required=True)
 
     def new(name: str, text: str) -> argparse.ArgumentParser:

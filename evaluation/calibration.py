@@ -234,7 +234,6 @@ def write_report(report: dict, folder: str | Path) -> None:
 
 
 def report_lines(report: dict) -> list[str]:
-    """The report as a table for people."""
     lines = [
         f"{report['n']} videos, {len(report['failures'])} without score; MOS {report['mos_min']:g} to "
         f"{report['mos_max']:g}, deviation {report['mos_std']:.3g}",

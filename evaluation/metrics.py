@@ -233,7 +233,6 @@ def level_report(
 
 
 def _scored(predictions: list, truths: list) -> tuple[list, list]:
-    """The pairs that have a prediction."""
     if len(predictions) != len(truths):
         raise ValueError(
             f"got {len(predictions)} predictions for {len(truths)} videos, expected one each; give None where there is "

@@ -296,7 +296,6 @@ class _Holds:
         self._picture, self._time, self._end = picture, seconds, end
 
     def _change(self, seconds: float, difference: float) -> None:
-        """Another picture comes."""
         length = seconds - self._start
         jumps = difference >= JUMP_TIMES * self._moved
         is_stall = length > max(STALL, STALL_STEPS * float(np.median(self._steps)))

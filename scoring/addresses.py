@@ -90,7 +90,6 @@ def _blocks(address: str) -> Iterator[bytes]:
 
 
 def _why(error: Exception) -> str:
-    """What a store raised, in words."""
     import aiohttp
 
     # fsspec calls all that it meets at an HTTP server a missing file; what it met is the cause

@@ -42,7 +42,6 @@ class Reading:
         self._portions.put(portion)
 
     def run(self, read: Callable[["Reading"], None]) -> None:
-        """In the thread."""
         start = time.perf_counter()
         try:
             read(self)

@@ -274,7 +274,6 @@ def _row(video: str, score: Callable[[Counter], dict], stages: Counter | None) -
 
 
 def result_row(video: str, result: dict, error: str | None, seconds: float) -> dict:
-    """A row of `score_videos`."""
     row = dict.fromkeys(ROW_KEYS) | {"video": video, **result, "error": error, "seconds": seconds}
     return {name: value for name, value in row.items() if name in ROW_KEYS or value is not None}
 

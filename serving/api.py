@@ -134,7 +134,6 @@ class Scores:
         kept.callback(self.metrics.in_flight.dec)
 
     async def _receive(self, request: Request, file: BinaryIO) -> None:
-        """The body of a request to a file."""
         if request.headers.get("content-type", "").startswith("multipart/"):
             raise Refusal(415, "got a form, expected the bytes of the file alone; curl --data-binary @clip.mp4")
         most = self.limits.max_bytes

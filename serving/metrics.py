@@ -4,8 +4,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 
 class Metrics:
-    """Counts of one server."""
-
     def __init__(self):
         self._registry = registry = CollectorRegistry()
         self.requests = Counter(

@@ -99,7 +99,6 @@ def damage_shares(strengths: dict[str, float]) -> dict[str, float]:
 
 
 def draw_damage(strengths: dict[str, float], rng: np.random.Generator) -> str:
-    """An answer to the damage question by `damage_shares`."""
     shares = damage_shares(strengths)
     return DAMAGE_ANSWERS[rng.choice(list(shares), p=list(shares.values()))]
 

@@ -132,7 +132,6 @@ def draw_slide(rng: random.Random, width: int, height: int) -> Image.Image:
 
 
 def draw_bar(rng: random.Random, width: int) -> Image.Image:
-    """A bar of buttons."""
     ground, inks = theme(rng, dark=rng.random() < 0.5)
     bar = Image.new("RGB", (width, BAR_HEIGHT), ground)
     draw = ImageDraw.Draw(bar)

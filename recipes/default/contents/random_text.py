@@ -19,7 +19,6 @@ SCRIPTS = {
 
 
 def words(rng: random.Random, script: str, count: int) -> str:
-    """Random words of a script."""
     (first, last), length = SCRIPTS[script]
     letters = range(ord(first), ord(last) + 1)
     return " ".join(

@@ -21,7 +21,6 @@ def plan(shared: Path) -> list[Content]:
 
 
 def record_rendered(index: int, output: Path) -> None:
-    """Stores one rendered screen."""
     rng = random.Random(f"contents:screen-{index}")
     size, rate = rng.choice(SIZES), rng.choice(RATES)
     layers = SCREENS[index % len(SCREENS)](rng, *size)

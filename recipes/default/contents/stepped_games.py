@@ -88,7 +88,6 @@ def record_doom(wad: str, level: str, part: int, output: Path) -> None:
 
 
 def play_doom(wad: str, level: str, part: int, output: Path) -> None:
-    """Walks through a level and stores what the player sees."""
     import vizdoom  # its library is loaded where it is used: not every kind of content needs it
 
     rng = random.Random(f"doom:{wad}:{level}")
@@ -132,7 +131,6 @@ def play_doom(wad: str, level: str, part: int, output: Path) -> None:
 
 
 def plan_atari(shared: Path) -> list[Content]:
-    """A part of each game."""
     require("ale_py", "ale-py")
     return [
         Content(

@@ -210,7 +210,6 @@ def night(picture: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def pan(path: Path, window: tuple[int, int], rate: int, seed: str, dark: bool, output: Path) -> None:
-    """Stores a pan over one picture."""
     rng = random.Random(seed)
     with Image.open(path) as file:
         picture = file.convert("RGB")
