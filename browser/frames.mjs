@@ -1,11 +1,11 @@
 // Frames to squares of RGB pixels: processing/frame_scaler_lmmvqa.py, with what FFmpeg's scaler does written out.
 
-// Luma's share of red and blue, of the matrices as WebCodecs names them
-const LUMA_SHARES = {
-  bt709: [0.2126, 0.0722],
-  smpte170m: [0.299, 0.114],
-  bt470bg: [0.299, 0.114],
-  "bt2020-ncl": [0.2627, 0.0593],
+// Cr in red, Cb in blue, less Cb and Cr in green, times 2 ** 16, in limited range: FFmpeg's. Matrices as WebCodecs names them
+const MATRICES = {
+  bt709: [117489, 138438, 13975, 34925],
+  smpte170m: [104597, 132201, 25675, 53279],
+  bt470bg: [104597, 132201, 25675, 53279],
+  "bt2020-ncl": [110013, 140363, 12277, 42626],
 };
 // What FFmpeg takes where none is named
 const DEFAULT_MATRIX = "smpte170m";
@@ -13,6 +13,11 @@ const DEFAULT_MATRIX = "smpte170m";
 const SUBSAMPLING = { I420: [1, 1], NV12: [1, 1], I422: [1, 0], I444: [0, 0] };
 // Longest side, in sides of the square, up to which frames are enlarged for fragments
 const MOST_ENLARGED = 16;
+// Filters of FFmpeg's scaler: what their weights sum to, and of what their lengths are multiples
+const ACROSS = { one: 1 << 14, multiple: 4 };
+const DOWN = { one: 1 << 12, multiple: 2 };
+// A level of what was scaled both ways, less the 7 bits that are dropped between them
+const SCALED = 1 << 19;
 
 /** The planes of a VideoFrame as the decoder gave them: no colour has been converted yet. */
 export async function readPlanes(frame) {
@@ -88,19 +93,20 @@ function scaledPlanes([luma, u, v], width, height) {
   return [scaledPlane(luma, width, height), scaledPlane(u, chromaWidth, height), scaledPlane(v, chromaWidth, height)];
 }
 
+// Values of the result are whole numbers, SCALED to a level
 function scaledPlane({ width, height, values }, newWidth, newHeight) {
-  const across = new Float32Array(newWidth * height);
-  const columns = cubicFilters(width, newWidth);
+  const across = new Int16Array(newWidth * height);
+  const columns = cubicFilters(width, newWidth, ACROSS);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < newWidth; x++) {
       const { first, weights } = columns[x];
       let sum = 0;
       for (let tap = 0, from = y * width + first; tap < weights.length; tap++) sum += weights[tap] * values[from++];
-      across[y * newWidth + x] = sum;
+      across[y * newWidth + x] = Math.min(sum >> 7, 32767);
     }
   }
-  const result = new Float32Array(newWidth * newHeight);
-  cubicFilters(height, newHeight).forEach(({ first, weights }, y) => {
+  const result = new Int32Array(newWidth * newHeight);
+  cubicFilters(height, newHeight, DOWN).forEach(({ first, weights }, y) => {
     for (let tap = 0; tap < weights.length; tap++) {
       const from = (first + tap) * newWidth;
       for (let x = 0, to = y * newWidth; x < newWidth; x++) result[to++] += weights[tap] * across[from + x];
@@ -109,30 +115,100 @@ function scaledPlane({ width, height, values }, newWidth, newHeight) {
   return { width: newWidth, height: newHeight, values: result };
 }
 
-// FFmpeg's bicubic: Keys' kernel with a = -0.6, widened where pictures shrink; beyond the border its pixel goes on
-function cubicFilters(size, newSize) {
-  const ratio = size / newSize;
-  const stretch = Math.max(1, ratio);
-  return Array.from({ length: newSize }, (_, index) => {
-    const centre = (index + 0.5) * ratio - 0.5;
-    const start = Math.ceil(centre - 2 * stretch);
-    const end = Math.floor(centre + 2 * stretch);
-    const first = Math.min(Math.max(start, 0), size - 1);
-    const last = Math.max(Math.min(end, size - 1), first);
-    const weights = new Float64Array(last - first + 1);
-    for (let place = start; place <= end; place++) {
-      weights[Math.min(Math.max(place, first), last) - first] += cubic(Math.abs(place - centre) / stretch);
-    }
-    const sum = weights.reduce((total, weight) => total + weight, 0);
-    return { first, weights: weights.map((weight) => weight / sum) };
-  });
+// FFmpeg's bicubic filters to the last bit (initFilter of libswscale, on x86): Keys' kernel with a = -0.6, widened where
+// pictures shrink, in whole numbers; what is nearly nothing at both ends is left out, and the border's pixel goes on beyond it
+const known = new Map();
+function cubicFilters(size, newSize, direction) {
+  const name = `${size} ${newSize} ${direction.one}`;
+  if (!known.has(name)) known.set(name, makeCubicFilters(size, newSize, direction));
+  return known.get(name);
 }
 
+function makeCubicFilters(size, newSize, { one, multiple }) {
+  if (size === newSize) return Array.from({ length: size }, (_, first) => ({ first, weights: [one] }));
+  const step = Math.floor((size * 65536 + (newSize >> 1)) / newSize);
+  const shrinks = step > 65536;
+  const width = Math.max(Math.min(1 + (shrinks ? Math.floor((4 * size + newSize - 1) / newSize) : 4), size - 2), 1);
+  const unit = 1n << BigInt(54 - Math.min(Math.floor(Math.log2(Math.max(Math.floor(size / newSize), 1))), 8));
+  const rows = Array.from({ length: newSize }, (_, index) => {
+    const centre = step - 65536 + 2 * step * index;
+    const first = Math.trunc((centre - (width - 2) * 65536) / 131072);
+    const weights = Array.from({ length: width }, (_, tap) => {
+      const distance = BigInt(Math.abs((first + tap) * 131072 - centre)) << 13n;
+      return cubic(shrinks ? (distance * BigInt(newSize)) / BigInt(size) : distance) / ((1n << 54n) / unit);
+    });
+    return { first, weights };
+  });
+  const longest = Math.max(...rows.map((_, index) => withoutLittle(rows, newSize - 1 - index, unit)));
+  const length = Math.ceil(longest / multiple) * multiple;
+  for (const row of rows) {
+    row.weights = Array.from({ length }, (_, tap) => row.weights[tap] ?? 0n);
+    keepInside(row, size);
+    row.weights = inSteps(row.weights, one);
+  }
+  return rows;
+}
+
+// Keys' kernel, of a distance in 2 ** 30, times 6 * 2 ** 54
 function cubic(distance) {
-  const a = -0.6;
-  if (distance < 1) return ((a + 2) * distance - (a + 3)) * distance * distance + 1;
-  if (distance < 2) return ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a;
-  return 0;
+  const [one, a, fixed] = [2n ** 24n, 10066329n, 2n ** 30n]; // a is 0.6 of one
+  if (distance >= 2n * fixed) return 0n;
+  const second = (distance * distance) >> 30n;
+  const third = (second * distance) >> 30n;
+  if (distance < fixed) return (12n * one - 6n * a) * third + (6n * a - 18n * one) * second + 6n * one * fixed;
+  return a * (-6n * third + 30n * second - 48n * distance + 24n * fixed);
+}
+
+// Moves a filter over what is nearly nothing on its left, and gives the length up to what is nearly nothing on its right
+function withoutLittle(rows, index, unit) {
+  const { weights } = rows[index];
+  const abs = (value) => (value < 0n ? -value : value);
+  const isMuch = (sum) => Number(sum) > 0.002 * Number(unit);
+  for (let tap = 0, sum = 0n; tap < weights.length; tap++) {
+    sum += abs(weights[0]);
+    if (isMuch(sum) || (index < rows.length - 1 && rows[index].first >= rows[index + 1].first)) break;
+    weights.push(weights.shift() * 0n);
+    rows[index].first++;
+  }
+  let length = weights.length;
+  for (let tap = weights.length - 1, sum = 0n; tap > 0; tap--, length--) {
+    sum += abs(weights[tap]);
+    if (isMuch(sum)) break;
+  }
+  return length;
+}
+
+// Weights of pixels beyond the border become the border's
+function keepInside(row, size) {
+  const { weights } = row;
+  if (row.first < 0) {
+    for (let tap = 1; tap < weights.length; tap++) {
+      const weight = weights[tap];
+      weights[tap] = 0n;
+      weights[Math.max(tap + row.first, 0)] += weight;
+    }
+    row.first = 0;
+  }
+  const beyond = row.first + weights.length - size;
+  if (beyond > 0) {
+    const outside = weights.splice(weights.length - beyond).reduce((sum, weight) => sum + weight, 0n);
+    weights.unshift(...Array.from({ length: beyond }, () => 0n));
+    row.first -= beyond;
+    weights[size - 1 - row.first] += outside;
+  }
+}
+
+// Weights as whole numbers whose sum is `one`: what rounding leaves goes to the next
+function inSteps(weights, one) {
+  const total = weights.reduce((sum, weight) => sum + weight, 0n);
+  const step = (total + BigInt(one) / 2n) / BigInt(one);
+  let left = 0n;
+  return Int16Array.from(weights, (weight) => {
+    const value = weight + left;
+    const rounded = (value >= 0n ? value + (step >> 1n) : value - (step >> 1n)) / step;
+    left = value - rounded * step;
+    return Number(rounded);
+  });
 }
 
 /**
@@ -140,52 +216,58 @@ function cubic(distance) {
  * levels, which a model that looks for compression sees.
  */
 function converter({ matrix, isFullRange }, [luma, u, v], isKept) {
-  const [red, blue] = LUMA_SHARES[matrix] ?? LUMA_SHARES[DEFAULT_MATRIX];
-  const green = 1 - red - blue;
-  const [black, range, chromaRange] = isFullRange ? [0, 255, 255] : [16, 219, 224];
-  const gain = 255 / range;
-  const ofRed = (2 * (1 - red) * 255) / chromaRange;
-  const ofBlue = (2 * (1 - blue) * 255) / chromaRange;
-  const [redInGreen, blueInGreen] = [(-ofRed * red) / green, (-ofBlue * blue) / green];
+  const [black, gain] = isFullRange ? [0, 1] : [16, 255 / 219];
+  const inLimitedRange = MATRICES[matrix] ?? MATRICES[DEFAULT_MATRIX];
+  const weights = isFullRange ? inLimitedRange.map((weight) => Math.floor((weight * 224) / 255)) : inLimitedRange;
+  const [ofRed, ofBlue, blueInGreen, redInGreen] = [weights[0], weights[1], -weights[2], -weights[3]];
   const shiftX = luma.width > u.width ? 1 : 0;
   const shiftY = luma.height > u.height ? 1 : 0;
   const { floor } = Math;
-  const round = (value) => floor(value + 0.5);
+  const whole = (value) => (value + SCALED / 2) >> 19;
   const at = (x, y) => (y >> shiftY) * u.width + (x >> shiftX);
+
+  const ofLight = floor(65536 * gain);
+  const [lightStep, redStep, blueStep, blueInGreenStep, redInGreenStep] = [ofLight, ofRed, ofBlue, blueInGreen, redInGreen].map(
+    (weight) => floor(weight / 8 + 0.5),
+  );
 
   if (isKept) {
     // Each term is rounded down by itself
+    const term = (value, weight) => (8 * value * weight) >> 16;
     return (x, y, pixels, to) => {
-      const light = floor((luma.values[y * luma.width + x] - black) * gain);
+      const light = term(luma.values[y * luma.width + x] - black, lightStep);
       const [cb, cr] = [u.values[at(x, y)] - 128, v.values[at(x, y)] - 128];
-      pixels[to] = clamp(light + floor(cr * ofRed));
-      pixels[to + 1] = clamp(light + floor(cb * blueInGreen) + floor(cr * redInGreen));
-      pixels[to + 2] = clamp(light + floor(cb * ofBlue));
+      pixels[to] = clamp(light + term(cr, redStep));
+      pixels[to + 1] = clamp(light + term(cb, blueInGreenStep) + term(cr, redInGreenStep));
+      pixels[to + 2] = clamp(light + term(cb, blueStep));
     };
   }
   if (shiftX) {
     // Tables: chroma is a number of steps of luma, and luma's table begins somewhat low
-    const start = isFullRange ? 0 : 326 * gain - 384;
-    const level = (light) => clamp(round(light * gain + start - black));
+    const start = (isFullRange ? 384 : 326) * ofLight - (384 + black) * 65536 + 32768;
+    const level = (light) => clamp((start + ofLight * light) >> 16);
     const steps = (weight) => {
-      const ofGrey = floor((128 * weight) / gain);
-      return Int16Array.from({ length: 256 }, (_, chroma) => floor((chroma * weight) / gain) - ofGrey);
+      const ofOne = Math.trunc((weight * 65536 + 32768) / ofLight);
+      return Int16Array.from({ length: 256 }, (_, chroma) => floor((chroma * ofOne) / 65536) - (ofOne >> 9));
     };
     const [toRed, toBlue, redToGreen, blueToGreen] = [ofRed, ofBlue, redInGreen, blueInGreen].map(steps);
     return (x, y, pixels, to) => {
-      const light = round(luma.values[y * luma.width + x]);
-      const [cb, cr] = [clamp(round(u.values[at(x, y)])), clamp(round(v.values[at(x, y)]))];
+      const light = whole(luma.values[y * luma.width + x]);
+      const [cb, cr] = [clamp(whole(u.values[at(x, y)])), clamp(whole(v.values[at(x, y)]))];
       pixels[to] = level(light + toRed[cr]);
       pixels[to + 1] = level(light + blueToGreen[cb] + redToGreen[cr]);
       pixels[to + 2] = level(light + toBlue[cb]);
     };
   }
+  // In 9 bits below a level
+  const fine = (value) => (value + 512) >> 10;
+  const level = (value) => clamp(floor(value / 2 ** 22));
   return (x, y, pixels, to) => {
-    const light = (luma.values[y * luma.width + x] - black) * gain;
-    const [cb, cr] = [u.values[at(x, y)] - 128, v.values[at(x, y)] - 128];
-    pixels[to] = clamp(round(light + cr * ofRed));
-    pixels[to + 1] = clamp(round(light + cb * blueInGreen + cr * redInGreen));
-    pixels[to + 2] = clamp(round(light + cb * ofBlue));
+    const light = (fine(luma.values[y * luma.width + x]) - black * 512) * lightStep + 2 ** 21;
+    const [cb, cr] = [fine(u.values[at(x, y)] - 128 * SCALED), fine(v.values[at(x, y)] - 128 * SCALED)];
+    pixels[to] = level(light + cr * redStep);
+    pixels[to + 1] = level(light + cr * redInGreenStep + cb * blueInGreenStep);
+    pixels[to + 2] = level(light + cb * blueStep);
   };
 }
 
