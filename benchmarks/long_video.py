@@ -31,25 +31,25 @@ FPS = 30
 ENCODED_SECONDS = 10
 
 
-def write_clip(path: Path, seconds: int, width: int, height: int) -> None:
+def write_clip(path: Path, seconds: int, fps: int, width: int, height: int) -> None:
     rng = np.random.default_rng(0)
     pictures = [
         av.VideoFrame.from_ndarray(rng.integers(0, 256, (height, width, 3), np.uint8), "rgb24") for _ in range(7)
     ]
     with av.open(str(path), "w") as container:
         stream = container.add_stream(
-            "libx264", rate=FPS, options={"preset": "ultrafast", "crf": "40", "threads": "1"}
+            "libx264", rate=fps, options={"preset": "ultrafast", "crf": "40", "threads": "1"}
         )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         packets = []
-        for index in range(min(seconds, ENCODED_SECONDS) * FPS):
+        for index in range(min(seconds, ENCODED_SECONDS) * fps):
             frame = pictures[index % 7]
-            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            frame.pts, frame.time_base = index, Fraction(1, fps)
             packets += stream.encode(frame)
         packets += stream.encode(None)
-        for index in range(seconds * FPS):
+        for index in range(seconds * fps):
             packet = packets[index % len(packets)]
-            packet.time_base = Fraction(1, FPS)  # muxing changes it
+            packet.time_base = Fraction(1, fps)  # muxing changes it
             packet.pts = packet.dts = index  # ultrafast has no B-frames
             packet.duration = 1
             container.mux(packet)
@@ -110,6 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, nargs="+", default=[10, 1200, 3600])
     parser.add_argument("--size", type=int, nargs=2, default=[1280, 720], metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--fps", type=int, default=FPS, help="frames a second")
     parser.add_argument("--out", help="JSON file for the figures")
     parser.add_argument("--features", action="store_true", help="random features in place of clips")
     parser.add_argument("--score", help=argparse.SUPPRESS)
@@ -131,7 +132,7 @@ def main() -> None:
             if arguments.features:
                 command += ["--features", "--seconds", str(seconds)]
             else:
-                write_clip(Path(folder) / "clip.mp4", seconds, *arguments.size)
+                write_clip(Path(folder) / "clip.mp4", seconds, arguments.fps, *arguments.size)
             done = subprocess.run(command, check=True, capture_output=True, text=True)
         figures[f"{seconds} s"] = {"MB decoded": round(seconds * decoded / 2**20), **json.loads(done.stdout)}
         print(seconds, "s", json.dumps(figures[f"{seconds} s"]), flush=True)
@@ -140,7 +141,7 @@ def main() -> None:
             "model": "embedded default",
             "clips": "random features"
             if arguments.features
-            else f"{arguments.size[0]}x{arguments.size[1]}, {FPS} frames a second, H.264",
+            else f"{arguments.size[0]}x{arguments.size[1]}, {arguments.fps} frames a second, H.264",
             "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
