@@ -42,9 +42,9 @@ def warn(line: str) -> None:
     tqdm.write(printable(line), file=sys.stderr)
 
 
-def find_and_warn(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
-    """What `find_videos` finds; says what was left out without being asked, and which paths gave nothing beside others."""
-    found = find_videos(paths, exclude)
+def find_and_warn(paths: list[str], exclude: Sequence[str] = (), names: Sequence[str] | None = None) -> FoundVideos:
+    """What `find_videos` finds; says what was left out without being asked, and which folders gave nothing beside others."""
+    found = find_videos(paths, exclude, names)
     if found.skipped:
         counts = ", ".join(f"{kind} ({number})" for kind, number in Counter(found.skipped.values()).items())
         warn(f"skipped {counts}; name what is to be scored all the same")

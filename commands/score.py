@@ -202,15 +202,15 @@ def run(options: Options) -> int:
 
 
 def _find(options: Options) -> list[str]:
-    paths = [name for path in options.paths for name in (read_names(sys.stdin.buffer) if path == "-" else [path])]
-    found = find_and_warn(paths, options.exclude)
+    names = read_names(sys.stdin.buffer) if "-" in options.paths else None
+    found = find_and_warn(options.paths, options.exclude, names)
     for pattern in found.unused:
         warn(f"warning: --exclude {pattern} leaves nothing out")
     if found.excluded:
         warn(f"excluded {found.excluded} of {found.excluded + len(found.videos)}")
     if not found.videos:
-        names = ", ".join(found.without_videos or options.paths)
-        raise ValueError(f"got no video in {names}, expected files, or folders that hold any")
+        where = ", ".join(found.without_videos or options.paths)
+        raise ValueError(f"got no video in {where}, expected files, or folders that hold any")
     return found.videos
 
 

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import PurePath
@@ -41,7 +41,7 @@ class FoundVideos:
     """
     Attributes:
         videos: files, each once.
-        without_videos: of the named paths those that gave none: folders without videos and patterns without matches.
+        without_videos: folders that gave none; and patterns without matches, where nothing else was found.
         skipped: what was left out below the named folders, and what kind it is of.
         excluded: how many the caller's patterns left out.
         unused: of these patterns those that left out nothing.
@@ -61,7 +61,7 @@ def read_names(file: BinaryIO) -> list[str]:
     return [os.fsdecode(name) for name in names if name]
 
 
-def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
+def find_videos(paths: list[str], exclude: Sequence[str] = (), names: Sequence[str] | None = None) -> FoundVideos:
     """
     Files, folders, patterns and addresses to files and addresses.
 
@@ -71,31 +71,32 @@ def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
     which may lead to anywhere or in circles, files of other kinds, and folders that cannot be opened; what is named
     itself is taken, hidden or a link. A pattern (`*`, `?`, `[...]`, `**`) gives, sorted, what a shell would have put in
     its place; a name with such characters that exists is no pattern. A name that does not exist is kept, so that it is
-    reported too. An address is taken as it is.
+    reported too, and so is a pattern that matches nothing while there are other videos. An address is taken as it is.
 
     Args:
         exclude: patterns. What matches one from its right end, such as `*_draft.mp4` and `raw/*`, and what lies in a folder
             that does, is left out and counted, however it was named.
+        names: of files and folders, none of them a pattern, which stand in the place of `-`; without them that is a name too.
 
     Raises:
         ValueError: a pattern is empty.
     """
     if "" in exclude:
         raise ValueError("got an empty --exclude, expected a pattern; is a variable without a value?")
-    found = FoundVideos()
-    for path in paths:
-        if is_address(path) or os.path.lexists(path) or not glob.has_magic(path):
-            names = [path]
-        else:
-            names = sorted(glob.glob(path, recursive=True))
+    found, unmatched = FoundVideos(), []
+    for path, matches in _matched(paths, names):
+        if not matches:
+            unmatched.append(path)
         of_path = [
             video
-            for name in names
+            for name in matches or [path]
             for video in (_videos_below(name, found.skipped) if os.path.isdir(name) else [name])
         ]
         found.videos += of_path
         if not of_path:
             found.without_videos.append(path)
+    if found.videos == unmatched:
+        found.videos, found.without_videos = [], found.without_videos + unmatched
     videos = {}
     for video in found.videos:
         videos.setdefault(plain_name(video), video)
@@ -105,6 +106,17 @@ def find_videos(paths: list[str], exclude: Sequence[str] = ()) -> FoundVideos:
     found.excluded = len(excluded)
     found.videos = [video for video in videos.values() if video not in excluded]
     return found
+
+
+def _matched(paths: list[str], names: Sequence[str] | None) -> Iterator[tuple[str, list[str]]]:
+    """Paths, with `names` in the place of `-`, and what each matches: a name itself, whether it exists or not."""
+    for path in paths:
+        if path == "-" and names is not None:
+            yield from ((name, [name]) for name in names)
+        elif is_address(path) or os.path.lexists(path) or not glob.has_magic(path):
+            yield path, [path]
+        else:
+            yield path, sorted(glob.glob(path, recursive=True))
 
 
 def plain_name(video: str) -> str:

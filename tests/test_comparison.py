@@ -198,10 +198,10 @@ def test_pictures_have_no_bit_rate(capsys, checkpoint, versions, tmp_path):
 def test_versions_that_are_not_found_are_said(capsys, checkpoint, versions, scored, tmp_path):
     (tmp_path / "empty").mkdir()
     status, printed = compare(capsys, checkpoint, *versions[:2], tmp_path / "empty", "nothing*.mp4")
-    assert status == 0
+    assert status == 1
     assert printed.err.splitlines()[-2:] == [
         f"warning: no video in {tmp_path}/empty",
-        "warning: no video in nothing*.mp4",
+        "warning: no score, left out: Could not read nothing*.mp4: no such file; check the path",
     ]
 
 

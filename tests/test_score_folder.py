@@ -429,6 +429,18 @@ def test_names_on_standard_input(folder, model, scorer, monkeypatch, capsys):
     assert "warning: --exclude *_draft* leaves nothing out" in capsys.readouterr().err
 
 
+def test_what_is_not_there_is_a_row_whatever_it_is_called(folder, model, scorer, monkeypatch, capsys):
+    names = [f"{folder}/[3].mp4", f"{folder}/*.mp4"]  # of standard input, where 3.mp4 is what a pattern would match
+    scorer.failures = dict.fromkeys(["[3].mp4", "*.mp4", "*.mkv"], FileNotFoundError("no such file"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(names).encode())))
+    assert main(["score", f"{folder}/1.mp4", "-", f"{folder}/*.mkv", "--model", model, "--json"]) == 1
+    captured = capsys.readouterr()
+    rows = list(map(json.loads, captured.out.splitlines()))
+    assert names_of(rows) == ["1.mp4", "[3].mp4", "*.mp4", "*.mkv"]
+    assert [row["error"] for row in rows] == [None, *["no such file"] * 3]
+    assert captured.err.startswith("4 videos, 3 without a score")
+
+
 def test_the_summary():
     rows = [{"score": float(score), "error": None} for score in range(100)] + [{"score": None, "error": "no"}]
     line = "101 videos, 1 without a score, mean 49.5, lowest 5 % up to 4.0, 2.5 s"

@@ -43,7 +43,25 @@ def test_files_folders_and_patterns(tmp_path):
     assert find("**/*.webm", "b.mp4", "*.mp4") == (["deep/er/c.webm", "b.mp4", "odd1.mp4", "odd[1].mp4"], 0)
     assert find("odd[1].mp4") == (["odd[1].mp4"], 0)
     assert find("odd?.mp4") == (["odd1.mp4"], 0)
-    assert find("b.mp4", "*.avi", "folder.mp4") == (["b.mp4"], 2)
+    assert find("b.mp4", "*.avi", "folder.mp4") == (["b.mp4", "*.avi"], 1)
+    assert find("*.avi", "b[1].mp4", "folder.mp4") == ([], 3)
+
+
+def test_names_are_no_patterns(tmp_path, monkeypatch):
+    touch(tmp_path, "a.mp4", "b1.mp4", "c[1].mp4", "d/e.mp4", "-")
+    monkeypatch.chdir(tmp_path)
+    names = ["b[1].mp4", "c[1].mp4", "[d]", "*", "d"]
+    assert find_videos(["a.mp4", "-", "b?.mp4"], names=names).videos == [
+        "a.mp4",
+        "b[1].mp4",
+        "c[1].mp4",
+        "[d]",
+        "*",
+        "d/e.mp4",
+        "b1.mp4",
+    ]
+    assert find_videos(["-"], names=["*.mp4"]).videos == ["*.mp4"]
+    assert find_videos(["-", "a.mp4"]).videos == ["-", "a.mp4"]
 
 
 def test_what_is_excluded_is_counted(tmp_path):
