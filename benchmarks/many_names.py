@@ -26,7 +26,7 @@ def score(num_names: int, out: str | None) -> dict:
     from lmmvqa.scoring.report import FACT_KEYS
     from lmmvqa.scoring.scorer import default_checkpoint
 
-    facts = dict(zip(FACT_KEYS, [8.0, 8.0, 240, 0, 1280, 720, 30.0, None, None], strict=True))
+    facts = dict(zip(FACT_KEYS, [8.0, 8.0, 240, 0, 0, 1280, 720, 30.0, None, None], strict=True))
     levels = {"poor": 0.1, "fair": 0.2, "good": 0.7}
     result = {
         "score": 71.5,

@@ -52,7 +52,7 @@ def simulated_row(index: int, seconds: int, rng: np.random.Generator) -> dict:
         {"kind": kind, "start": start, "end": start + 0.8, "strength": 0.8}
         for kind, start in zip(kinds, sorted(starts.tolist()), strict=True)
     ]
-    facts = [float(seconds), float(seconds), 30 * seconds, 0, 1920, 1080, 30.0, None, problems]
+    facts = [float(seconds), float(seconds), 30 * seconds, 0, 0, 1920, 1080, 30.0, None, problems]
     row = dict.fromkeys(ROW_KEYS) | {"video": f"camera/2026-11-{index % 30 + 1:02}/recording_{index:05}.mp4"}
     row |= answer(float(scores.mean())) | dict(zip(FACT_KEYS, facts, strict=True)) | {"outside": [], "seconds": 1.0}
     return row | {"percentile_5": worst["score"], "worst_window": worst, "windows": windows}

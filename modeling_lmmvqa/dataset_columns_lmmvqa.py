@@ -23,7 +23,7 @@ from typing import Any
 # `map` takes the type of a column from the first rows it gets, and a column of None alone has none: so no value is None
 NUMBERS = ("score", "score_std", "percentile_5", "worst_start", "worst_end", "worst_score")
 FACT_NUMBERS = ("duration", "expected_duration", "fps")
-COUNTS = ("frames", "damaged_frames", "width", "height")
+COUNTS = ("frames", "damaged_frames", "lost_frames", "width", "height")
 TEXTS = ("level", "answer", "hdr", "error")
 JSON_TEXTS = ("problems", "outside")
 

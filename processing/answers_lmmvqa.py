@@ -86,8 +86,8 @@ class QualityResult:
             on any scale, or a word of `CATEGORIES`.
         damage: {kind: probability} of what is wrong with the video, `DAMAGES` and "none", which add up to 1; None where
             the answer was generated, or where the model has not learned the question.
-        duration, expected_duration, frames, damaged_frames, width, height, fps, hdr: what was seen of the video, see
-            `VideoFacts`; None where features alone are known.
+        duration, expected_duration, frames, damaged_frames, lost_frames, width, height, fps, hdr: what was seen of the
+            video, see `VideoFacts`; None where features alone are known.
         problems: [{"kind", "start", "end", "strength"}] in seconds, see `WatchedFrames`; None where that was not asked.
         outside: what of that no model here was trained on, see `outside_training`; None where it is not known.
         percentile_5: of the windows' scores, weighted by duration: at least 5 % of the seconds score no more; None where
@@ -109,6 +109,7 @@ class QualityResult:
     expected_duration: float | None = None
     frames: int | None = None
     damaged_frames: int | None = None
+    lost_frames: int | None = None
     width: int | None = None
     height: int | None = None
     fps: float | None = None

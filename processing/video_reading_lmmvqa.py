@@ -81,7 +81,8 @@ class VideoFacts:
         expected_duration: seconds that the file announces; None where it announces none (transport streams), where
             another track is what lasts so long (sound), and for arrays and pictures.
         frames: how many were decoded.
-        damaged_frames: of these, with parts missing or made up by the decoder, and packets that gave none.
+        damaged_frames: those of them with parts missing or made up by the decoder, and lost ones; of `frames` + `lost_frames`.
+        lost_frames: packets that gave no frame.
         width, height: pixels of the first frame, as it is shown upright.
         fps: frames a second, of what was decoded; None for one frame.
         hdr: "pq" or "hlg" where the pictures were mapped to standard range, else None.
@@ -92,6 +93,7 @@ class VideoFacts:
     expected_duration: float | None = None
     frames: int = 0
     damaged_frames: int = 0
+    lost_frames: int = 0
     width: int = 0
     height: int = 0
     fps: float | None = None
@@ -365,8 +367,8 @@ class _Reading:
     def finish(self) -> None:
         """Refuses a file of which too little decodes, and says what is missing of another."""
         facts, limits = self._facts, self._limits
-        lost = self._losses.count()
-        facts.damaged_frames += lost
+        facts.lost_frames = self._losses.count()
+        facts.damaged_frames += facts.lost_frames
         held, is_cut = self._compare_durations()
         if self._parallel and (facts.damaged_frames or is_cut):
             raise _DamagedVideo
@@ -381,7 +383,7 @@ class _Reading:
                 raise Refusal(f"{cut}; get the whole file, or lower min_decoded_share")
             logger.warning(f"{source_name(self._part)}: {cut}; the score is of what can be seen.")
         if facts.damaged_frames:
-            num_frames = facts.frames + lost
+            num_frames = facts.frames + facts.lost_frames
             damage = f"{facts.damaged_frames} of {num_frames} frames are damaged or lost"
             if num_frames - facts.damaged_frames < limits.min_whole_share * num_frames:
                 raise Refusal(f"{damage}; get a whole file, or lower min_whole_share")

@@ -11,7 +11,10 @@ from pathlib import Path
 
 
 # What was seen of a video, see `VideoFacts`
-FACT_KEYS = ("duration", "expected_duration", "frames", "damaged_frames", "width", "height", "fps", "hdr", "problems")
+FACT_KEYS = (
+    *("duration", "expected_duration", "frames", "damaged_frames", "lost_frames"),
+    *("width", "height", "fps", "hdr", "problems"),
+)
 ROW_KEYS = (
     *("video", "score", "score_std", "level", "level_probabilities", "answer", "damage"),
     *FACT_KEYS,
@@ -137,7 +140,8 @@ class Table:
         score = f"{score_text(row['score'], scale):>5}{std}"
         level = row["level"] if row["damage"] is None else f"{row['level']:<5}  {_damage_words(row['damage'])}"
         outside = f"  (outside: {', '.join(row['outside'])})" if row["outside"] else ""
-        return f"{video}  {score:<12}  {level}{decoded_in_part(row)}{outside}{_worst_window(row)}{_problem_words(row)}"
+        in_part = "".join(f"  ({note})" for note in decoded_in_part(row))
+        return f"{video}  {score:<12}  {level}{in_part}{outside}{_worst_window(row)}{_problem_words(row)}"
 
 
 def _damage_words(probabilities: dict[str, float]) -> str:
@@ -164,14 +168,16 @@ def _problem_words(row: dict) -> str:
     return f"  ({', '.join(words) or 'no problems'})"
 
 
-def decoded_in_part(row: dict) -> str:
+def decoded_in_part(row: dict) -> list[str]:
     """How much of a video was seen, where that is not all of it."""
     notes = []
     if row["expected_duration"] is not None and row["expected_duration"] > row["duration"] + LEAST_SHORTFALL:
-        notes.append(f"  ({row['duration']:.1f} of {row['expected_duration']:.1f} s)")
+        notes.append(f"{row['duration']:.1f} of {row['expected_duration']:.1f} s")
     if row["damaged_frames"]:
-        notes.append(f"  ({row['damaged_frames']} of {row['frames']} frames damaged)")
-    return "".join(notes)
+        # Rows of journals that were begun before do not have the whole
+        whole = f" of {row['frames'] + row['lost_frames']}" if "lost_frames" in row else ""
+        notes.append(f"{row['damaged_frames']}{whole} frames damaged or lost")
+    return notes
 
 
 def lowest_first(rows: list[dict]) -> list[dict]:

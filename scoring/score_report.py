@@ -218,7 +218,7 @@ def _of_time(row: dict, rank: int, pictures: VideoPictures, scale: Sequence[floa
         "rank": rank,
         "row": row,
         "damages": [f"{kind.replace('_', ' ')} {damage[kind]:.0%}" for kind in visible_damages(damage)],
-        "in_part": decoded_in_part(row).strip(),
+        "in_part": decoded_in_part(row),
         "timeline": of_time,
         "picture": lowest["picture"],
         "no_picture": None if pictures.error is None else printable(pictures.error),

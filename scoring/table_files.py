@@ -67,7 +67,7 @@ def _parquet_type(column: str):
     """The same whatever the rows are, so that tables can be joined."""
     import pyarrow as pa
 
-    if column in ("frames", "damaged_frames", "width", "height", "size"):
+    if column in ("frames", "damaged_frames", "lost_frames", "width", "height", "size"):
         return pa.int64()
     if column == "outside":
         return pa.list_(pa.string())

@@ -4,7 +4,7 @@ import json
 from html import escape
 
 from ..processing.answers_lmmvqa import LEVELS
-from ..scoring.report import OUTSIDE_NOTE, decimals, printable, score_text, visible_damages
+from ..scoring.report import OUTSIDE_NOTE, decimals, decoded_in_part, printable, score_text, visible_damages
 
 
 # Windows, beyond which their columns are too narrow for a number on a phone
@@ -106,8 +106,7 @@ def _facts(row: dict) -> str:
     facts = [f"{row['width']} × {row['height']} pixels"]
     if row["fps"] is not None:
         facts += [f"{row['fps']:.4g} frames a second", f"{row['duration']:.1f} s"]
-    if row["damaged_frames"]:
-        facts.append(f"{row['damaged_frames']} of {row['frames']} frames damaged")
+    facts += decoded_in_part(row)
     if row["hdr"]:
         facts.append(f"HDR ({row['hdr']})")
     facts.append(f"answered in {row['seconds']:.1f} s")

@@ -112,13 +112,23 @@ def test_the_table_has_one_line_a_row_and_equal_columns():
         ({"duration": 24.0, "expected_duration": 24.07, "damaged_frames": 0, "frames": 600}, ""),
         ({"duration": 12.0, "expected_duration": 24.0, "damaged_frames": 0, "frames": 300}, "  (12.0 of 24.0 s)"),
         (
-            {"duration": 12.0, "expected_duration": None, "damaged_frames": 2, "frames": 300},
-            "  (2 of 300 frames damaged)",
+            {"duration": 0.4, "expected_duration": 1.0, "damaged_frames": 20, "lost_frames": 20, "frames": 10},
+            "  (0.4 of 1.0 s)  (20 of 30 frames damaged or lost)",
+        ),
+        (
+            {"duration": 12.0, "expected_duration": None, "damaged_frames": 2, "lost_frames": 0, "frames": 300},
+            "  (2 of 300 frames damaged or lost)",
         ),
     ],
 )
 def test_the_table_says_where_a_part_was_decoded(facts, hint):
     assert Table(["a.mp4"]).line(row("a.mp4", **facts)).endswith(f"good{hint}")
+
+
+def test_a_row_that_does_not_say_what_was_lost_is_read():
+    old = row("a.mp4", duration=0.4, damaged_frames=20, frames=10)
+    del old["lost_frames"]
+    assert Table(["a.mp4"]).line(old).endswith("good  (20 frames damaged or lost)")
 
 
 @pytest.mark.parametrize(
@@ -155,11 +165,11 @@ def test_damage_and_what_is_outside_are_in_every_form_of_a_row(tmp_path):
 
 def test_facts_are_columns(tmp_path):
     assert tuple(field.name for field in dataclasses.fields(VideoFacts)) == FACT_KEYS
-    facts = dict(zip(FACT_KEYS, [1.0, 2.0, 25, 1, 96, 64, 25.0, "pq", []], strict=True))
+    facts = dict(zip(FACT_KEYS, [1.0, 2.0, 25, 3, 2, 96, 64, 25.0, "pq", []], strict=True))
     with csv_file(str(tmp_path / "rows.csv")) as write:
         write(row("a.mp4", **facts))
     (read,) = read_csv(tmp_path / "rows.csv")
-    assert [read[name] for name in FACT_KEYS] == ["1.0", "2.0", "25", "1", "96", "64", "25.0", "pq", "[]"]
+    assert [read[name] for name in FACT_KEYS] == ["1.0", "2.0", "25", "3", "2", "96", "64", "25.0", "pq", "[]"]
     assert {name: json.loads(json_line(row("a.mp4", **facts)))[name] for name in FACT_KEYS} == facts
 
 

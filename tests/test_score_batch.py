@@ -71,7 +71,7 @@ def test_columns_have_their_types_whatever_comes_first(scorer, dataset, order):
     dtypes = {name: feature.dtype for name, feature in types.items()}
     texts = {"level", "answer", "hdr", "error", "problems", "outside"}
     assert {name for name, dtype in dtypes.items() if dtype == "string"} == texts
-    counts = {"frames", "damaged_frames", "width", "height"}
+    counts = {"frames", "damaged_frames", "lost_frames", "width", "height"}
     assert {name for name, dtype in dtypes.items() if dtype == "int64"} == counts
     assert {dtype for name, dtype in dtypes.items() if name not in texts | counts} == {"float64"}
     problems = {row["name"]: row["problems"] for row in found.remove_columns("video")}

@@ -25,7 +25,7 @@ from lmmvqa.scoring.table_files import VIDEO_COLUMNS, WINDOW_COLUMNS
 
 
 SUFFIXES = ("csv", "jsonl", "parquet")
-FACTS = dict(zip(FACT_KEYS, [2.0, 2.0, 60, 0, 96, 64, 30.0, None, None], strict=True)) | {"outside": []}
+FACTS = dict(zip(FACT_KEYS, [2.0, 2.0, 60, 0, 0, 96, 64, 30.0, None, None], strict=True)) | {"outside": []}
 
 
 class Scorer:

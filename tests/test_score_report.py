@@ -37,7 +37,7 @@ from lmmvqa.scoring.thumbnails import VideoPictures, video_pictures
 
 
 LIMITS = ReadingLimits()
-FACTS = dict(zip(FACT_KEYS, [4.0, 4.0, 120, 0, 96, 64, 30.0, None, None], strict=True)) | {"outside": []}
+FACTS = dict(zip(FACT_KEYS, [4.0, 4.0, 120, 0, 0, 96, 64, 30.0, None, None], strict=True)) | {"outside": []}
 
 
 def row(video, score=50.0, windows=(), **values):
@@ -127,7 +127,7 @@ def test_the_page_of_some_videos():
     rows = [
         row("clips/b.mp4", 71.04, level="good", damage=damage),
         row("clips/a.mp4", 38.26, [80, 20, 70, 30], level="poor", problems=problems, outside=["frame_rate"]),
-        row("clips/c.mp4", 95.0, level="good", problems=[], damaged_frames=3, damage=damage),
+        row("clips/c.mp4", 95.0, level="good", problems=[], damaged_frames=3, lost_frames=2, damage=damage),
         failure("clips/d.mp4", "Could not read clips/d.mp4: it is <empty>"),
     ]
     page = Page(page_of(rows, limits=["Nobody rated `a video`."]))
@@ -142,7 +142,7 @@ def test_the_page_of_some_videos():
         "38.3 ± 5.0 poor",
         "Problems: dropped frames 1.0–1.5 s (0.5)",
         "Problems: none found",
-        "(3 of 120 frames damaged)",
+        "(3 of 122 frames damaged or lost)",
         "low resolution 60%",
         "Outside what the model was trained on: frame rate; the score is a guess.",
         "poor below 40, fair from there, good from 60",

@@ -101,7 +101,7 @@ def test_a_generated_answer_without_a_score_is_an_error_row(capsys, model, clips
 
 
 RESULT = {"score": 61.5, "score_std": 7.25, "level": "good", "level_probabilities": {"good": 1.0}, "answer": "61"}
-FACTS = dict(zip(FACT_KEYS, [12.0, 24.0, 300, 0, 96, 64, 25.0, None, None], strict=True))
+FACTS = dict(zip(FACT_KEYS, [12.0, 24.0, 300, 0, 0, 96, 64, 25.0, None, None], strict=True))
 
 
 class StubScorer:

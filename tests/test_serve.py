@@ -432,10 +432,13 @@ def test_a_result_shows_windows_and_problems(scorer, tmp_path):
         {"start": 0, "end": 2, "score": 60.0, "level": "good"},
         {"start": 2, "end": 3, "score": 20.0, "level": "poor"},
     ]
-    page = result_html(row | {"windows": windows, "worst_window": windows[1]})
+    row |= {"windows": windows, "worst_window": windows[1]}
+    page = result_html(row)
     assert 'class="window worst" data-time="2"' in page
     assert '<span>freeze</span><div class="track"><button data-time="1.0' in page
-    assert f"<b>{row['score']:.1f}</b>" in page
+    assert f"<b>{row['score']:.1f}</b>" in page and "damaged" not in page.partition("<details>")[0]
+    page = result_html(row | {"frames": 10, "damaged_frames": 21, "lost_frames": 20})
+    assert "21 of 30 frames damaged or lost" in page
 
 
 def test_the_command_says_what_is_missing_or_taken(monkeypatch, capsys, model):

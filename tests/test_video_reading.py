@@ -23,6 +23,7 @@ from lmmvqa.processing import VideoDecodingError
 from lmmvqa.processing.reading_limits_lmmvqa import ReadingLimits
 from lmmvqa.processing.time_stamps_lmmvqa import Clock, Losses
 from lmmvqa.processing.video_reading_lmmvqa import read_frames
+from lmmvqa.scoring.report import decoded_in_part
 
 
 def read(source, **limits):
@@ -248,9 +249,10 @@ def test_too_few_whole_frames_are_an_error(tmp_path, caplog):
     ):
         read(path)
     facts, times = read(path, min_whole_share=0.1)
-    assert facts.damaged_frames == 40
+    assert facts.damaged_frames == facts.lost_frames == 40
     assert facts.frames == len(times) == 10
     assert "40 of 50 frames are damaged or lost" in caplog.text
+    assert decoded_in_part(vars(facts))[-1] == "40 of 50 frames damaged or lost"
 
 
 @pytest.mark.parametrize(
