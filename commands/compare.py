@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from ..scoring.options import option
-from ..scoring.report import printable, score_text, writing
+from ..scoring.report import FACT_KEYS, OUTSIDE_NOTE, notes_of, printable, score_text, writing
 from ..scoring.video_files import REPORT_SUFFIXES, check_suffix, refuse_to_overwrite
 from .model_options import ModelOptions, load
 from .output import find_and_warn, print_line, warn
@@ -87,6 +87,8 @@ def run(options: Options) -> int:
         print_line(json.dumps(comparison, allow_nan=False))
     else:
         _print_table(comparison, options, scorer.processor.scale)
+        if any(row["outside"] for row in scored):
+            warn(OUTSIDE_NOTE)
     _write_files(options, comparison, {row["video"]: row for row in rows}, of_ladders, scorer.processor)
     if no_rate:
         raise no_rate
@@ -182,7 +184,7 @@ def _version(row: dict) -> dict:
     size = os.path.getsize(row["video"])
     return {
         "video": row["video"],
-        **{name: row[name] for name in ("score", "score_std", "level", "duration", "width", "height", "fps")},
+        **{name: row[name] for name in ("score", "score_std", "level", *FACT_KEYS, "outside")},
         "bytes": size,
         "kbps": 8 * size / row["duration"] / 1000,
     }
@@ -197,9 +199,9 @@ def _print_table(comparison: dict, options: Options, scale: list[float] | None) 
         score = f"{score_text(row['score'], scale):>5} ± {score_text(row['score_std'], scale)}"
         rate = "-" if row["fps"] is None else f"{row['kbps']:,.0f}"  # a picture has none
         surely = "" if row is best else f"  {best['better'][row['video']]:.0%}"
-        print_line(
-            f"{names[row['video']]:<{width}}  {score:<12}  {row['level']:<5} {rate:>8}  {row['bytes'] / 1e6:8.3f}{surely}"
-        )
+        size = f"{row['bytes'] / 1e6:8.3f}"
+        notes = "".join(f"  ({note})" for note in notes_of(row))
+        print_line(f"{names[row['video']]:<{width}}  {score:<12}  {row['level']:<5} {rate:>8}  {size}{surely}{notes}")
     if options.within is not None:
         print_line(f"smallest within {options.within:g} points of the best: {names[comparison['smallest_within']]}")
     if (rate := comparison.get("bd_rate")) is not None:

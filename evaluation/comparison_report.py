@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..scoring.report import printable
+from ..scoring.report import OUTSIDE_NOTE, notes_of, printable
 from ..scoring.score_report import common_folder, link, lowest_windows, middle, place, render, timeline
 from ..scoring.table_files import window_rows
 from ..scoring.thumbnails import VideoPictures
@@ -63,6 +63,7 @@ def comparison_page(
             "name": _name(version["video"], folder),
             "link": link(version["video"], path),
             "version": version,
+            "notes": notes_of(version),
             "better": [None if other is version else version["better"][other["video"]] for other in versions],
             **_looks(rows[version["video"]], pictures[version["video"]], moments, scale),
         }
@@ -86,6 +87,7 @@ def comparison_page(
         folder=printable(folder),
         model=printable(model),
         limits=limits,
+        outside=OUTSIDE_NOTE.partition(": ")[2] if any(version["outside"] for version in versions) else None,
     )
 
 

@@ -139,9 +139,8 @@ class Table:
         std = "" if row["score_std"] is None else f" ± {score_text(row['score_std'], scale)}"
         score = f"{score_text(row['score'], scale):>5}{std}"
         level = row["level"] if row["damage"] is None else f"{row['level']:<5}  {_damage_words(row['damage'])}"
-        outside = f"  (outside: {', '.join(row['outside'])})" if row["outside"] else ""
-        in_part = "".join(f"  ({note})" for note in decoded_in_part(row))
-        return f"{video}  {score:<12}  {level}{in_part}{outside}{_worst_window(row)}{_problem_words(row)}"
+        notes = "".join(f"  ({note})" for note in notes_of(row))
+        return f"{video}  {score:<12}  {level}{notes}{_worst_window(row)}{_problem_words(row)}"
 
 
 def _damage_words(probabilities: dict[str, float]) -> str:
@@ -178,6 +177,12 @@ def decoded_in_part(row: dict) -> list[str]:
         whole = f" of {row['frames'] + row['lost_frames']}" if "lost_frames" in row else ""
         notes.append(f"{row['damaged_frames']}{whole} frames damaged or lost")
     return notes
+
+
+def notes_of(row: dict) -> list[str]:
+    """What is to be said beside a score: see `decoded_in_part`, and what no model was trained on."""
+    outside = [f"outside: {', '.join(row['outside'])}"] if row["outside"] else []
+    return decoded_in_part(row) + outside
 
 
 def lowest_first(rows: list[dict]) -> list[dict]:

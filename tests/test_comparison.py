@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from lmmvqa.evaluation.comparison import (
     reliability,
 )
 from lmmvqa.scoring import scorer as scorer_module
+from lmmvqa.scoring.report import OUTSIDE_NOTE, ROW_KEYS
 
 
 def test_the_probability_of_a_difference():
@@ -118,10 +120,18 @@ def scored(monkeypatch, versions):
             if video not in versions:
                 yield {"video": video, "error": f"Could not read {video}: no such file; check the path"}
                 continue
-            result = {"score": 50.0 - 10 * versions.index(video), "score_std": 10.0, "level": "fair", "error": None}
-            yield {"video": video, **result, "duration": 1.0, "width": 64, "height": 64, "fps": 30.0}
+            result = {"score": 50.0 - 10 * versions.index(video), "score_std": 10.0, "level": "fair", "outside": []}
+            facts = {"duration": 1.0, "frames": 30, "damaged_frames": 0, "width": 64, "height": 64, "fps": 30.0}
+            yield dict.fromkeys(ROW_KEYS) | {"video": video, **result, **facts, **SEEN.get(Path(video).stem, {})}
 
     monkeypatch.setattr(scorer_module, "score_videos", score_videos)
+
+
+# Of versions that are not what they seem
+SEEN = {
+    "d": {"expected_duration": 2.0, "frames": 10, "damaged_frames": 21, "lost_frames": 20},
+    "e": {"hdr": "pq", "outside": ["hdr"]},
+}
 
 
 def compare(capsys, checkpoint, *arguments):
@@ -156,6 +166,22 @@ def test_the_object_holds_all_pairs_and_what_failed(capsys, checkpoint, versions
         for other in found["versions"]:
             if other is not row:
                 assert row["better"][other["video"]] + other["better"][row["video"]] == pytest.approx(1)
+
+
+def test_what_is_damaged_or_outside_is_said_of_each_version(capsys, checkpoint, versions, scored):
+    status, printed = compare(capsys, checkpoint, *versions[2:5])
+    first, second, third = printed.out.splitlines()[1:]
+    assert status == 0 and "(" not in first
+    assert second.endswith("%  (1.0 of 2.0 s)  (21 of 30 frames damaged or lost)") and third.endswith(
+        "%  (outside: hdr)"
+    )
+    assert printed.err.splitlines()[-1] == OUTSIDE_NOTE
+    _, printed = compare(capsys, checkpoint, "--json", *versions[2:5])
+    first, second, third = json.loads(printed.out)["versions"]
+    assert {**second, **SEEN["d"]} == second and {**third, **SEEN["e"]} == third
+    assert (first["outside"], first["damaged_frames"]) == ([], 0) and OUTSIDE_NOTE not in printed.err
+    _, printed = compare(capsys, checkpoint, *versions[:2])
+    assert OUTSIDE_NOTE not in printed.err
 
 
 def test_ladders_and_the_plot(capsys, checkpoint, versions, scored, tmp_path, monkeypatch):

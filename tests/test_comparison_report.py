@@ -27,7 +27,8 @@ def scored(monkeypatch, versions):
         for video in videos:
             if video in versions:
                 score = 80.0 - 10 * versions.index(video)
-                yield row(video, score, [score + 5, score + 5, score - 15, score + 5])
+                seen = {"lost_frames": 2, "damaged_frames": 3, "outside": ["hdr"]} if score == 70 else {}
+                yield row(video, score, [score + 5, score + 5, score - 15, score + 5], **seen)
             else:
                 yield row(video) | {"error": f"Could not read {video}: it is <broken>"}
 
@@ -52,7 +53,8 @@ def test_the_page_of_versions(compare, versions, capsys):
     for words in (
         "4 versions compared",
         "1<b>original.mp480.0 ± 5.0fair",
-        "2crf24 & slow.mp470.0 ± 5.0fair92 %",
+        "2crf24 & slow.mp4(3 of 122 frames damaged or lost)(outside: hdr)70.0 ± 5.0fair92 %",
+        "Outside: no model here was trained on HDR (hdr), a shorter side",
         "within 20 points of the best: crf34.mp4",
         "2.5 s 1 <b>original.mp4: 65.0 ± 5.0",
         "better than no.1234",
