@@ -72,16 +72,21 @@ def run(options: Options) -> int:
     if options.within is not None:
         near = [row for row in scored if row["score"] >= scored[0]["score"] - options.within]
         comparison["smallest_within"] = min(near, key=lambda row: row["bytes"])["video"]
+    with_rate = [row for row in scored if row["kbps"] is not None]
     of_ladders = {
-        name: [row for row in scored if row["video"] in set(ladder)] for name, ladder in ladders.items() if ladder
+        name: [row for row in with_rate if row["video"] in set(ladder)] for name, ladder in ladders.items() if ladder
     }
     no_rate = None
     if options.ladder:
-        curves = [[row[key] for row in ladder] for ladder in of_ladders.values() for key in ("kbps", "score")]
-        try:
+        comparison["bd_rate"] = None
+    try:
+        if options.ladder or options.plot:
+            _refuse_pictures(scored)
+        if options.ladder:
+            curves = [[row[key] for row in ladder] for ladder in of_ladders.values() for key in ("kbps", "score")]
             comparison["bd_rate"] = bd_rate(*curves)
-        except ValueError as error:  # what was scored is shown before it is raised
-            comparison["bd_rate"], no_rate = None, error
+    except ValueError as error:  # what was scored is shown before it is raised
+        no_rate = error
 
     if options.json:
         print_line(json.dumps(comparison, allow_nan=False))
@@ -120,18 +125,26 @@ def _check(options: Options, ladders: dict[str, list[str]], videos: list[str]) -
         refuse_to_overwrite(options.report, videos)
 
 
+def _refuse_pictures(versions: list[dict]) -> None:
+    if pictures := [version["video"] for version in versions if version["kbps"] is None]:
+        raise ValueError(
+            f"got {', '.join(pictures)}, expected no picture with --ladder or --plot, since it has no bit rate; leave it out"
+        )
+
+
 def _write_files(options: Options, comparison: dict, rows: dict[str, dict], ladders: dict, processor) -> None:
-    if options.plot:
+    plot = options.plot if any(ladders.values()) else None  # not of pictures alone
+    if plot:
         from ..evaluation.comparison_figure import draw
 
-        with writing(options.plot):
-            draw(ladders, options.plot)
+        with writing(plot):
+            draw(ladders, plot)
     if options.report:
         page = _page(options, comparison, rows, ladders, processor)
         with writing(options.report), open(options.report, "x", encoding="utf-8") as file:
             file.write(page)
     if not options.json:
-        for path in filter(None, (options.plot, options.report)):
+        for path in filter(None, (plot, options.report)):
             print_line(f"wrote {path}")
 
 
@@ -186,7 +199,7 @@ def _version(row: dict) -> dict:
         "video": row["video"],
         **{name: row[name] for name in ("score", "score_std", "level", *FACT_KEYS, "outside")},
         "bytes": size,
-        "kbps": 8 * size / row["duration"] / 1000,
+        "kbps": None if row["fps"] is None else 8 * size / row["duration"] / 1000,  # a picture has none
     }
 
 
@@ -197,7 +210,7 @@ def _print_table(comparison: dict, options: Options, scale: list[float] | None) 
     print_line(f"{'version':<{width}}  {'score':<12}  level   kbit/s        MB  best looks better")
     for row in (best, *others):
         score = f"{score_text(row['score'], scale):>5} ± {score_text(row['score_std'], scale)}"
-        rate = "-" if row["fps"] is None else f"{row['kbps']:,.0f}"  # a picture has none
+        rate = "-" if row["kbps"] is None else f"{row['kbps']:,.0f}"
         surely = "" if row is best else f"  {best['better'][row['video']]:.0%}"
         size = f"{row['bytes'] / 1e6:8.3f}"
         notes = "".join(f"  ({note})" for note in notes_of(row))

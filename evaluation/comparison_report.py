@@ -44,7 +44,7 @@ def comparison_page(
     Args:
         comparison: what `lmmvqa compare --json` prints.
         rows: {video: its row of `score_videos`} of its versions.
-        ladders: name and versions of each.
+        ladders: name and versions of each, without pictures.
         pictures: {video: of the `compared_moments`}.
         path: where the page will lie, from where it links to the videos.
         scale: lowest and highest score.
@@ -79,7 +79,7 @@ def comparison_page(
             for failure in comparison["failures"]
         ],
         moments=moments,
-        plot=_plot(ladders, names, scale),
+        plot=_plot(ladders, names, scale) if any(ladders.values()) else None,
         smallest=None if smallest is None else names[smallest]["name"],
         within=within,
         bd_rate=comparison.get("bd_rate"),

@@ -221,6 +221,30 @@ def test_pictures_have_no_bit_rate(capsys, checkpoint, versions, tmp_path):
     assert all(re.search(r" (poor|fair|good) +- +0\.000", line) for line in printed.out.splitlines()[1:])
 
 
+def test_pictures_are_on_no_curve(capsys, checkpoint, versions, scored, tmp_path, monkeypatch):
+    sizes = {video: 1000 * 2 ** (6 - index - index % 2) for index, video in enumerate(versions)}
+    monkeypatch.setattr("lmmvqa.commands.compare.os.path.getsize", lambda path: sizes[path])
+    monkeypatch.setitem(SEEN, "f", {"fps": None, "duration": 0.04})
+    report = tmp_path / "report.html"
+    with pytest.raises(SystemExit) as exit_:
+        compare(capsys, checkpoint, "--json", "--report", report, *versions[::2], "--ladder", *versions[1::2])
+    printed = capsys.readouterr()
+    assert exit_.value.code == 2
+    assert f"got {versions[5]}, expected no picture with --ladder or --plot" in printed.err
+    found = json.loads(printed.out)
+    assert found["bd_rate"] is None and [row["kbps"] is None for row in found["versions"]] == [False] * 5 + [True]
+    assert report.read_text("utf-8").count("<circle") == 5
+    for video in versions[:5]:
+        monkeypatch.setitem(SEEN, Path(video).stem, {"fps": None, "duration": 0.04})
+    status, _ = compare(capsys, checkpoint, "--report", tmp_path / "pictures.html", *versions)
+    assert status == 0 and "bit rate" not in (tmp_path / "pictures.html").read_text("utf-8")
+    pytest.importorskip("matplotlib")
+    with pytest.raises(SystemExit):
+        compare(capsys, checkpoint, "--plot", tmp_path / "plot.png", *versions)
+    printed = capsys.readouterr()
+    assert versions[5] in printed.out and f"{versions[5]}, expected no picture" in printed.err
+
+
 def test_versions_that_are_not_found_are_said(capsys, checkpoint, versions, scored, tmp_path):
     (tmp_path / "empty").mkdir()
     status, printed = compare(capsys, checkpoint, *versions[:2], tmp_path / "empty", "nothing*.mp4")
