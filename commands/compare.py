@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..scoring.options import option
 from ..scoring.report import FACT_KEYS, OUTSIDE_NOTE, notes_of, printable, score_text, writing
-from ..scoring.video_files import REPORT_SUFFIXES, check_suffix, refuse_to_overwrite
+from ..scoring.video_files import REPORT_SUFFIXES, check_suffix, plain_name, refuse_to_overwrite
 from .model_options import ModelOptions, load
 from .output import find_and_warn, print_line, warn
 
@@ -105,7 +105,7 @@ def _check(options: Options, ladders: dict[str, list[str]], videos: list[str]) -
         raise ValueError(f"got no video in --ladder {' '.join(options.ladder)}, expected versions of the same content")
     if len(videos) < 2:
         raise ValueError(f"got {len(videos)} video(s), expected two versions of one content or more")
-    if len(set(videos)) < len(videos):
+    if len(set(map(plain_name, videos))) < len(videos):
         raise ValueError("got a video in both ladders, expected each version once; take it out of one of them")
     if options.ladder:
         from ..evaluation.comparison import MIN_RUNGS

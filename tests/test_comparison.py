@@ -285,6 +285,8 @@ def clips_of(folder):
         (["one.mp4"], "got 1 video(s), expected two versions"),
         (["one.mp4", "two.mp4", "--within", "-1"], "got --within -1, expected 0 points or more"),
         (["one.mp4", "two.mp4", "--ladder", "two.mp4"], "got a video in both ladders"),
+        (["one.mp4", "two.mp4", "--ladder", "./two.mp4"], "got a video in both ladders"),
+        (["sub//one.mp4", "two.mp4", "--ladder", "./sub/./one.mp4"], "got a video in both ladders"),
         (["one.mp4", "two.mp4", "--ladder", "*.nothing"], "got no video in --ladder *.nothing"),
         (
             ["a.mp4", "b.mp4", "--ladder", "c.mp4"],
