@@ -13,6 +13,7 @@
 # limitations under the License.
 """What the model may answer, what an answer says, and the result of a video."""
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -59,7 +60,8 @@ class VideoWindow:
 
     Attributes:
         first_chunk, end_chunk: the first chunk and the one after the last.
-        start, end: seconds of the video; windows follow one another without gap.
+        start, end: whole seconds of the video; windows follow one another without gap. A last second of less than half is
+            none, and one that is not complete counts as whole, so that the last `end` may be beyond the video's.
     """
 
     first_chunk: int
@@ -73,7 +75,7 @@ class QualityResult:
     """Perceived quality of one video.
 
     A video longer than the decoder's context is scored in windows, see `LmmVqaProcessor.windows`. Its distribution over
-    scores is the mixture of the windows' distributions, weighted by their durations, and everything else is read from
+    scores is the mixture of the windows' distributions, weighted by their whole seconds, and everything else is read from
     that: the score is the weighted mean of the windows' scores (before calibration), the deviation has the differences
     between windows in it.
 
@@ -90,12 +92,12 @@ class QualityResult:
             video, see `VideoFacts`; None where features alone are known.
         problems: [{"kind", "start", "end", "strength"}] in seconds, see `WatchedFrames`; None where that was not asked.
         outside: what of that no model here was trained on, see `outside_training`; None where it is not known.
-        percentile_5: of the windows' scores, weighted by duration: at least 5 % of the seconds score no more; None where
+        percentile_5: of the windows' scores, weighted likewise: at least 5 % of the seconds score no more; None where
             the whole video fits.
         worst_window: "start" and "end" in seconds and "score" of the window that scores lowest, the first of equal ones;
             None where the whole video fits.
-        windows: {"start", "end"} in seconds and the fields of the answer for each window; None where the whole video
-            fits.
+        windows: {"start", "end"} in seconds, none beyond the video's `duration`, and the fields of the answer for each
+            window; None where the whole video fits.
         scale: lowest and highest score that a calibrated processor gives; None where scores are 0 to 100.
     """
 
@@ -160,7 +162,7 @@ def score_answer(mos: float, score_form: str) -> str:
 
 def mix_windows(windows: list[VideoWindow], log_probabilities: torch.Tensor) -> torch.Tensor:
     """
-    The distribution over answers to a whole video: the windows' distributions, weighted by duration.
+    The distribution over answers to a whole video: the windows' distributions, weighted by their whole seconds.
 
     Args:
         log_probabilities: (windows, answers).
@@ -200,8 +202,10 @@ def result_of_video(
     seen = vars(facts) | {"outside": outside_training(facts)} if facts else {}
     if len(windows) == 1:
         return replace(results[0], **seen)
+    duration = math.inf if facts is None else facts.duration
     of_windows = [
-        {"start": window.start, "end": window.end} | {name: getattr(of_window, name) for name in ANSWER_FIELDS}
+        {"start": window.start, "end": min(window.end, duration)}
+        | {name: getattr(of_window, name) for name in ANSWER_FIELDS}
         for window, of_window in zip(windows, results, strict=True)
     ]
     worst = min(of_windows, key=lambda window: window["score"])

@@ -187,7 +187,7 @@ class ReadoutMixin:
         self, windows: list[VideoWindow], answers: list[str], facts: VideoFacts | None = None
     ) -> QualityResult:
         """
-        The result of one video from the answers generated to its windows: the mean score, weighted by duration.
+        The result of one video from the answers generated to its windows: the mean score, weighted by their whole seconds.
 
         Raises:
             AnswerParsingError: see `parse_score_answer`.

@@ -100,6 +100,11 @@ def mark_text(score: float, scale: Sequence[float] | None = None) -> str:
     return f"{round(score, decimals(scale)):.15g}"
 
 
+def span_text(window: dict) -> str:
+    """The seconds of a window, such as 2-4 s; the last one may end between two."""
+    return f"{window['start']}-{round(window['end'], 1):.15g} s"
+
+
 def decimals(scale: Sequence[float] | None) -> int:
     """Of a score on a scale, see `score_text`."""
     low, high = scale or (0, 100)
@@ -152,7 +157,7 @@ def _worst_window(row: dict) -> str:
         return ""
     worst = row["worst_window"]
     score = score_text(worst["score"], row.get("scale"))
-    return f"  ({len(row['windows'])} windows, worst {worst['start']}-{worst['end']} s: {score})"
+    return f"  ({len(row['windows'])} windows, worst {span_text(worst)}: {score})"
 
 
 def _problem_words(row: dict) -> str:

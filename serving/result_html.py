@@ -4,7 +4,7 @@ import json
 from html import escape
 
 from ..processing.answers_lmmvqa import LEVELS
-from ..scoring.report import OUTSIDE_NOTE, decimals, decoded_in_part, printable, score_text, visible_damages
+from ..scoring.report import OUTSIDE_NOTE, decimals, decoded_in_part, printable, score_text, span_text, visible_damages
 
 
 # Windows, beyond which their columns are too narrow for a number on a phone
@@ -62,7 +62,7 @@ def _windows(row: dict, low: float, high: float) -> str:
         if len(row["windows"]) <= MAX_NUMBERED:
             number = f'<em style="bottom:{height:.1f}%">{score:.{decimals(row.get("scale")) - 1}f}</em>'
         columns.append(
-            f'<button class="window{is_worst}" data-time="{start}" title="{start}-{stop} s: {text}" '
+            f'<button class="window{is_worst}" data-time="{start}" title="{span_text(window)}: {text}" '
             f'style="left:{100 * start / end:.2f}%;width:{100 * (stop - start) / end:.2f}%">'
             f'<i class="level-{window["level"]}" style="height:{height:.1f}%"></i>'
             f"{number}</button>"
@@ -70,8 +70,8 @@ def _windows(row: dict, low: float, high: float) -> str:
     return (
         "<h3>Over time</h3>"
         f'<div class="windows">{"".join(columns)}</div>'
-        f'<div class="axis"><span>0 s</span><span>{end} s</span></div>'
-        f"<p>Worst: {worst['start']}-{worst['end']} s with {score_text(worst['score'], row.get('scale'))}. "
+        f'<div class="axis"><span>0 s</span><span>{round(end, 1):.15g} s</span></div>'
+        f"<p>Worst: {span_text(worst)} with {score_text(worst['score'], row.get('scale'))}. "
         "The score is the mean of all.</p>"
     )
 

@@ -147,6 +147,8 @@ def test_the_table_names_what_is_wrong(damage, words):
     line = table.line(row("a.mp4", level="fair", damage=damage, **windows))
     assert line[table.header.index("damage") :] == f"{words}  (2 windows, worst 12-14 s: 41.0)"
     assert "damage" not in Table(["a.mp4"]).header
+    windows["worst_window"] |= {"start": 12, "end": 13.5135}
+    assert table.line(row("a.mp4", damage=damage, **windows)).endswith("worst 12-13.5 s: 41.0)")
 
 
 def test_damage_and_what_is_outside_are_in_every_form_of_a_row(tmp_path):

@@ -430,11 +430,12 @@ def test_a_result_shows_windows_and_problems(scorer, tmp_path):
     assert {problem["kind"] for problem in row["problems"]} >= {"freeze", "black"}
     windows = [
         {"start": 0, "end": 2, "score": 60.0, "level": "good"},
-        {"start": 2, "end": 3, "score": 20.0, "level": "poor"},
+        {"start": 2, "end": 2.5025, "score": 20.0, "level": "poor"},
     ]
     row |= {"windows": windows, "worst_window": windows[1]}
     page = result_html(row)
-    assert 'class="window worst" data-time="2"' in page
+    assert 'class="window worst" data-time="2" title="2-2.5 s: 20.0"' in page
+    assert "Worst: 2-2.5 s with 20.0" in page and "<span>2.5 s</span>" in page
     assert '<span>freeze</span><div class="track"><button data-time="1.0' in page
     assert f"<b>{row['score']:.1f}</b>" in page and "damaged" not in page.partition("<details>")[0]
     page = result_html(row | {"frames": 10, "damaged_frames": 21, "lost_frames": 20})

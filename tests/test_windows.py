@@ -150,6 +150,16 @@ def test_windows_of_different_length(frames, unlimited):
     assert result["score"] == pytest.approx(np.average(scores, weights=lengths), abs=1e-4)
 
 
+@pytest.mark.parametrize(("num_frames", "end"), [(75, 2.5), (80, 80 / 30), (95, 3)])
+def test_no_window_ends_after_the_video(frames, unlimited, num_frames, end):
+    result = limited_scorer(2)(frames[:num_frames])
+    assert [(window["start"], window["end"]) for window in result["windows"]] == [(0, 1), (1, pytest.approx(end))]
+    assert result["worst_window"]["end"] in (1, result["windows"][-1]["end"])
+    # Weights are of whole seconds
+    scores = [window["score"] for window in result["windows"]]
+    assert result["score"] == pytest.approx(np.average(scores, weights=[1, 2]), abs=1e-4)
+
+
 def test_a_video_that_fits_has_the_result_of_the_model_bit_for_bit(frames, clips, tiny):
     model, processor = tiny
     scorer = limited_scorer(6)
