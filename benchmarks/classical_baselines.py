@@ -1,6 +1,6 @@
 """NIQE, BRISQUE, PIQE, two small networks and VMAF on test splits, as peers of the embedded model.
 
-    pip install -e '.[classical,peers,data]' && pip install --no-deps nvs-sqa==0.1.1
+    pip install 'lmmvqa[classical,peers,data]' --constraint constraints.txt && pip install --no-deps nvs-sqa==0.1.1
     python benchmarks/classical_baselines.py --degraded_clips ROWS... --rated_images ROWS --num_videos N --work DIR \
         --ours DIR
 

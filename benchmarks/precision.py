@@ -1,6 +1,6 @@
 """How far scores move in bfloat16 and with quantised decoders, from those in float32.
 
-    pip install -e '.[quantization]'
+    pip install 'lmmvqa[quantization]' --constraint constraints.txt
     python benchmarks/precision.py --models smollm2 --videos data/degraded_clips/clips
 
 `smollm2` is the folder that `benchmarks/overfit_smollm2.py` exports: SmolLM2-135M behind small towers. Videos are

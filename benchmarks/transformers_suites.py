@@ -1,6 +1,6 @@
 """Runs transformers' own test suites and its linter on LMM-VQA's classes.
 
-    pip install -e '.[suites]'
+    pip install 'lmmvqa[suites]' --constraint constraints.txt
     python benchmarks/transformers_suites.py
 
 The suites (ModelTesterMixin, ConfigTester, ProcessorTesterMixin) come from the source distribution of the installed

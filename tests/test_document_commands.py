@@ -75,3 +75,12 @@ def missing(words: list[str]) -> set[str]:
 def test_commands_and_options_are_there(document):
     found = {" ".join(words): missing(words) for words in commands(document)}
     assert not {command: what for command, what in found.items() if what}
+
+
+@pytest.mark.parametrize("document", sorted(ROOT.glob("docs/*.md")), ids=lambda path: path.name)
+def test_an_extra_leaves_the_development_install_as_it_is(document):
+    """`pip install '.[serve]'` in a checkout puts a copy in the place of its links, and edits are not seen any more."""
+    installs = re.findall(r"pip install [^\n`]*", document.read_text(encoding="utf-8"))
+    assert not [
+        command for command in installs if re.search(r" '?\.(\[|'| |$)", command) and "--editable" not in command
+    ]
