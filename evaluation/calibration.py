@@ -1,7 +1,7 @@
 """A model's scores to a user's own scale of opinions: the map and the deviation that fit ratings best, and what is gained."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -152,9 +152,10 @@ def calibrate(
         What `lmmvqa calibrate` reports: errors before, after, and after on videos that nothing was fitted to.
 
     Raises:
-        ValueError: fewer than `MIN_RATINGS` videos with a score, or pairs of one content where contents are given, scores or ratings that are all the same, or ratings that
-            fall as scores rise.
+        ValueError: fewer than `MIN_RATINGS` videos, or pairs of one content where contents are given; ratings or scores that
+            are all the same, or ratings that fall as scores rise. What ratings alone tell is told before a video is scored.
     """
+    _check_ratings(ratings, contents)
     processor = scorer.processor
     map_before, std_scale_before = processor.score_map, processor.score_std_scale
     processor.score_std_scale = 1.0
@@ -165,14 +166,15 @@ def calibrate(
     scored = [row for row in rows if row["error"] is None]
     scores, stds = (np.array([row[name] for row in scored]) for name in ("score", "score_std"))
     mos = np.array([ratings[row["video"]] for row in scored])
-    _check(scores, stds, mos, len(rows))
+    _check_ratings({row["video"]: ratings[row["video"]] for row in scored}, contents, f" with a score of {len(rows)}")
+    _check_scores(scores, stds)
 
     before = scores if map_before is None or std_only else np.interp(scores, np.arange(101), map_before)
     after, expected, maps = (scores, scores, {}) if std_only else _fit_map(processor, scores, mos)
     processor.score_std_scale, share_unseen = fit_std_scale(mos - expected, stds)
     processor.pair_std_scale, of_pairs = 1.0, {}
     if contents is not None:
-        of_videos = [contents.get(row["video"], row["video"]) for row in scored]
+        of_videos = _contents_of((row["video"] for row in scored), contents)
         of_pairs = _fit_pairs(processor, pairs_of_contents(after, stds * processor.score_std_scale, mos, of_videos))
     return {
         "n": len(mos),
@@ -192,15 +194,9 @@ def calibrate(
 
 def _fit_pairs(processor: LmmVqaProcessor, pairs: dict) -> dict:
     """Sets `pair_std_scale`; returns what is reported of these pairs, `pairs_of_contents`."""
-    count = sum(map(len, pairs.values()))
-    if count < MIN_RATINGS:
-        raise ValueError(
-            f"got {count} pairs of videos with one content and different ratings, expected at least {MIN_RATINGS}; rate "
-            "more versions of a content, or leave the column content out"
-        )
     processor.pair_std_scale = fit_pair_std_scale(pairs)
     return {
-        "pairs": count,
+        "pairs": sum(map(len, pairs.values())),
         "pair_std_scale": processor.pair_std_scale,
         "pairs, by probability": reliability(pairs, processor.pair_std_scale),
     }
@@ -260,16 +256,32 @@ def report_lines(report: dict) -> list[str]:
     return lines
 
 
-def _check(scores: np.ndarray, stds: np.ndarray, mos: np.ndarray, count: int) -> None:
-    if len(mos) < MIN_RATINGS:
+def _contents_of(videos: Iterable[str], contents: dict[str, str]) -> list[str]:
+    return [contents.get(video, video) for video in videos]
+
+
+def _check_ratings(ratings: dict[str, float], contents: dict[str, str] | None, which: str = "") -> None:
+    if len(ratings) < MIN_RATINGS:
+        raise ValueError(f"got {len(ratings)} rated videos{which}, expected at least {MIN_RATINGS}; rate more videos")
+    mos = list(ratings.values())
+    _check_spread("ratings", mos)
+    if contents is None:
+        return
+    count = sum(map(len, pairs_of_contents(mos, mos, mos, _contents_of(ratings, contents)).values()))
+    if count < MIN_RATINGS:
         raise ValueError(
-            f"got {len(mos)} rated videos with a score of {count}, expected at least {MIN_RATINGS}; rate more videos"
+            f"got {count} pairs of videos{which} with one content and different ratings, expected at least {MIN_RATINGS}; "
+            "rate more versions of a content, or leave the column content out"
         )
-    for name, values in (("scores", scores), ("ratings", mos)):
-        if np.ptp(values) == 0:
-            raise ValueError(
-                f"got {len(mos)} {name} that are all {values[0]:g}, expected some that differ; add videos"
-            )
+
+
+def _check_spread(name: str, values: Sequence[float]) -> None:
+    if np.ptp(values) == 0:
+        raise ValueError(f"got {len(values)} {name} that are all {values[0]:g}, expected some that differ; add videos")
+
+
+def _check_scores(scores: np.ndarray, stds: np.ndarray) -> None:
+    _check_spread("scores", scores)
     if not (stds > 0).all():
         raise ValueError(
             f"got {(stds == 0).sum()} scores without any deviation, expected a model that is less than certain; check it "

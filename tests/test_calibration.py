@@ -226,9 +226,7 @@ def test_the_command(rated, tmp_path, capsys):
 @pytest.mark.parametrize(
     "mos, message",
     [
-        (lambda index, score: score if index < 7 else None, "got 7 rated videos with a score of 7"),
         (lambda index, score: -score, "do not rise with the scores (SRCC -1.00)"),
-        (lambda index, score: 3, "12 ratings that are all 3"),
         (lambda index, score: "nan" if index == 2 else score, "got mos '' of 2.mp4"),
         (lambda index, score: "good" if index == 2 else score, "got mos 'good' of 2.mp4"),
     ],
@@ -242,6 +240,44 @@ def test_ratings_that_cannot_be_fitted_are_refused(rated, tmp_path, capsys, mos,
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize(
+    "mos, contents, message",
+    [
+        ([1, 2, 3, 4, 5, 6, 7], None, "got 7 rated videos, expected at least 8"),
+        ([3] * 12, None, "got 12 ratings that are all 3, expected some that differ"),
+        (
+            [*range(12)],
+            "aabbccddeeff",
+            "got 6 pairs of videos with one content and different ratings, expected at least 8",
+        ),
+        ([3] * 11 + [4], "a" * 6 + "b" * 6, "got 5 pairs of videos with one content"),
+    ],
+)
+def test_what_rows_alone_tell_is_refused_before_a_video_is_scored(
+    rated, tmp_path, capsys, monkeypatch, mos, contents, message
+):
+    monkeypatch.setattr(calibration, "score_videos", lambda *arguments: pytest.fail("scored"))
+    lines = [
+        f"{index}.mp4,{of},{content}"
+        for index, (of, content) in enumerate(zip(mos, contents or "-" * 12, strict=False))
+    ]
+    table = tmp_path / "ratings.csv"
+    table.write_text("\n".join([f"video,mos,{'content' if contents else 'remark'}", *lines]) + "\n")
+    with pytest.raises(SystemExit) as exit_:
+        main(["calibrate", "--model", rated[0], "--csv", str(table), "--out", str(tmp_path / "mine")])
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_too_few_ratings_with_a_score_are_refused(rated, tmp_path, capsys):
+    model, folder, results = rated
+    ratings = [(clip, result["score"]) for clip, result in list(results.items())[:7]]
+    table = write_ratings(folder, [*ratings, ("gone.mp4", 3)])
+    with pytest.raises(SystemExit):
+        main(["calibrate", "--model", model, "--device", "cpu", "--csv", table, "--out", str(tmp_path / "mine")])
+    assert "got 7 rated videos with a score of 8, expected at least 8" in capsys.readouterr().err
 
 
 def test_a_video_listed_twice_is_refused(tmp_path):
