@@ -15,7 +15,9 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.endpoints import HTTPEndpoint
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from ..modeling_lmmvqa import VideoQualityAssessmentPipeline
 from ..scoring.addresses import downloaded, is_address, write_whole_block
@@ -42,7 +44,6 @@ UPLOAD = {
 }
 # How paths begin that are not the page's
 API_PATHS = ("/v1/", "/health", "/metrics", "/openapi.json")
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SLOW = 408
 # What `/v1/score` answers beside a score: the outcome that /metrics counts, and why
 REFUSALS = {
@@ -251,13 +252,23 @@ def make_api(scorer: VideoQualityAssessmentPipeline, limits: ServerLimits, model
 
     _add_state(app, scores, model)
     for path in API_PATHS:  # last: what is left of them
-        app.add_route(f"{path}{{rest:path}}", _no_such_request, METHODS, include_in_schema=False)
+        app.add_route(f"{path}{{rest:path}}", NoSuchRequest, include_in_schema=False)
     return app
 
 
-async def _no_such_request(request: Request) -> JSONResponse:
-    error = f"got {request.method} {request.url.path}, expected a request that /openapi.json describes; see there"
-    return JSONResponse({"error": error}, 404)
+class NoSuchRequest(HTTPEndpoint):
+    """405 where the API has the path with another method, else 404. A class, for which a route takes methods of any name."""
+
+    async def dispatch(self) -> None:
+        request = Request(self.scope)
+        routes = (route for route in request.app.routes if route.matches(self.scope)[0] is Match.PARTIAL)
+        allowed = ", ".join(sorted({method for route in routes for method in route.methods}))
+        expected = f"{allowed}; see /openapi.json" if allowed else "a path that /openapi.json describes; see there"
+        error = f"got {request.method} {request.url.path}, expected {expected}"
+        answer = (
+            JSONResponse({"error": error}, 405, {"Allow": allowed}) if allowed else JSONResponse({"error": error}, 404)
+        )
+        await answer(self.scope, self.receive, self.send)
 
 
 def _answer_refusals(app: FastAPI, metrics: Metrics) -> None:

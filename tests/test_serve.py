@@ -191,16 +191,28 @@ def test_wrong_use(address, tmp_path, clips):
         answer = send(f"{address}/v1/score", params={"url": url})
         assert answer.status_code == 403, url
         assert "download it first" in answer.json()["error"]
-    assert get(f"{address}/v1/score").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/v1/score", "/v1/none", "/v1/samples/none.mp4", "/healthy"])
-def test_whatever_is_no_request_is_answered_with_an_error(address, path):
+@pytest.mark.parametrize("path", ["/v1/none", "/v1/samples/none.mp4", "/healthy"])
+def test_a_path_that_is_none_is_answered_with_an_error(address, path):
     answer = get(f"{address}{path}")
     assert answer.status_code == 404 and answer.json()["error"].startswith("got ")
-    assert (
-        send(f"{address}/health").json()["error"].startswith("got POST /health, expected a request that /openapi.json")
-    )
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "OPTIONS", "TRACE", "FOO", "DISPATCH"])
+def test_a_method_that_is_none_is_answered_with_those_there_are(address, method):
+    with httpx.Client(base_url=address, timeout=PATIENCE) as client:
+        answer = client.request(method, "/v1/score")
+        assert answer.status_code == 405 and answer.headers["allow"] == "POST"
+        assert answer.json() == {"error": f"got {method} /v1/score, expected POST; see /openapi.json"}
+        answer = client.request(method, "/v1/none")
+        assert answer.status_code == 404
+        assert answer.json() == {
+            "error": f"got {method} /v1/none, expected a path that /openapi.json describes; see there"
+        }
+        if method != "GET":
+            for path in ("/health", "/metrics", "/v1/samples/clean.mp4"):
+                assert client.request(method, path).headers["allow"] == "GET"
 
 
 def test_names_are_words_and_no_paths(address, clips, tmp_path):
