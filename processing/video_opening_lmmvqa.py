@@ -84,7 +84,12 @@ def check_path(path: str | os.PathLike) -> None:
         raise VideoDecodingError(
             f"Could not read {source_name(path)}: it is an address, expected the path of a file; download it first"
         )
-    raise FileNotFoundError(f"Could not read {source_name(path)}: no such file; check the path")
+    reason = (
+        "it is a link that leads nowhere; check where it points"
+        if os.path.islink(path)
+        else "no such file; check the path"
+    )
+    raise FileNotFoundError(f"Could not read {source_name(path)}: {reason}")
 
 
 def can_restart(source: str | os.PathLike | BinaryIO) -> bool:

@@ -64,6 +64,11 @@ def picture(folder: Path, name: str, mode: str = "RGB", size: tuple[int, int] = 
     return str(folder / name)
 
 
+def link_to_itself(folder: Path) -> str:
+    (folder / "loop.mp4").symlink_to("loop.mp4")
+    return str(folder / "loop.mp4")
+
+
 def sound(folder: Path) -> str:
     path = str(folder / "sound.wav")
     with av.open(path, "w") as container:
@@ -128,6 +133,7 @@ def encrypted(folder: Path) -> str:
 # In the order of the table: what makes each error, and the limits where they are others than the defaults
 MAKERS = [
     (lambda folder: str(folder / "missing.mp4"), {}),
+    (link_to_itself, {}),
     (lambda folder: "https://example.org/clip.mp4", {}),
     (lambda folder: text(folder, "list.m3u8", "#EXTM3U\n#EXTINF:1,\nclip.ts\n"), {}),
     (lambda folder: text(folder, "list.mpd", "<?xml version='1.0'?>\n<MPD></MPD>\n"), {}),

@@ -358,6 +358,10 @@ def test_unreadable_files_name_themselves_and_the_reason(tmp_path):
         decode(io.BytesIO(b"this is not a video" * 50))
     with pytest.raises(FileNotFoundError, match=r"missing\.mp4: no such file"):
         decode(tmp_path / "missing.mp4")
+    for name, target in (("dangling.mp4", "missing.mp4"), ("loop.png", "loop.png")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(FileNotFoundError, match=f"{name}: it is a link that leads nowhere"):
+            decode(tmp_path / name)
 
 
 @pytest.mark.parametrize(
