@@ -33,7 +33,9 @@ def run(options: Options) -> int:
     from ..evaluation.calibration import calibrate, read_contents, read_ratings, report_lines, write_report
     from ..scoring.selfcheck import write_reference
 
-    report = calibrate(scorer, read_ratings(options.csv), options.std_only, read_contents(options.csv))
+    ratings = read_ratings(options.csv)
+    warn(f"scoring {len(ratings)} videos")
+    report = calibrate(scorer, ratings, options.std_only, read_contents(options.csv))
     for failure in report["failures"]:
         warn(f"warning: no score, left out: {failure['error']}")
     save_checkpoint(scorer.model, scorer.processor, options.out)

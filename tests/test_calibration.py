@@ -183,6 +183,7 @@ def test_the_command(rated, tmp_path, capsys):
     assert known_limits(str(out)) == ["It knows little."]
     captured = capsys.readouterr()
     assert "warning: no score, left out: " in captured.err and "missing.mp4" in captured.err
+    assert captured.err.startswith("scoring 13 videos\n")
     report = json.loads(captured.out.splitlines()[-1])
     assert json.loads((out / calibration.REPORT_NAME).read_text()) == report
     assert (report["n"], len(report["failures"]), report["map"]) == (12, 1, "line")
