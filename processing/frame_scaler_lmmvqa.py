@@ -104,9 +104,18 @@ class FrameScaler:
         transfer = HDR_TRANSFERS.get(frame.color_trc)
         drop_unknown_colours(frame)
         # Some streams change on the way
-        layout = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, transfer)
+        layout = (
+            frame.width,
+            frame.height,
+            frame.format.name,
+            frame.colorspace,
+            frame.color_range,
+            transfer,
+            frame.rotation,
+        )
         if layout != self._layout:
             self._configure(frame, transfer is not None)
+            self._orientation = _orientation(frame)
             self._layout = layout
         self._graph.push(frame)
         picture = self._graph.pull().to_ndarray()
@@ -118,7 +127,9 @@ class FrameScaler:
         if transfer is not None:
             picture = _to_standard_range(picture, transfer)
         # After scaling: a square is the same turned before or after, and turning it is cheap
-        return np.ascontiguousarray(_upright(picture, frame))
+        turned, down, across = self._orientation
+        upright = (picture.swapaxes(0, 1) if turned else picture)[::down, ::across]
+        return np.ascontiguousarray(upright)
 
 
 def filter_graph(frame: av.VideoFrame, *filters: tuple[str, str]) -> av.filter.Graph:
@@ -155,20 +166,26 @@ def drop_unknown_colours(frame: av.VideoFrame, name: str = "a given frame") -> N
     frame.color_primaries = _UNSPECIFIED
 
 
-def _upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Turned and mirrored as the frame's display matrix says, to the next of the eight ways that keep a rectangle."""
+def _orientation(frame: av.VideoFrame) -> tuple[bool, int, int]:
+    """
+    Whether rows become columns, and then the steps down and across, 1 or -1: what the frame's display matrix says, to the
+    next of the eight ways that keep a rectangle.
+
+    Not for every frame: PyAV's side data and its frame hold each other, so that its memory would wait for Python's collector.
+    """
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
         # PyAV lists no side data at all where it does not know a kind of them (EXIF, stereo views), only the rotation
-        return np.rot90(picture, k=round(frame.rotation / 90))
+        return ((False, 1, 1), (True, -1, 1), (False, -1, -1), (True, 1, -1))[round(frame.rotation / 90) % 4]
     if matrix is None:
-        return picture
+        return False, 1, 1
     # Pixel (x, y) is shown at (ax + cy, bx + dy)
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+    turned = abs(b) + abs(c) > abs(a) + abs(d)
+    if turned:
+        a, d = c, b
+    return turned, -1 if d < 0 else 1, -1 if a < 0 else 1
 
 
 def _to_standard_range(picture: np.ndarray, transfer: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Which frames become key frames and chunks, and what is read at all. Frames are told apart by their brightness."""
 
+import gc
 import io
 from fractions import Fraction
 from itertools import pairwise
@@ -261,6 +262,19 @@ def test_pictures_are_turned_as_their_exif_data_say(tmp_path):
     upright.rotate(90, expand=True).save(tmp_path / "turned.jpg", exif=exif, quality=100, subsampling=0)
     for source in (tmp_path / "turned.jpg", Image.open(tmp_path / "turned.jpg")):
         assert np.abs(decode(source).key_frames.astype(int) - decode(upright).key_frames).mean() < 3
+
+
+@pytest.mark.parametrize("problems", [False, True])
+def test_frames_are_freed_as_they_come(tmp_path, problems):
+    """A frame in a circle of references lives until Python's collector runs, which few objects as large as these do not wake."""
+    path = write_clip(tmp_path / "clip.mp4", num_frames=60)
+    gc.collect()
+    gc.disable()
+    try:
+        decode_portions(path, lambda video: None, 1, FrameSettings(16, 8, 8), problems=problems)
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
