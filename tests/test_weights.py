@@ -7,6 +7,7 @@ import shutil
 import pytest
 from safetensors.torch import load_file, save_file
 
+from lmmvqa.checkpoints.checkpoint_digest import checkpoint_digest
 from lmmvqa.commands.command_line import main
 from lmmvqa.scoring import selfcheck
 
@@ -61,3 +62,13 @@ def test_selfcheck_finds_other_weights_of_the_same_score(capsys, own_model):
     reference.write_text(json.dumps(stored))  # as it was before weights were compared
     assert main(["selfcheck", "--model", str(own_model)]) == 0
     assert "weights    not compared" in capsys.readouterr().out
+
+
+def test_a_run_of_an_adapter_has_a_digest(tmp_path):
+    """It has no config.json, and `score --out` asks what its rows are of."""
+    weights = tmp_path / "adapter_model.safetensors"
+    (tmp_path / "adapter_config.json").write_text("{}")
+    weights.write_bytes(b"before")
+    before = checkpoint_digest(str(tmp_path))
+    weights.write_bytes(b"after")
+    assert checkpoint_digest(str(tmp_path)) != before
