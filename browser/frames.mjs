@@ -167,7 +167,8 @@ function withoutLittle(rows, index, unit) {
   for (let tap = 0, sum = 0n; tap < weights.length; tap++) {
     sum += abs(weights[0]);
     if (isMuch(sum) || (index < rows.length - 1 && rows[index].first >= rows[index + 1].first)) break;
-    weights.push(weights.shift() * 0n);
+    weights.shift();
+    weights.push(0n);
     rows[index].first++;
   }
   let length = weights.length;

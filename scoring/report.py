@@ -101,8 +101,13 @@ def mark_text(score: float, scale: Sequence[float] | None = None) -> str:
 
 
 def span_text(window: dict) -> str:
-    """The seconds of a window, such as 2-4 s; the last one may end between two."""
-    return f"{window['start']}-{round(window['end'], 1):.15g} s"
+    """The seconds of a window, such as 2-4 s."""
+    return f"{window['start']}-{end_text(window)}"
+
+
+def end_text(window: dict) -> str:
+    """Where a window ends, such as 4 s; the last one may end between two."""
+    return f"{round(window['end'], 1):.15g} s"
 
 
 def decimals(scale: Sequence[float] | None) -> int:

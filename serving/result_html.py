@@ -4,7 +4,16 @@ import json
 from html import escape
 
 from ..processing.answers_lmmvqa import LEVELS
-from ..scoring.report import OUTSIDE_NOTE, decimals, decoded_in_part, printable, score_text, span_text, visible_damages
+from ..scoring.report import (
+    OUTSIDE_NOTE,
+    decimals,
+    decoded_in_part,
+    end_text,
+    printable,
+    score_text,
+    span_text,
+    visible_damages,
+)
 
 
 # Windows, beyond which their columns are too narrow for a number on a phone
@@ -50,8 +59,8 @@ def _windows(row: dict, low: float, high: float) -> str:
     """A column a window of a long video, as high as its score."""
     if "windows" not in row:
         return ""
-    end = row["windows"][-1]["end"]
-    worst = row["worst_window"]
+    last, worst = row["windows"][-1], row["worst_window"]
+    end = last["end"]
     columns = []
     for window in row["windows"]:
         start, stop, score = window["start"], window["end"], window["score"]
@@ -70,7 +79,7 @@ def _windows(row: dict, low: float, high: float) -> str:
     return (
         "<h3>Over time</h3>"
         f'<div class="windows">{"".join(columns)}</div>'
-        f'<div class="axis"><span>0 s</span><span>{round(end, 1):.15g} s</span></div>'
+        f'<div class="axis"><span>0 s</span><span>{end_text(row["windows"][-1])}</span></div>'
         f"<p>Worst: {span_text(worst)} with {score_text(worst['score'], row.get('scale'))}. "
         "The score is the mean of all.</p>"
     )
