@@ -226,7 +226,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             changed.limits = self.limits
             return changed.preprocess(videos, video_metadata, return_tensors, fps=fps)
         videos = self.decode(videos, video_metadata, fps)
-        if all(isinstance(video, EncodedVideo) for video in videos):
+        if any(isinstance(video, EncodedVideo) for video in videos):
             return BatchFeature(self._join_encoded(videos), tensor_type=return_tensors)
         image_statistics = self.statistics(self.image_mean, self.image_std)
         data = {
@@ -244,7 +244,12 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
                 data[name] = torch.from_numpy(np.concatenate([getattr(video, name) for video in videos]))
         return data
 
-    def _join_encoded(self, videos: list[EncodedVideo]) -> dict[str, torch.Tensor]:
+    def _join_encoded(self, videos: list[DecodedVideo | EncodedVideo]) -> dict[str, torch.Tensor]:
+        if len(forms := {_form(video) for video in videos}) > 1:
+            raise ValueError(
+                f"got a batch of videos in {len(forms)} forms ({'; '.join(sorted(forms))}), expected one: give all of them "
+                "as files, or encode all of them in the same way"
+            )
         data = {
             "vision_features": torch.cat([video.vision_features for video in videos]),
             "num_chunks": torch.tensor([len(video.vision_features) for video in videos]),
@@ -275,6 +280,15 @@ def _normalise(pictures: list[np.ndarray], mean: list[float], std: list[float]) 
         np.multiply(picture.transpose(2, 0, 1), scale[:, None, None], out=channels)
         channels -= shift[:, None, None]
     return torch.from_numpy(normalised)
+
+
+def _form(video: DecodedVideo | EncodedVideo) -> str:
+    """What a batch must have in common."""
+    if isinstance(video, DecodedVideo):
+        return "pixels"
+    sizes = [tuple(video.vision_features.shape[1:])]
+    sizes += [] if video.temporal_features is None else [tuple(video.temporal_features.shape[1:])]
+    return f"features of {' and '.join(map(str, sizes))}" + (" with clips" if video.clips is not None else "")
 
 
 __all__ = ["LmmVqaVideoProcessor"]

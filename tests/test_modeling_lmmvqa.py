@@ -362,6 +362,16 @@ def test_key_frame_features_beside_chunks(decoded, fusion):
         torch.testing.assert_close(model(**processor(encoded)).logits, model(**processor(decoded)).logits)
 
 
+def test_a_batch_of_videos_in_several_forms_is_refused(decoded):
+    model, processor = tiny_pair()
+    encoded = encode(model, processor, decoded[:2])
+    wider = EncodedVideo(encoded[1].vision_features.repeat(1, 1, 2), encoded[1].temporal_features)
+    without = EncodedVideo(encoded[1].vision_features)
+    for other, what in ((decoded[1], "pixels"), (wider, "features of"), (without, "features of")):
+        with pytest.raises(ValueError, match=f"in 2 forms .*{what}.* expected one: give all of them as files"):
+            processor([encoded[0], other])
+
+
 # the answer readout
 
 
