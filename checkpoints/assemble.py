@@ -13,6 +13,7 @@ from transformers.utils import cached_file
 
 from ..modeling_lmmvqa.answer_tree_lmmvqa import AnswerTree
 from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaConfig
+from ..modeling_lmmvqa.mmca_lmmvqa import MMCA
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 from ..processing.context_lmmvqa import TOKEN_LAYOUT
 from ..processing.processing_lmmvqa import LmmVqaProcessor
@@ -209,9 +210,11 @@ def _fill(model: LmmVqaForConditionalGeneration, decoder: PreTrainedModel, tower
 
 
 def _check_decoder(model: LmmVqaForConditionalGeneration, decoder: PreTrainedModel, input_ids: list[int]) -> None:
+    text = torch.tensor([input_ids])
     with torch.no_grad():
-        expected = decoder.eval()(input_ids=torch.tensor([input_ids])).logits
-        if not torch.equal(model(input_ids=torch.tensor([input_ids])).logits, expected):
+        expected = decoder.eval()(input_ids=text).logits
+        hidden = model.model.language_model(inputs_embeds=model.get_input_embeddings()(text)).last_hidden_state
+        if not torch.equal(model.lm_head(hidden), expected):
             raise ValueError(
                 f"got a {type(decoder).__name__} whose logits are not those of a plain linear head (a bias, a scale or "
                 "a cap), expected a decoder such as Llama, Qwen or SmolLM2"
@@ -311,6 +314,8 @@ def assemble(
         towers["temporal_tower"] = load_temporal_tower(temporal, temporal_config).float()
     _fill(model, language_model, towers)
     _check_decoder(model.eval(), language_model, tokenizer(processor.score_question)["input_ids"])
+    if config.decoder_attention == "mmca":
+        language_model.set_attn_implementation(MMCA)
 
     model.generation_config = _generation_config(language_model, tokenizer)
     model.config.base_models = _public_names(vision_tower=vision, temporal_tower=temporal, language_model=decoder)

@@ -47,6 +47,7 @@ from lmmvqa.checkpoints.assemble import assemble, parse_option, preset_options
 from lmmvqa.checkpoints.assembly_plan import assembly_plan
 from lmmvqa.commands.command_line import main
 from lmmvqa.modeling_lmmvqa import LmmVqaSlowFastConfig, LmmVqaSlowFastModel
+from lmmvqa.modeling_lmmvqa.mmca_lmmvqa import MMCA
 
 
 VISION = {
@@ -324,6 +325,14 @@ def test_without_temporal_tower(parts, tmp_path, clips):
     assert model(**processor(clips[0])).logits.isfinite().all()
     with pytest.raises(ValueError, match="exactly where there are temporal tokens"):
         assemble(parts["vision"], None, parts["decoder"], tmp_path / "other", **OPTIONS)
+
+
+def test_the_preset_of_the_code_in_circulation(parts, tmp_path, clips):
+    assemble(**parts, out=tmp_path / "out", **preset_options("circulating") | OPTIONS)
+    model, processor = load(tmp_path / "out")
+    assert model.config.decoder_attention == "mmca"
+    assert model.model.language_model.config._attn_implementation == MMCA
+    assert model(**processor(clips[0])).logits.isfinite().all()
 
 
 # what is refused
