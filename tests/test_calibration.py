@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_pair, write_clip
-from transformers import pipeline
+from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from lmmvqa.checkpoints.model_card import known_limits
 from lmmvqa.checkpoints.training_videos import (
@@ -23,6 +23,8 @@ from lmmvqa.evaluation import calibration
 from lmmvqa.evaluation.calibration import fit_line, fit_logistic, fit_std_scale, read_ratings, unseen
 from lmmvqa.modeling_lmmvqa import LmmVqaProcessor
 from lmmvqa.processing.answers_lmmvqa import LEVELS, VideoWindow
+from lmmvqa.scoring.scorer import load_scorer
+from lmmvqa.training.trained_parts import add_lora
 
 
 # Opinions of 1 to 5, more of them used up at the upper end
@@ -164,6 +166,20 @@ def write_ratings(folder, ratings) -> str:
     lines = [f"{name.removeprefix(f'{folder}/')},{mos}" for name, mos in ratings]
     path.write_text("\n".join(["video,mos", *lines]) + "\n")
     return str(path)
+
+
+def test_an_adapter_is_merged(rated, tmp_path):
+    model, folder, results = rated
+    adapter = tmp_path / "adapter"
+    with_lora = add_lora(AutoModelForImageTextToText.from_pretrained(model), 2, ["spatial_projector"])
+    with_lora.peft_config["default"].base_model_name_or_path = model
+    for part in (with_lora, AutoProcessor.from_pretrained(model)):
+        part.save_pretrained(adapter)
+    table = write_ratings(folder, [(clip, 1 + result["score"] / 25) for clip, result in results.items()])
+    out = tmp_path / "mine"
+    assert main(["calibrate", "--model", str(adapter), "--device", "cpu", "--csv", table, "--out", str(out)]) == 0
+    clip, result = next(iter(results.items()))
+    assert load_scorer(str(out), "cpu")(clip)["score"] == pytest.approx(1 + result["score"] / 25, abs=0.05)
 
 
 def test_the_command(rated, tmp_path, capsys):
