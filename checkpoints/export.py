@@ -9,12 +9,15 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 
+from ..datasets_scripts.folder_seal import SEAL_FILE
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 from ..modeling_lmmvqa.pipeline_lmmvqa import VideoQualityAssessmentPipeline
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .hub_connection import check_obtainable
 from .model_card import complete_model_card
 
+
+ROWS_FILE = "dataset_dict.json"  # of saved rows, as `datasets` names it
 
 # What `pipeline(model=...)` reads of config.json; the class's file travels with the model's code
 CUSTOM_PIPELINES = {
@@ -127,6 +130,26 @@ def export_checkpoint(
     save_checkpoint(model, processor, folder, dtype)
     card = complete_model_card(model_card, name or Path(folder).name)
     (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+
+
+def check_export_folder(folder: str | Path, model: str) -> None:
+    """
+    Args:
+        folder: where a checkpoint is to be written, over an earlier one or anew.
+        model: what it is made from.
+
+    Raises:
+        ValueError: it is a file, or holds the model itself, rows or a run.
+    """
+    folder = Path(folder)
+    if folder.is_dir() and Path(model).is_dir() and folder.samefile(model):
+        raise ValueError(f"got {folder} as the folder to write, which holds the model itself, expected another one")
+    others = [name for name in (ROWS_FILE, SEAL_FILE) if (folder / name).is_file()]
+    if others or folder.is_file():
+        raise ValueError(
+            f"got {folder} as the folder to write, which {f'holds {others[0]}' if others else 'is a file'}, expected a new "
+            "folder or that of an earlier export"
+        )
 
 
 def push_checkpoint(folder: str | Path, repo_id: str, private: bool = False, token: str | None = None) -> str:

@@ -124,9 +124,12 @@ def _training_video(digest: bytes | None, **columns: str) -> TrainingVideo:
 
 
 def carry_training_videos(model: str | Path, folder: str | Path) -> None:
-    """Writes the list of a checkpoint folder or repository, where it has one, to a folder made from it."""
+    """Writes the list of a checkpoint folder or repository to a folder made from it; without one, none stays there."""
     if (listed := load_training_videos(model)) is not None:
         save_training_videos(listed, folder)
+        return
+    for name in (TRAINING_VIDEOS_FILE, EARLIER_FILE):
+        (Path(folder) / name).unlink(missing_ok=True)
 
 
 @dataclass

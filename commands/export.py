@@ -37,7 +37,13 @@ def run(options: Options) -> int:
     import torch
     from transformers import AutoProcessor
 
-    from ..checkpoints.export import check_whole, export_checkpoint, load_checkpoint, push_checkpoint
+    from ..checkpoints.export import (
+        check_export_folder,
+        check_whole,
+        export_checkpoint,
+        load_checkpoint,
+        push_checkpoint,
+    )
     from ..checkpoints.model_card import EVAL_RESULTS, evaluation_figures, with_results, write_eval_results
     from ..checkpoints.onnx_export import check_packages, export_onnx
     from ..checkpoints.training_videos import carry_training_videos
@@ -53,6 +59,8 @@ def run(options: Options) -> int:
             raise ValueError(f"got {', '.join(unused)} with --onnx, expected none of a repository; leave them out")
     elif not os.path.isfile(card):
         raise ValueError(f"got no model card at {card}; write one and name it with --card")
+    else:
+        check_export_folder(options.out, name)
     figures = []
     if options.results:
         with open(options.results, encoding="utf-8") as file:
@@ -72,9 +80,10 @@ def run(options: Options) -> int:
     if figures:
         text = with_results(text, options.push or os.path.basename(options.out), figures)
     export_checkpoint(model, processor, options.out, text, dtype, name=options.push)
-    stored = os.path.join(name, EVAL_RESULTS)
+    stored, exported = os.path.join(name, EVAL_RESULTS), os.path.join(options.out, EVAL_RESULTS)
+    shutil.rmtree(exported, ignore_errors=True)  # of an earlier export
     if os.path.isdir(stored):
-        shutil.copytree(stored, os.path.join(options.out, EVAL_RESULTS), dirs_exist_ok=True)
+        shutil.copytree(stored, exported)
     write_eval_results(options.out, figures)
     carry_training_videos(name, options.out)
     print(f"wrote {options.out}")

@@ -19,6 +19,12 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 from lmmvqa.checkpoints import export
 from lmmvqa.checkpoints.export import export_checkpoint
 from lmmvqa.checkpoints.model_card import PIPELINE_TAG
+from lmmvqa.checkpoints.training_videos import (
+    TrainingVideo,
+    TrainingVideos,
+    load_training_videos,
+    save_training_videos,
+)
 from lmmvqa.commands.command_line import main
 
 
@@ -284,6 +290,29 @@ def test_export_command_carries_results_and_adds_those_of_an_evaluation(exported
     assert {path.name for path in (out / ".eval_results").iterdir()} == {"lsvq_validation.yaml", "mine_test.yaml"}
     (result,) = ModelCard.load(out / "README.md").data.eval_results
     assert (result.dataset_name, result.dataset_split, result.metric_value) == ("mine", "test", 0.5)
+
+
+def test_an_export_over_another_keeps_nothing_of_it(exported, tmp_path):
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    for copy in (folder, out):
+        shutil.copytree(exported[0], copy)
+    (out / ".eval_results").mkdir()
+    (out / ".eval_results" / "other_test.yaml").write_text("[]")
+    save_training_videos(TrainingVideos([TrainingVideo("other", "one", "one", "0123456789abcdef")], []), out)
+    assert main(["export", "--model", str(folder), "--out", str(out)]) == 0
+    assert not (out / ".eval_results").exists() and load_training_videos(out) is None
+
+
+def test_an_export_writes_over_nothing_but_an_export(exported, tmp_path, capsys):
+    folder = tmp_path / "folder"
+    shutil.copytree(exported[0], folder)
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "dataset_dict.json").write_text("{}")
+    for out, message in (("folder", "holds the model itself"), ("rows", "holds dataset_dict.json")):
+        with pytest.raises(SystemExit) as stop:
+            main(["export", "--model", str(folder), "--out", str(tmp_path / out)])
+        assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "rows").iterdir()] == ["dataset_dict.json"]
 
 
 @pytest.mark.parametrize("room", [0, 2_000, 100_000])
