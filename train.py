@@ -37,7 +37,7 @@ from transformers import (
 from transformers.hf_argparser import HfArg, HfArgumentParser
 from transformers.integrations import unset_hf_deepspeed_config
 
-from lmmvqa.checkpoints.export import export_checkpoint, load_checkpoint, push_checkpoint
+from lmmvqa.checkpoints.export import check_export_folder, export_checkpoint, load_checkpoint, push_checkpoint
 from lmmvqa.checkpoints.model_card import training_model_card, validation_figures, write_eval_results
 from lmmvqa.checkpoints.training_videos import carry_training_videos, list_training_videos, save_training_videos
 from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
@@ -363,7 +363,8 @@ def main(argv: list[str] | None = None) -> None:
         argv = sys.argv[1:] if argv is None else [*map(str, argv)]
         options = parser.parse_args(argv)
         check_model(options.model)
-        argv = [*stage_options(options.stage, options.lora_rank), *argv]
+        use_temporal_tokens = AutoConfig.from_pretrained(options.model).use_temporal_tokens
+        argv = [*stage_options(options.stage, options.lora_rank, use_temporal_tokens), *argv]
         options = parser.parse_args(argv)
         rows, notes = _rows(options)
         if not options.per_device_train_batch_size:
@@ -375,6 +376,8 @@ def main(argv: list[str] | None = None) -> None:
             for note in notes:
                 print(note, file=sys.stderr)
         check_options(data_args, training_args)
+        if model_args.export_dir:
+            check_export_folder(model_args.export_dir, model_args.model)
         if data_args.dry_run:
             print(training_plan(model_args, data_args, training_args, rows))
             return

@@ -171,14 +171,15 @@ def test_a_stage_takes_rows_of_its_kind():
 
 
 def test_what_a_stage_sets():
-    assert stage_options("instruct", 0)[:5] == [
+    assert stage_options("instruct", 0, True)[:5] == [
         "--train_parts",
         *("spatial_projector", "temporal_projector", "language_model"),
         "--learning_rate",
     ]
-    assert "language_model" not in stage_options("instruct", 8)
+    assert "language_model" not in stage_options("instruct", 8, True)
+    assert "temporal_projector" not in stage_options("quality", 0, False)
     with pytest.raises(ValueError, match="expected one of align, instruct, quality"):
-        stage_options("chat", 0)
+        stage_options("chat", 0, True)
 
 
 # rows on disk

@@ -44,11 +44,11 @@ def test_every_question_asks_for_faults_and_a_score():
 
 
 def test_the_stage_asks_for_scores_and_rationales_and_trains_the_decoder():
-    assert stage_options("explain", 0) == [
+    assert stage_options("explain", 0, True) == [
         *("--train_parts", "spatial_projector", "temporal_projector", "language_model"),
         *("--learning_rate", "2e-05", "--num_train_epochs", "1", "--tasks", "score", "explain"),
     ]
-    assert "language_model" not in stage_options("explain", 16)
+    assert "language_model" not in stage_options("explain", 16, True)
 
 
 def test_rows_that_do_not_say_what_was_done_are_refused(train, monkeypatch, arguments, capsys):

@@ -138,6 +138,18 @@ def test_a_batch_equals_its_halves_accumulated(train, monkeypatch, arguments):
     torch.testing.assert_close(one, run(train, monkeypatch, arguments, *halves))
 
 
+def test_an_export_over_the_start_model_or_over_rows_is_refused_before_training(
+    train, monkeypatch, arguments, checkpoint, rows, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    cases = {checkpoint: "holds the model itself", rows: "holds dataset_dict.json", tmp_path / "file": "is a file"}
+    for folder, message in cases.items():
+        with pytest.raises(SystemExit) as stop:
+            run(train, monkeypatch, arguments, "--export_dir", folder)
+        assert stop.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_several_gpus_in_one_process_are_refused(train, monkeypatch, arguments, capsys):
     monkeypatch.setattr(train.LmmVqaTrainingArguments, "n_gpu", 2)
     with pytest.raises(SystemExit):

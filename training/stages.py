@@ -43,9 +43,14 @@ STAGES = {
 }
 
 
-def stage_options(name: str, lora_rank: int) -> list[str]:
+def stage_options(name: str, lora_rank: int, use_temporal_tokens: bool) -> list[str]:
     """
     The options of train.py that a stage sets, to stand before those that are given.
+
+    Args:
+        name: of the stage.
+        lora_rank: 0 without adapters, beside which the decoder is not trained as a whole.
+        use_temporal_tokens: of the model: without them it has no temporal projector.
 
     Raises:
         ValueError: there is no such stage.
@@ -53,7 +58,8 @@ def stage_options(name: str, lora_rank: int) -> list[str]:
     if name not in STAGES:
         raise ValueError(f"got the stage {name!r}, expected one of {', '.join(STAGES)}")
     stage = STAGES[name]
-    parts = [part for part in stage.train_parts if not (lora_rank and part == "language_model")]
+    absent = {"language_model": lora_rank, "temporal_projector": not use_temporal_tokens}
+    parts = [part for part in stage.train_parts if not absent.get(part)]
     learning_rate = stage.lora_learning_rate if lora_rank else stage.learning_rate
     return [
         *("--train_parts", *parts),
