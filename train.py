@@ -58,8 +58,8 @@ from lmmvqa.training.qa_pairs import (
     level_thresholds,
     question_templates,
 )
-from lmmvqa.training.run_settings import check_model, check_options, read_rows, run_settings
-from lmmvqa.training.score_losses import ScoreLoss
+from lmmvqa.training.run_settings import check_media, check_model, check_options, read_rows, run_settings
+from lmmvqa.training.score_losses import SCORE_LOSS_WEIGHTS, ScoreLoss
 from lmmvqa.training.stages import HUMAN_ASSISTANT, STAGES, check_rows, has, set_chat_template, stage_options
 from lmmvqa.training.trained_parts import LORA_PARTS, PARTS, add_lora, train_only
 from lmmvqa.training.trainer import LmmVqaTrainer
@@ -144,6 +144,13 @@ class DataArguments:
     def __post_init__(self):
         if self.score_form is not None:
             check_score_form(self.score_form)
+        shares = ("inference_share", "one_second_share")
+        numbers = ("score_noise", "versions_a_batch", "soft_label_std", *SCORE_LOSS_WEIGHTS)
+        for name in (*shares, *numbers):
+            value, highest = getattr(self, name), 1 if name in shares else sys.float_info.max
+            if not 0 <= value <= highest:
+                expected = "a share from 0 to 1" if name in shares else "a number from 0 on"
+                raise ValueError(f"got {name}={value}, expected {expected}")
 
 
 @dataclass
@@ -328,6 +335,7 @@ def train(
     """Fills the output folder: checkpoints to resume from, the trained model, its videos, and last of all its metrics."""
     output = Path(training_args.output_dir)
     with wrong_use_in_one_line(parser):
+        check_media(rows)
         set_seed(training_args.seed)
         model, processor, cache = load_parts(model_args, data_args, training_args, rows["train"])
         rated = [row for row in rows["validation"] if has(row, "mos")]

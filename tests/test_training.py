@@ -150,6 +150,45 @@ def test_an_export_over_the_start_model_or_over_rows_is_refused_before_training(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--fidelity_weight", "-1"], "got fidelity_weight=-1.0, expected a number from 0 on"),
+        (["--readout_weight", "nan"], "got readout_weight=nan, expected a number from 0 on"),
+        (["--versions_a_batch", "-1"], "got versions_a_batch=-1, expected a number from 0 on"),
+        (["--inference_share", "2"], "got inference_share=2.0, expected a share from 0 to 1"),
+        (["--tasks", "level", "--soft_label_std", "5"], "got soft_label_std with the tasks level"),
+        (["--tasks", "level", "--score_form", "categories"], "got score_form with the tasks level"),
+        (["--fidelity_weight", "1", "--per_device_train_batch_size", "1"], "expected 2 or more"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(train, monkeypatch, arguments, tmp_path, capsys, more, message):
+    with pytest.raises(SystemExit) as stop:
+        run(train, monkeypatch, arguments, *more)
+    assert stop.value.code == 2 and message in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_whose_files_are_gone_are_refused_before_training(train, monkeypatch, arguments, rows, tmp_path, capsys):
+    (rows / "0.mp4").rename(tmp_path / "0.mp4")
+    try:
+        with pytest.raises(SystemExit) as stop:
+            run(train, monkeypatch, arguments)
+    finally:
+        (tmp_path / "0.mp4").rename(rows / "0.mp4")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and "files that are not there, such as" in error and "0.mp4" in error
+
+
+def test_a_set_that_trains_on_what_another_validates_is_refused(train, monkeypatch, arguments, rows, tmp_path, capsys):
+    of_split = load_rows(rows)
+    turned = [row | {"split": "train"} for row in of_split["validation"]]
+    save_rows(turned, [], "turned", tmp_path / "turned")
+    with pytest.raises(SystemExit) as stop:
+        run(train, monkeypatch, arguments, "--data", rows, tmp_path / "turned")
+    assert stop.value.code == 2 and "in a split train and in a split validation" in capsys.readouterr().err
+
+
 def test_several_gpus_in_one_process_are_refused(train, monkeypatch, arguments, capsys):
     monkeypatch.setattr(train.LmmVqaTrainingArguments, "n_gpu", 2)
     with pytest.raises(SystemExit):

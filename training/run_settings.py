@@ -1,5 +1,6 @@
 """What a run of train.py hangs on, for the seal of its output folder, and what is refused before any work."""
 
+import os
 from fnmatch import fnmatchcase
 
 from transformers import AutoConfig, TrainingArguments
@@ -8,8 +9,9 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from ..checkpoints.checkpoint_digest import checkpoint_digest
 from ..checkpoints.hub_connection import check_obtainable
-from ..datasets_scripts.rows import load_rows, rows_digest
+from ..datasets_scripts.rows import load_rows, row_media, rows_digest
 from ..modeling_lmmvqa import LmmVqaConfig
+from .score_losses import SCORE_LOSS_WEIGHTS
 
 
 # Patterns of arguments that change no weight of the trained model: where things lie, what is logged and kept, on what
@@ -62,6 +64,16 @@ def check_options(data_args, training_args: TrainingArguments) -> None:
             "got a feature_cache under ZeRO-3, which shards the towers before they can fill it, expected whole towers; "
             "take recipes/fsdp2.yaml, or leave the cache out"
         )
+    of_scores = ("score_noise", "soft_label_std", "score_form", *SCORE_LOSS_WEIGHTS)
+    if "score" not in data_args.tasks and (given := [name for name in of_scores if getattr(data_args, name)]):
+        raise ValueError(
+            f"got {', '.join(given)} with the tasks {', '.join(data_args.tasks)}, expected the task score, whose answers they "
+            "are about; add it or leave them out"
+        )
+    if data_args.fidelity_weight and training_args.per_device_train_batch_size == 1:
+        raise ValueError(
+            "got fidelity_weight with per_device_train_batch_size=1, expected 2 or more: it compares the videos of a batch"
+        )
     for callback in get_reporting_integration_callbacks(training_args.report_to):
         callback()
 
@@ -88,7 +100,7 @@ def read_rows(folders: list[str]) -> dict[str, list[dict]]:
     The rows of the splits "train" and "validation", of all folders; see `stages.check_rows` for their kinds.
 
     Raises:
-        FileNotFoundError, ValueError: a folder holds no rows, or none to train on.
+        FileNotFoundError, ValueError: a folder holds no rows, or none to train on, or one trains on what another validates.
     """
     rows = {"train": [], "validation": []}
     for folder in folders:
@@ -97,4 +109,23 @@ def read_rows(folders: list[str]) -> dict[str, list[dict]]:
             raise ValueError(f"got {folder} with the splits {', '.join(splits)}, expected a split train to train on")
         for split, of_split in rows.items():
             of_split += splits.get(split, [])
+    train, validation = ({row["video"] for row in of_split if row["mos"] is not None} for of_split in rows.values())
+    if both := sorted(train & validation):
+        raise ValueError(
+            f"got {len(both)} rated videos in a split train and in a split validation of {', '.join(folders)}, such as {both[0]}, "
+            "expected each in one: split the sets together, or leave one out"
+        )
     return rows
+
+
+def check_media(rows: dict[str, list[dict]]) -> None:
+    """
+    Raises:
+        ValueError: a file of the rows is not there.
+    """
+    files = {file for of_split in rows.values() for row in of_split for file in row_media(row)}
+    if missing := sorted(file for file in files if not os.path.exists(file)):
+        raise ValueError(
+            f"got {len(missing)} of {len(files)} files that are not there, such as {missing[0]}, expected all of them; put "
+            "them back, or prepare the rows again"
+        )

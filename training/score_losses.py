@@ -20,6 +20,9 @@ def last_prompt_positions(labels: torch.Tensor) -> torch.Tensor:
     return (labels != -100).int().argmax(-1) - 1
 
 
+SCORE_LOSS_WEIGHTS = ("readout_weight", "within_weight", "fidelity_weight")
+
+
 @dataclass
 class ScoreLoss:
     """
