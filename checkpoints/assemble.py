@@ -80,7 +80,14 @@ def parse_option(text: str) -> tuple[str, object]:
     """
     name, _, value = text.partition("=")
     _refuse_unknown([name])
-    return name, value if isinstance(OPTIONS[name], str) else json.loads(value)
+    if isinstance(OPTIONS[name], str):
+        return name, value
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"got {name}={value}, expected a value in JSON: a number, true or false, or a list such as [1, 4]"
+        ) from error
 
 
 def _refuse_unknown(names) -> None:

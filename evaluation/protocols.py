@@ -55,8 +55,10 @@ def evaluate(options: EvaluationOptions) -> dict:
     Runs the protocol of the options: `cross_validate` or `evaluate_checkpoint`, and returns what it does.
 
     Raises:
-        ValueError: options of training without training; and what the protocol raises.
+        ValueError: a batch of no video, or options of training without training; and what the protocol raises.
     """
+    if options.batch_size < 1:
+        raise ValueError(f"got a batch_size of {options.batch_size}, expected 1 or more")
     if options.protocol == "fine_tuning":
         return cross_validate(options)
     if options.train_options or options.keep_checkpoints:

@@ -508,7 +508,11 @@ def test_command(parts, tmp_path, capsys, clips):
         ([], "got no --out"),
         (["--dry-run", "--preset", "big"], "got the preset 'big'"),
         (["--dry-run", "--set", "spatial_grid_size=2.5"], "'spatial_grid_size' expected int"),
-        (["--dry-run", "--set", "spatial_grid_size=two"], "Expecting value"),
+        (["--dry-run", "--set", "spatial_grid_size=two"], "got spatial_grid_size=two, expected a value in JSON"),
+        (
+            ["--dry-run", "--set", "use_temporal_tokens=False"],
+            "got use_temporal_tokens=False, expected a value in JSON",
+        ),
     ],
 )
 def test_wrong_use(more, message, parts, capsys):

@@ -195,6 +195,12 @@ def test_resuming_under_other_settings_is_refused(checkpoint, konvid, evaluated,
     assert f"was begun with {name} " in message and "name another folder" in message
 
 
+@pytest.mark.parametrize("size", ["0", "-1"])
+def test_a_batch_of_no_video_is_refused(checkpoint, konvid, tmp_path, capsys, size):
+    message = refused(capsys, checkpoint, konvid, tmp_path / "out", "--batch_size", size)
+    assert f"got a batch_size of {size}, expected 1 or more" in message
+
+
 def test_resuming_with_another_model_or_other_data_is_refused(checkpoint, konvid, evaluated, tmp_path, capsys):
     save_checkpoint(*tiny_pair(seed=1), tmp_path / "other", torch.float32)
     assert "was begun with model " in refused(capsys, tmp_path / "other", konvid, evaluated)
