@@ -45,6 +45,7 @@ from lmmvqa.datasets_scripts.rows import row_media, video_digest
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.processing.answers_lmmvqa import SCORE_FORMS
+from lmmvqa.processing.context_lmmvqa import check_layout
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.processing.readout_lmmvqa import check_score_form
 from lmmvqa.training.conversations import fit_conversations
@@ -264,6 +265,7 @@ def load_parts(
     dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
     model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
     processor = AutoProcessor.from_pretrained(model_args.model)
+    check_layout(processor, model.config)
     if model_args.chat_template:
         set_chat_template(processor, model_args.chat_template)
     if any(has(row, "mos") for row in rows):

@@ -154,4 +154,20 @@ def check_views(key_frame_views: int, fragments: int | list[int]) -> None:
         )
 
 
-__all__ = ["TOKEN_LAYOUT", "ContextMixin", "check_views", "visual_token_counts"]
+def check_layout(processor, config) -> None:
+    """
+    Raises:
+        ValueError: the processor counts other visual tokens than the model makes.
+    """
+    wrong = [name for name in TOKEN_LAYOUT if getattr(processor, name) != getattr(config, name)]
+    if wrong:
+        of_processor, of_config = (
+            ", ".join(f"{name}={getattr(owner, name)}" for name in wrong) for owner in (processor, config)
+        )
+        raise ValueError(
+            f"got a processor with {of_processor} beside a model with {of_config}, expected the same; mend "
+            "processor_config.json or config.json, whichever was changed"
+        )
+
+
+__all__ = ["TOKEN_LAYOUT", "ContextMixin", "check_layout", "check_views", "visual_token_counts"]

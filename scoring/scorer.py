@@ -18,6 +18,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from ..checkpoints.hub_connection import check_obtainable
 from ..modeling_lmmvqa import LmmVqaProcessor, LmmVqaVideoProcessor, VideoQualityAssessmentPipeline
+from ..processing.context_lmmvqa import check_layout
 from ..processing.reading_limits_lmmvqa import WHOLE_MACHINE, ReadingShare
 from ..processing.video_decoding_lmmvqa import DecodedVideo, EncodedVideo
 from ..processing.video_inputs_lmmvqa import make_video_list, reader_source
@@ -120,11 +121,13 @@ def load_scorer(
     with _naming(model):
         # Loaded here, since `pipeline` does not say why it could not load a model
         loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype, **placement)
+        processor = AutoProcessor.from_pretrained(model)
+        check_layout(processor, loaded.config)
         # The class is named so that the code is this package's, never that of a complete repository
         return pipeline(
             "video-quality-assessment",
             model=loaded,
-            processor=AutoProcessor.from_pretrained(model),
+            processor=processor,
             device=None if placement else device,
             pipeline_class=VideoQualityAssessmentPipeline,
         )

@@ -395,6 +395,19 @@ def test_quantisation_without_its_library(capsys, monkeypatch, model, clips, qua
     assert f"without {library}, expected it to be installed; pip install" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option, value", [("spatial_grid_size", 1), ("use_temporal_tokens", False)])
+def test_a_processor_of_another_model_is_refused_before_any_video(tiny, tmp_path, option, value):
+    model, processor = tiny
+    for part in (model, processor):
+        part.save_pretrained(tmp_path)
+    file = tmp_path / "processor_config.json"
+    settings = json.loads(file.read_text())
+    assert settings[option] != value
+    file.write_text(json.dumps(settings | {option: value}))
+    with pytest.raises(ValueError, match=f"got a processor with {option}={value} beside a model with {option}="):
+        load_scorer(str(tmp_path), "cpu")
+
+
 def test_an_unknown_dtype(model):
     with pytest.raises(ValueError, match="got dtype 'float99', expected auto or one of PyTorch"):
         load_scorer(model, dtype="float99")
