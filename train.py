@@ -59,7 +59,7 @@ from lmmvqa.training.qa_pairs import (
     level_thresholds,
     question_templates,
 )
-from lmmvqa.training.run_settings import check_media, check_model, check_options, read_rows, run_settings
+from lmmvqa.training.run_settings import check_media, check_options, read_model_config, read_rows, run_settings
 from lmmvqa.training.score_losses import SCORE_LOSS_WEIGHTS, ScoreLoss
 from lmmvqa.training.stages import HUMAN_ASSISTANT, STAGES, check_rows, has, set_chat_template, stage_options
 from lmmvqa.training.trained_parts import LORA_PARTS, PARTS, add_lora, train_only
@@ -213,7 +213,7 @@ def wrong_use_in_one_line(parser: HfArgumentParser) -> Iterator[None]:
         parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
 
 
-def _rows(options: Namespace) -> tuple[dict[str, list[dict]], list[str]]:
+def _rows(options: Namespace, max_positions: int) -> tuple[dict[str, list[dict]], list[str]]:
     """
     The rows of both kinds by split, conversations no longer than the decoder's context, and a line for each one cut.
 
@@ -227,7 +227,6 @@ def _rows(options: Namespace) -> tuple[dict[str, list[dict]], list[str]]:
     processor = AutoProcessor.from_pretrained(options.model)
     if options.chat_template:
         set_chat_template(processor, options.chat_template)
-    max_positions = AutoConfig.from_pretrained(options.model).get_text_config().max_position_embeddings
     notes = []
     for split, of_split in rows.items():
         rows[split], cut = fit_conversations(of_split, processor, max_positions)
@@ -372,11 +371,10 @@ def main(argv: list[str] | None = None) -> None:
     with wrong_use_in_one_line(parser):
         argv = sys.argv[1:] if argv is None else [*map(str, argv)]
         options = parser.parse_args(argv)
-        check_model(options.model)
-        use_temporal_tokens = AutoConfig.from_pretrained(options.model).use_temporal_tokens
-        argv = [*stage_options(options.stage, options.lora_rank, use_temporal_tokens), *argv]
+        config = read_model_config(options.model)
+        argv = [*stage_options(options.stage, options.lora_rank, config.use_temporal_tokens), *argv]
         options = parser.parse_args(argv)
-        rows, notes = _rows(options)
+        rows, notes = _rows(options, config.get_text_config().max_position_embeddings)
         if not options.per_device_train_batch_size:
             argv = [*argv, *default_batch(options, rows["train"])]
         model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)

@@ -48,6 +48,11 @@ def check_whole(model: str | Path) -> None:
         )
 
 
+def is_adapter(model: str | Path) -> bool:
+    """Whether a folder is what `train.py --lora_rank` writes."""
+    return (Path(model) / "adapter_config.json").is_file()
+
+
 def load_checkpoint(model: str | Path, base: str | None = None) -> LmmVqaForConditionalGeneration:
     """
     A whole model. Of the adapter that `train.py --lora_rank` writes it is what was trained from, with the adapter merged.
@@ -62,7 +67,7 @@ def load_checkpoint(model: str | Path, base: str | None = None) -> LmmVqaForCond
     """
     check_obtainable(model)
     check_whole(model)
-    if not (Path(model) / "adapter_config.json").is_file():
+    if not is_adapter(model):
         return AutoModelForImageTextToText.from_pretrained(model)
     from peft import PeftConfig, PeftModel
 

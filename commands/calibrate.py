@@ -27,7 +27,7 @@ def run(options: Options) -> int:
     if os.path.exists(options.out):
         raise ValueError(f"got --out {options.out}, which exists already; expected a new folder")
     scorer, model = load(options)
-    from ..checkpoints.export import load_checkpoint, save_checkpoint
+    from ..checkpoints.export import is_adapter, load_checkpoint, save_checkpoint
     from ..checkpoints.model_card import carry_model_card
     from ..checkpoints.training_videos import carry_training_videos
     from ..evaluation.calibration import calibrate, read_contents, read_ratings, report_lines, write_report
@@ -38,8 +38,7 @@ def run(options: Options) -> int:
     report = calibrate(scorer, ratings, options.std_only, read_contents(options.csv))
     for failure in report["failures"]:
         warn(f"warning: no score, left out: {failure['error']}")
-    is_adapter = os.path.isfile(os.path.join(model, "adapter_config.json"))
-    save_checkpoint(load_checkpoint(model) if is_adapter else scorer.model, scorer.processor, options.out)
+    save_checkpoint(load_checkpoint(model) if is_adapter(model) else scorer.model, scorer.processor, options.out)
     carry_training_videos(model, options.out)
     fitted_to = f"{report['n']} ratings of {report['mos_min']:.3g} to {report['mos_max']:.3g}"
     carry_model_card(options.model, options.out, fitted_to)

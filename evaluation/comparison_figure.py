@@ -13,8 +13,8 @@ def draw(ladders: Mapping[str, Sequence[dict]], path: str | Path) -> None:
     Writes a PNG, 1000 pixels wide.
 
     Args:
-        ladders: name and versions of each, without pictures, rows with `video`, `score` and `kbps`. The line joins those that are better than
-            all cheaper ones.
+        ladders: name and versions of each, without pictures, rows with `video`, `score` and `kbps`. The line joins
+            those that are better than all cheaper ones.
     """
     figure = Figure(figsize=(10, 6), dpi=100, layout="constrained")
     axes = figure.add_subplot()

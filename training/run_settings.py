@@ -78,7 +78,7 @@ def check_options(data_args, training_args: TrainingArguments) -> None:
         callback()
 
 
-def check_model(model: str) -> None:
+def read_model_config(model: str) -> LmmVqaConfig:
     """
     Raises:
         OSError: the Hub, where the model may be, cannot be reached.
@@ -87,12 +87,15 @@ def check_model(model: str) -> None:
     expected = "expected a checkpoint folder or a Hub repository of an LMM-VQA model"
     check_obtainable(model)
     try:
-        model_type = AutoConfig.from_pretrained(model).model_type
+        config = AutoConfig.from_pretrained(model)
     except (ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"got model {model!r}, {expected}: {reason}") from error
-    if model_type != LmmVqaConfig.model_type:
-        raise ValueError(f"got model {model!r} of type {model_type}, {expected}; make one with `lmmvqa assemble`")
+    if config.model_type != LmmVqaConfig.model_type:
+        raise ValueError(
+            f"got model {model!r} of type {config.model_type}, {expected}; make one with `lmmvqa assemble`"
+        )
+    return config
 
 
 def read_rows(folders: list[str]) -> dict[str, list[dict]]:
