@@ -18,17 +18,17 @@ export class Chunks {
 
   /** A picture of readPlanes, `time` in seconds from the first one; returns the chunks that are complete. */
   add(time, picture) {
-    const { key_frame_size, key_frame_fragments, chunk_size, chunk_fragments, chunk_frames } = this.settings;
+    const { key_frame_size, key_frame_fragments, chunk_size, chunk_fragments, chunk_frames, small_frames } = this.settings;
     const second = Math.floor(time + TOLERANCE);
     const complete = [];
     if (!this.chunks.length || second > this.chunks.at(-1).second) {
       if (this.chunks.length === 2) complete.push(this.chunks.shift());
-      const keyFrame = key_frame_fragments.map((fragments) => square(picture, key_frame_size, fragments));
+      const keyFrame = key_frame_fragments.map((fragments) => square(picture, key_frame_size, fragments, small_frames));
       this.chunks.push({ second, keyFrame, frames: [], framesBehind: [], stride: 1, numMet: 0 });
     }
     const chunk = this.chunks.at(-1);
     if (chunk.numMet++ % chunk.stride === 0) {
-      chunk.frames.push(square(picture, chunk_size, chunk_fragments));
+      chunk.frames.push(square(picture, chunk_size, chunk_fragments, small_frames));
       if (chunk.frames.length > MAX_CLIPS * chunk_frames) {
         chunk.frames = everyNth(chunk.frames, 0, 2);
         chunk.stride *= 2;

@@ -11,7 +11,7 @@ const MATRICES = {
 const DEFAULT_MATRIX = "smpte170m";
 // Horizontal and vertical subsampling of chroma, as shifts
 const SUBSAMPLING = { I420: [1, 1], NV12: [1, 1], I422: [1, 0], I444: [0, 0] };
-// Longest side, in sides of the square, up to which frames are enlarged for fragments
+// Longest side, in sides of the least that fragments need, up to which frames are enlarged for them
 const MOST_ENLARGED = 16;
 // Filters of FFmpeg's scaler: what their weights sum to, and of what their lengths are multiples
 const ACROSS = { one: 1 << 14, multiple: 4 };
@@ -48,18 +48,19 @@ export async function readPlanes(frame) {
 }
 
 /** A picture of readPlanes as a square, upright: (size, size, 3). */
-export function square(picture, size, fragments) {
+export function square(picture, size, fragments, smallFrames) {
   const [{ width, height }] = picture.planes;
-  const [newWidth, newHeight] = scaledSize(width, height, size, fragments);
+  const patch = size / fragments;
+  const shortest = fragments > 1 && smallFrames === "overlap" ? patch : size;
+  const [newWidth, newHeight] = fragments === 1 ? [size, size] : scaledSize(width, height, shortest);
   const isKept = newWidth === width && newHeight === height && isConvertedAlone(picture);
   const planes = isKept ? picture.planes : scaledPlanes(picture.planes, newWidth, newHeight);
-  const patch = size / fragments;
   const pixels = new Uint8Array(size * size * 3);
   const convert = converter(picture, planes, isKept);
   for (let row = 0; row < fragments; row++) {
     for (let column = 0; column < fragments; column++) {
-      const top = roundHalfEven(((row + 0.5) / fragments) * newHeight - patch / 2);
-      const left = roundHalfEven(((column + 0.5) / fragments) * newWidth - patch / 2);
+      const top = patchStart(row, newHeight, size, fragments);
+      const left = patchStart(column, newWidth, size, fragments);
       for (let y = 0; y < patch; y++) {
         const to = ((row * patch + y) * size + column * patch) * 3;
         for (let x = 0; x < patch; x++) convert(left + x, top + y, pixels, to + 3 * x);
@@ -69,11 +70,17 @@ export function square(picture, size, fragments) {
   return turned(pixels, size, picture.rotation);
 }
 
-export function scaledSize(width, height, size, fragments) {
-  if (fragments === 1) return [size, size];
-  const enlargement = Math.max(1, size / Math.min(width, height));
-  const most = MOST_ENLARGED * size;
-  return [width, height].map((side) => Math.max(size, side, Math.min(roundHalfEven(side * enlargement), most)));
+function scaledSize(width, height, shortest) {
+  const enlargement = Math.max(1, shortest / Math.min(width, height));
+  const most = MOST_ENLARGED * shortest;
+  return [width, height].map((side) => Math.max(shortest, side, Math.min(roundHalfEven(side * enlargement), most)));
+}
+
+// The middle of each cell, or where a side is shorter than the square patches that overlap, from edge to edge
+function patchStart(index, side, size, fragments) {
+  const patch = size / fragments;
+  if (fragments > 1 && side < size) return roundHalfEven((index * (side - patch)) / (fragments - 1));
+  return roundHalfEven(((index + 0.5) / fragments) * side - patch / 2);
 }
 
 // As Python and NumPy round

@@ -127,6 +127,7 @@ def browser_settings(processor: LmmVqaProcessor) -> dict:
     return {
         "key_frame_size": settings.key_frame_size,
         "key_frame_fragments": settings.key_frame_views,
+        "small_frames": settings.small_frames,
         "image_mean": [255 * value for value in image_mean],
         "image_std": [255 * value for value in image_std],
         "chunk_size": settings.chunk_size,

@@ -43,7 +43,7 @@ _BT2020_TO_BT709 = np.array(
 )
 _BT2020_LUMA = np.array([0.2627, 0.6780, 0.0593], np.float32)
 
-# Longest side, in sides of the square, up to which frames are enlarged for fragments
+# Longest side, in sides of the least that fragments need, up to which frames are enlarged for them
 _MOST_ENLARGED = 16
 
 
@@ -60,17 +60,21 @@ class FrameScaler:
         size: side of the square in pixels; None keeps the frame's own width and height.
         fragments: 1 shows the frame as `resize` says. With more, the square is a mosaic of patches at the frame's own
             resolution, the middle of each cell of a grid with so many cells a side: squeezing hides compression (the
-            sampling of FAST-VQA, arXiv 2207.02595). Frames smaller than the square are enlarged first; of very long
-            ones the short side alone.
+            sampling of FAST-VQA, arXiv 2207.02595).
         resize: "squeeze" fits the whole frame into the square and changes its aspect; "crop" fits its short side and
             keeps the middle, as CLIP's own preprocessing does. Section III-C says the square's size alone.
+        small_frames: of sides shorter than the square's, fragments "overlap", and only frames shorter than a patch are
+            enlarged; or such frames are enlarged to the square ("enlarge"), which makes all that is in them coarser. Of
+            very long ones the short side alone is enlarged.
     """
 
-    def __init__(self, size: int | None, fragments: int = 1, resize: str = "squeeze"):
+    def __init__(self, size: int | None, fragments: int = 1, resize: str = "squeeze", small_frames: str = "overlap"):
         if fragments > 1 and size % fragments:
             raise ValueError(f"got {fragments} fragments a side for {size} pixels, expected a divisor of {size}")
         self.size, self.fragments = size, fragments
         self.crops = resize == "crop" and fragments == 1
+        # Of a frame that is cut into patches
+        self._shortest = size // fragments if fragments > 1 and small_frames == "overlap" else size
         self._layout = None
 
     def _configure(self, frame: av.VideoFrame, is_hdr: bool) -> None:
@@ -89,16 +93,21 @@ class FrameScaler:
             return tuple(side * self.size // min(width, height) for side in (width, height))
         if self.fragments == 1:
             return self.size, self.size
-        enlargement = max(1.0, self.size / min(width, height))
-        most = _MOST_ENLARGED * self.size
-        return tuple(max(self.size, side, min(round(side * enlargement), most)) for side in (width, height))
+        enlargement = max(1.0, self._shortest / min(width, height))
+        most = _MOST_ENLARGED * self._shortest
+        return tuple(max(self._shortest, side, min(round(side * enlargement), most)) for side in (width, height))
 
     def _mosaic(self, picture: np.ndarray) -> np.ndarray:  # (height, width, 3) -> (size, size, 3)
         patch = self.size // self.fragments
-        middles = (np.arange(self.fragments) + 0.5) / self.fragments
-        tops, lefts = ((middles * side - patch / 2).round().astype(int) for side in picture.shape[:2])
+        tops, lefts = (self._patch_starts(side, patch) for side in picture.shape[:2])
         rows = [[picture[top : top + patch, left : left + patch] for left in lefts] for top in tops]
         return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+    def _patch_starts(self, side: int, patch: int) -> np.ndarray:  # (fragments,) int
+        if side < self.size:  # from edge to edge, and they overlap
+            return np.linspace(0, side - patch, self.fragments).round().astype(int)
+        middles = (np.arange(self.fragments) + 0.5) / self.fragments
+        return (middles * side - patch / 2).round().astype(int)
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:  # (size, size, 3) uint8
         transfer = HDR_TRANSFERS.get(frame.color_trc)

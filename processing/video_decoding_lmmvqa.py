@@ -16,7 +16,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -66,6 +66,7 @@ class FrameSettings:
         chunk_sampling: see above.
         key_frame_resize: "squeeze" fits whole key frames into their square, "crop" their short side, and keeps the middle;
             of fragments nothing is resized. The paper says the size alone. Frames of chunks are squeezed.
+        small_frames: "overlap" or "enlarge", of frames smaller than the mosaic of their fragments, see `FrameScaler`.
         keep_incomplete_second: a last second that is not complete counts: of half a second and more it gives a chunk,
             a shorter one adds its frames to the chunk before. False leaves it out, K = floor(N / tau) as in Eq. 2,
             unless it is the only one.
@@ -79,14 +80,13 @@ class FrameSettings:
     chunk_sampling: Literal["second", "first_frames", "even"] = "second"
     keep_incomplete_second: bool = True
     key_frame_resize: Literal["squeeze", "crop"] = "squeeze"
+    small_frames: Literal["overlap", "enlarge"] = "overlap"
 
     def __post_init__(self):
-        if self.key_frame_resize not in ("squeeze", "crop"):
-            raise ValueError(f"got key_frame_resize={self.key_frame_resize!r}, expected 'squeeze' or 'crop'")
-        if self.chunk_sampling not in ("second", "first_frames", "even"):
-            raise ValueError(
-                f"got chunk_sampling={self.chunk_sampling!r}, expected 'second', 'first_frames' or 'even'"
-            )
+        for name in ("chunk_sampling", "key_frame_resize", "small_frames"):
+            value, choices = getattr(self, name), get_args(type(self).__annotations__[name])
+            if value not in choices:
+                raise ValueError(f"got {name}={value!r}, expected {' or '.join(map(repr, choices))}")
 
     @property
     def key_frame_views(self) -> list[int]:
@@ -263,10 +263,12 @@ def _cut(
     frames: VideoFrames | WatchedFrames, source: VideoSource, portion: int | None, settings: FrameSettings
 ) -> Iterator[DecodedVideo]:
     """Frames to key frames and chunks, `portion` of them at a time."""
+    small = settings.small_frames
     of_key_frames = [
-        (settings.key_frame_size, fragments, settings.key_frame_resize) for fragments in settings.key_frame_views
+        (settings.key_frame_size, fragments, settings.key_frame_resize, small)
+        for fragments in settings.key_frame_views
     ]
-    of_chunks = settings.chunk_size, settings.chunk_fragments, "squeeze"
+    of_chunks = settings.chunk_size, settings.chunk_fragments, "squeeze", small
     scale = {of: FrameScaler(*of) for of in (*of_key_frames, of_chunks)}  # what both towers see alike is scaled once
     takes_first = settings.chunk_sampling == "first_frames"
     chunks, growing = [], []  # those that are not handed on yet, and of them those that may take the next frame

@@ -44,6 +44,7 @@ class LmmVqaVideosKwargs(VideosKwargs, total=False):
     key_frame_fragments: int | list[int]
     chunk_fragments: int
     key_frame_resize: str
+    small_frames: str
     chunk_sampling: str
     keep_incomplete_second: bool
     chunk_mean: list[float]
@@ -100,6 +101,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     key_frame_fragments = 1
     chunk_fragments = 1
     key_frame_resize = "squeeze"
+    small_frames = "overlap"
     chunk_sampling = "second"
     keep_incomplete_second = True
     image_mean = [0.48145466, 0.4578275, 0.40821073]
@@ -119,7 +121,12 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     @classmethod
     def from_dict(cls, video_processor_dict: dict, **kwargs):
         # What was saved before there was a choice
-        former = {"chunk_sampling": "first_frames", "keep_incomplete_second": False, "key_frame_resize": "squeeze"}
+        former = {
+            "chunk_sampling": "first_frames",
+            "keep_incomplete_second": False,
+            "key_frame_resize": "squeeze",
+            "small_frames": "enlarge",
+        }
         return super().from_dict(former | video_processor_dict, **kwargs)
 
     def to_dict(self) -> dict:

@@ -46,7 +46,7 @@ SQUARES = """
 import { square } from "./frames.mjs";
 const bytes = (text) => Uint8Array.from(Buffer.from(text, "base64"));
 const planes = given.planes.map(({ width, height, values }) => ({ width, height, values: bytes(values) }));
-const squares = given.squares.map(([size, fragments]) => square({ ...given, planes }, size, fragments));
+const squares = given.squares.map((options) => square({ ...given, planes }, ...options));
 console.log(JSON.stringify(squares.map((pixels) => Buffer.from(pixels).toString("base64"))));
 """
 
@@ -73,15 +73,15 @@ def pixels_of(text: str, size: int) -> np.ndarray:
 def test_squares_are_those_of_ffmpegs_scaler(pixel_format, matrix, is_full_range):
     """To the last bit: one level more or less in a hundredth of the pixels can move a score by points."""
     numbers = {"bt709": 1, "smpte170m": 6, "bt2020-ncl": 9, None: 2}  # of ITU-T H.273
-    wanted = [(96, 1), (96, 4), (56, 4)]
+    wanted = [(96, 1, "overlap"), (96, 4, "enlarge"), (96, 4, "overlap"), (56, 4, "enlarge")]
     for width, height in ((200, 152), (90, 66), (101, 77), (48, 300)):
         coarse = np.random.default_rng(width).integers(0, 256, (height // 6 + 1, width // 6 + 1, 3), dtype=np.uint8)
         pixels = np.ascontiguousarray(coarse.repeat(6, 0).repeat(6, 1)[:height, :width])
         frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=pixel_format)
         frame.colorspace, frame.color_range = numbers[matrix], 2 if is_full_range else 1
         squares = run_node(SQUARES, {"squares": wanted, **picture_of(frame, matrix=matrix, isFullRange=is_full_range)})
-        for text, (side, fragments) in zip(squares, wanted, strict=True):
-            assert np.array_equal(pixels_of(text, side), FrameScaler(side, fragments)(frame))
+        for text, (side, fragments, small) in zip(squares, wanted, strict=True):
+            assert np.array_equal(pixels_of(text, side), FrameScaler(side, fragments, small_frames=small)(frame))
 
 
 CHUNKS = """
@@ -106,6 +106,7 @@ SETTINGS = {
     "chunk_size": 16,
     "chunk_fragments": 2,
     "chunk_frames": 4,
+    "small_frames": "overlap",
 }
 
 

@@ -179,7 +179,7 @@ def test_even_frames_of_each_second_are_one_clip(tmp_path, keep):
 
 
 def test_an_unknown_rule_is_refused():
-    with pytest.raises(ValueError, match="got chunk_sampling='every', expected 'second', 'first_frames' or 'even'"):
+    with pytest.raises(ValueError, match="got chunk_sampling='every', expected 'second' or 'first_frames' or 'even'"):
         decode(numbered_pictures(2), chunk_sampling="every")
 
 
@@ -418,13 +418,35 @@ def test_views_of_a_key_frame():
     assert np.array_equal(both.part(1, 2).key_frames, both.key_frames[2:])
 
 
-def test_small_frames_are_enlarged_for_fragments():
-    assert (
-        decode_video(np.zeros((20, 30, 3), np.uint8), FrameSettings(32, 8, 4, key_frame_fragments=4)).key_frames.shape[
-            1
-        ]
-        == 32
-    )
+def test_fragments_of_small_frames_overlap_or_the_frames_are_enlarged():
+    frame = np.random.default_rng(0).integers(0, 256, (20, 40, 3), dtype=np.uint8)
+    settings = {"key_frame_fragments": 4}
+    (overlapping,) = decode_video(frame, FrameSettings(32, 8, 4, **settings)).key_frames
+    # Patches of 8 x 8: from edge to edge of 20 rows, and the middles of cells of 10 columns
+    for row, top in enumerate((0, 4, 8, 12)):
+        for column, left in enumerate((1, 11, 21, 31)):
+            patch = overlapping[8 * row : 8 * row + 8, 8 * column : 8 * column + 8]
+            np.testing.assert_array_equal(patch, frame[top : top + 8, left : left + 8])
+    (enlarged,) = decode_video(frame, FrameSettings(32, 8, 4, **settings, small_frames="enlarge")).key_frames
+    assert enlarged.shape == (32, 32, 3) and not np.array_equal(enlarged, overlapping)
+    # Shorter than a patch: enlarged in any case
+    assert decode_video(frame[:3, :5], FrameSettings(32, 8, 4, **settings)).key_frames.shape == (1, 32, 32, 3)
+
+
+def test_large_frames_have_the_same_fragments_however_small_ones_are_cut():
+    frame = np.random.default_rng(0).integers(0, 256, (32, 50, 3), dtype=np.uint8)
+    both = [FrameSettings(32, 8, 4, key_frame_fragments=4, small_frames=name) for name in ("overlap", "enlarge")]
+    overlap, enlarge = (decode_video(frame, settings).key_frames for settings in both)
+    assert np.array_equal(overlap, enlarge)
+
+
+def test_former_checkpoints_enlarge_small_frames():
+    saved = LmmVqaVideoProcessor().to_dict()
+    assert LmmVqaVideoProcessor.from_dict(saved).small_frames == "overlap"
+    del saved["small_frames"]
+    assert LmmVqaVideoProcessor.from_dict(saved).small_frames == "enlarge"
+    with pytest.raises(ValueError, match="got small_frames='fit', expected 'overlap' or 'enlarge'"):
+        FrameSettings(32, 8, 4, small_frames="fit")
 
 
 def test_fragments_must_divide_the_side():

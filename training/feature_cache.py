@@ -29,6 +29,8 @@ KEY_FRAME_OPTIONS = (
 NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize")
 KEY_FRAME_SETTINGS = ("key_frame_size", "key_frame_fragments", "image_mean", "image_std", *NORMALISATION)
 CHUNK_SETTINGS = ("chunk_size", "chunk_frames", "chunk_fragments", "chunk_sampling")
+# What was stored before there was a choice stays
+FORMER_SETTINGS = {"key_frame_resize": "squeeze", "small_frames": "enlarge"}
 
 
 class FeatureCache:
@@ -62,20 +64,20 @@ class FeatureCache:
         key_frame_options = {name: getattr(config, name) for name in KEY_FRAME_OPTIONS}
         if config.spatial_projector_type == "mlp":  # which sees what "vit" sees
             key_frame_options["spatial_projector_type"] = "vit"
-        key_frame_settings = self._settings(*KEY_FRAME_SETTINGS) | key_frame_options | _identity(towers.vision_tower)
-        if self.video_processor.key_frame_resize != "squeeze":  # what was stored before there was a choice stays
-            key_frame_settings |= self._settings("key_frame_resize")
+        names = (*KEY_FRAME_SETTINGS, *self._newer("key_frame_resize", "small_frames"))
+        key_frame_settings = self._settings(*names) | key_frame_options | _identity(towers.vision_tower)
+        chunk_settings = (*CHUNK_SETTINGS, *self._newer("small_frames"))
         kinds = {
             "seconds": ("seconds", self._settings(), np.int32),
             "facts": ("facts", self._settings(), np.uint8),  # as JSON
             "vision_features": ("vision", key_frame_settings, np.float16),
         }
         if config.use_temporal_tokens and _is_trained(towers.temporal_tower):
-            settings = self._settings(*CHUNK_SETTINGS)
+            settings = self._settings(*chunk_settings)
             kinds["clips"] = ("clips", settings, np.uint8)
             kinds |= {name: (name, settings, np.int32) for name in ("num_clips", "num_frames")}
         elif config.use_temporal_tokens:
-            names = (*CHUNK_SETTINGS, "chunk_mean", "chunk_std", *NORMALISATION)
+            names = (*chunk_settings, "chunk_mean", "chunk_std", *NORMALISATION)
             settings = self._settings(*names) | _identity(towers.temporal_tower)
             kinds["temporal_features"] = ("temporal", settings, np.float16)
 
@@ -87,6 +89,9 @@ class FeatureCache:
         self._digest_log = SharedLog(folder, "digests")
         self._digests = {}  # (path, size, time of change) -> digest
         self._refresh()
+
+    def _newer(self, *names: str) -> list[str]:
+        return [name for name in names if getattr(self.video_processor, name) != FORMER_SETTINGS[name]]
 
     def _settings(self, *names: str) -> dict:
         names = ("keep_incomplete_second", *names)
