@@ -56,8 +56,8 @@ default-contents: install
 	$(INSTALL) $(EDITABLE) '.[data,contents]'
 	nice $(BIN)/python -m recipes.default.default_contents --out data/contents --shared $(SHARED)
 
-# Hours on two cores; every longer step resumes. SHARED holds clips/ and images/, see model_card.md.
-default-checkpoint: install
+# Hours on two cores; every longer step resumes. SHARED holds clips/, clips_real/ and images/, see model_card.md.
+default-checkpoint: default-contents
 	recipes/default/data.sh $(SHARED)
 	recipes/default/weights.sh
 

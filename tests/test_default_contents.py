@@ -207,3 +207,26 @@ def test_a_pan_is_the_same_for_the_same_seed(tmp_path):
 
     assert clips[0] == clips[1]
     assert measure(tmp_path / "one.mkv").luma < 128 * 0.75  # graded dark
+
+
+def test_stills_are_training_photographs_that_no_pan_shows(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    images = tmp_path / "images"
+    images.mkdir()
+    lines = ["file,mos"]
+    for k in range(60):
+        Image.fromarray(rng.integers(0, 255, (51, 50, 3), np.uint8)).save(images / f"{k:02d}.png")
+        lines.append(f"{k:02d}.png,{0.7 if k < 5 else 0.77 if k < 30 else 0.9}")
+    (images / "mos.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(still_pans, "PHOTOGRAPHS", 10)
+    monkeypatch.setattr(still_pans, "STILLS", 20)
+
+    stills, panned = still_pans.plan_stills(tmp_path), still_pans.plan_photographs(tmp_path)
+
+    groups = {content.group for content in stills}
+    assert len(groups) == 20 and not groups & {content.group for content in panned}
+    assert {content.split for content in stills} == {"train"}
+    assert not groups & {f"{k:02d}.png" for k in range(5)}  # of a lower MOS
+    stills[0].make(tmp_path / "still.mkv")
+    measures = measure(tmp_path / "still.mkv")
+    assert (measures.width, measures.height, measures.seconds, measures.moving) == (50, 50, 1, 0)

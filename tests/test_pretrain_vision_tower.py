@@ -26,6 +26,7 @@ from recipes.default.pretrain_vision_tower import (
     fold_batch_norms,
     key_frames,
     unfolded,
+    with_unseen_noise,
 )
 
 
@@ -143,7 +144,19 @@ def test_a_batch_has_different_versions_of_each_content_and_real_ones_come_more_
     contents = [[rows[index] for index in drawn[k : k + VERSIONS]] for k in range(0, len(drawn), VERSIONS)]
     assert all(len({(row["content"], row["version"]) for row in of_one}) == VERSIONS for of_one in contents)
     assert {row["content"] for of_one in contents for row in of_one} == {"real", "drawn"}
-    assert 113 < sum(of_one[0]["is_real"] for of_one in contents) < 153  # of 200, two of three
+    assert 130 < sum(of_one[0]["is_real"] for of_one in contents) < 170  # of 200, three of four
+
+
+def test_half_of_the_pictures_get_noise_of_one_level():
+    torch.manual_seed(0)
+    levels = torch.randint(0, 256, (40, 2, 3, 16, 16)).float()
+    pictures = (levels - pretrain_vision_tower.MEAN) / pretrain_vision_tower.STD
+    noisy = with_unseen_noise(pictures, random.Random(0)) * pretrain_vision_tower.STD + pretrain_vision_tower.MEAN
+    steps = (noisy - levels).round().flatten(1)
+    assert steps.abs().max() == 1 and noisy.min() >= -1e-3 and noisy.max() <= 255 + 1e-3
+    shares = steps.abs().mean(1)
+    assert 10 <= (shares == 0).sum() <= 30
+    assert shares[shares > 0].mean().item() == pytest.approx(0.3, abs=0.02)
 
 
 def test_an_offset_of_a_content_costs_less_than_an_error_within_it():

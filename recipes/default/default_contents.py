@@ -49,6 +49,7 @@ SOURCES = {
     "real_clips": real_clips.plan,
     "wallpapers": still_pans.plan_wallpapers,
     "photographs": still_pans.plan_photographs,
+    "stills": still_pans.plan_stills,
     "doom": stepped_games.plan_doom,
     "atari": stepped_games.plan_atari,
     "openarena": recorded_games.plan_openarena,

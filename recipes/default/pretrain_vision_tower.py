@@ -4,7 +4,8 @@
 
 A small head on the tower's tokens, of both views of a key frame, learns the label of a degraded clip and how strong each
 kind of damage is. A batch has some versions of each of some contents: how they differ counts more than how contents do.
-Damage in time is left out: a single picture does not show it. Of photographs the tower keeps the tokens that it gave at
+Half of the pictures have noise of one level, which no screen shows: flat areas, which only a codec leaves without any,
+must not tell what a picture is worth. Damage in time is left out: a single picture does not show it. Of photographs the tower keeps the tokens that it gave at
 the start (learning without forgetting, arXiv 1606.09282): they judge photographs well, and a tower that had seen the opinions
 about these would show them to `train.py`, which then learns less of the picture. The head is thrown away; `train.py`
 freezes the tower, as in the paper. A run that is stopped goes on from DIR.
@@ -50,7 +51,7 @@ DAMAGES_IN_TIME = ("freeze", "stutter", "shake")
 DAMAGES_OF_PICTURES = tuple(name for name in DAMAGES if name not in DAMAGES_IN_TIME)
 FROZEN_BLOCKS = 3  # edges and colours; they cost most at training and have least to learn
 HEAD_SIZE = 256
-REAL_WEIGHT = 2  # of contents that a camera recorded, in drawing; of others 1
+REAL_WEIGHT = 3  # of contents that a camera recorded, in drawing; of others 1
 VERSIONS = 4  # of each content in a batch
 VALIDATED_VERSIONS = 12  # of each content
 VALIDATED_PHOTOGRAPHS = 60
@@ -58,6 +59,8 @@ VALIDATED_PHOTOGRAPHS = 60
 WITHIN_WEIGHT = 3.0  # of the squared error of differences between versions of one content
 DAMAGE_WEIGHT = 0.1  # of the squared error of strengths of damage in 0-1
 TOKEN_WEIGHT = 0.2  # of the squared error of photographs' tokens, of variance 1
+NOISY = 0.5  # share of the clips' pictures with noise of one level
+NOISY_VALUES = 0.3  # share of their values that it raises or lowers
 MEAN, STD = 127.0, 128.0
 
 
@@ -292,6 +295,15 @@ def load_first_tower(start: str | None, train: dict[str, Pictures]) -> LmmVqaEff
     return tower.to(memory_format=torch.channels_last)
 
 
+def with_unseen_noise(pictures: torch.Tensor, rng: random.Random) -> torch.Tensor:
+    """(N, views, 3, side, side) pictures, `NOISY` of them with some values one level of 255 higher or lower."""
+    noisy = torch.tensor([rng.random() < NOISY for _ in pictures])
+    drawn = torch.rand(pictures.shape)
+    steps = (drawn < NOISY_VALUES / 2).float() - (drawn > 1 - NOISY_VALUES / 2).float()
+    changed = (pictures + steps / STD).clamp(-MEAN / STD, (255 - MEAN) / STD)
+    return torch.where(noisy[:, None, None, None, None], changed, pictures)
+
+
 class Batches:
     """Batches of training, each drawn from a seed of its own: a run that was stopped draws the same."""
 
@@ -311,7 +323,11 @@ class Batches:
         # one content's versions are mirrored together: they are compared
         mirrored = torch.tensor([rng.random() < 0.5 for _ in range(arguments.contents)]).repeat_interleave(VERSIONS)
         pictures = torch.where(mirrored[:, None, None, None, None], pictures.flip(-1), pictures)
-        return pictures, self.clips.targets(drawn), self.photographs.batch(of_photographs, crop)
+        return (
+            with_unseen_noise(pictures, rng),
+            self.clips.targets(drawn),
+            self.photographs.batch(of_photographs, crop),
+        )
 
 
 def main() -> None:

@@ -5,44 +5,36 @@ set -euo pipefail
 python=${PYTHON:-.venv/bin/python}
 processes=${PROCESSES:-2}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-clips=data/chains/dataset photographs=data/rated_images
-second_clips=data/second_chains/dataset mirrored=data/mirrored_photographs/rows
+clips=data/chains/dataset second_clips=data/second_chains/dataset stills=data/stills/dataset
+photographs=data/rated_images mirrored=data/mirrored_photographs/rows
 
-# The eighth default goes on from the seventh: its tower, spatial projector and decoder, made by the recipe of commit
-# 47f7d53. All that it trained on is in the train split of recipes/default/contents/real_clips.csv
-seventh=runs/default/seventh/default_checkpoint
-[ -d $seventh ] || { mkdir -p runs/default/seventh && git archive d75e6db default_checkpoint | tar x -C runs/default/seventh; }
+# The tenth default goes on from the ninth, made by the recipe of commit ffa53ae. All that it trained on is in the train
+# split of recipes/default/contents/real_clips.csv, or no content here
+ninth=runs/default/ninth/default_checkpoint
+[ -d $ninth ] || { mkdir -p runs/default/ninth && git archive ffa53ae default_checkpoint | tar x -C runs/default/ninth; }
 
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
 [ -f runs/default/temporal_tower.safetensors ] || $python -m recipes.default.pretrain_temporal_tower \
-    --clips $clips --photographs $photographs --windows 3500 --steps 3000 --stop_step 1200 \
+    --clips $clips --photographs $photographs --start $ninth --windows 3500 --steps 1200 --learning_rate 1e-3 \
     --work runs/default/temporal --out runs/default/temporal_tower.safetensors
 # The vision tower learns from single pictures; frozen from here on too
 [ -f runs/default/vision_tower.safetensors ] || $python -m recipes.default.pretrain_vision_tower \
-    --clips $clips --photographs $photographs --start $seventh --steps 500 --learning_rate 2e-4 \
+    --clips $clips $second_clips $stills --photographs $photographs --start $ninth --steps 900 --learning_rate 2e-4 \
     --work runs/default/vision --out runs/default/vision_tower.safetensors
 [ -f runs/default/init/model.safetensors ] || $python -m recipes.default.small_model --pictures $photographs \
     --clips $clips --vision_tower runs/default/vision_tower.safetensors \
-    --temporal_tower runs/default/temporal_tower.safetensors --start $seventh --out runs/default/init
+    --temporal_tower runs/default/temporal_tower.safetensors --start $ninth --out runs/default/init
 
-# Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs. The score question alone
-# first, from which a small decoder learns more; then all three. Versions of one content come together
-train() {
-    # processes of one thread each: on two cores more than one process of two threads does
-    OMP_NUM_THREADS=1 $python -m torch.distributed.run --standalone --nproc_per_node "$processes" train.py \
-        --feature_cache data/feature_cache --train_parts temporal_projector spatial_projector language_model \
-        --template_sizes 1 8 5 --score_noise 4 --readout_weight 1 --one_second_share 0.2 \
-        --versions_a_batch 4 --within_weight 2 \
-        --per_device_train_batch_size $((32 / processes)) --weight_decay 0.05 --lr_scheduler_type cosine \
-        --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True --use_cpu True "$@"
-}
-train --model runs/default/init --data $clips $clips $photographs --tasks score --num_train_epochs 3 --learning_rate 5e-4 \
-    --output_dir runs/default/scores
-train --model runs/default/scores --data $clips $clips $photographs --tasks score level damage --num_train_epochs 2 \
-    --learning_rate 3e-4 --output_dir runs/default/eighth
-# The ninth default: the same towers, more versions of real contents, photographs mirrored too
-train --model runs/default/eighth --data $clips $second_clips $photographs $mirrored --tasks score level damage \
-    --num_train_epochs 3 --learning_rate 5e-4 --within_weight 3 --seed 2 --output_dir runs/default/trained
+# Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs, mirrored ones too.
+# Versions of one content come together
+# processes of one thread each: on two cores more than one process of two threads does
+OMP_NUM_THREADS=1 $python -m torch.distributed.run --standalone --nproc_per_node "$processes" train.py \
+    --model runs/default/init --data $clips $second_clips $photographs $mirrored --tasks score level damage \
+    --feature_cache data/feature_cache --train_parts temporal_projector spatial_projector language_model \
+    --template_sizes 1 8 5 --score_noise 4 --readout_weight 1 --one_second_share 0.2 --versions_a_batch 4 --within_weight 3 \
+    --num_train_epochs 3 --learning_rate 5e-4 --per_device_train_batch_size $((32 / processes)) --weight_decay 0.05 \
+    --lr_scheduler_type cosine --warmup_steps 0.05 --save_strategy epoch --save_total_limit 1 --disable_tqdm True \
+    --use_cpu True --output_dir runs/default/trained
 
 $python -m recipes.default.calibrate_deviations --model runs/default/trained --data $clips $photographs \
     --report benchmarks/results/default_calibration.json

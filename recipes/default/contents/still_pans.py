@@ -1,4 +1,4 @@
-"""Pictures -> contents: a camera moves over a wallpaper, a rated photograph or a ray-traced picture.
+"""Pictures -> contents: a camera moves over a wallpaper, a rated photograph or a ray-traced picture, or one stands still.
 
 The camera's window is fractional, so motion is as smooth as in a real clip, and it never enlarges the picture.
 """
@@ -35,7 +35,7 @@ WALLPAPERS = {  # Debian package -> licence
 }
 PICTURES = (".jpg", ".png", ".webp")
 SMALLEST_FILE = 150_000  # bytes: below it a wallpaper is hardly more than a gradient
-PANS_PER_PICTURE = ((3600, 6), (2500, 4), (0, 2))  # (long side in pixels from, pans)
+PANS_PER_PICTURE = ((2500, 2), (0, 1))  # (long side in pixels from, pans): more show nothing new
 # (width, height): how often it is drawn
 WINDOWS = {(1920, 1080): 7, (1280, 720): 6, (720, 1280): 2, (1080, 1920): 1, (960, 540): 2, (854, 480): 2}
 RATES = {24: 2, 25: 3, 30: 5, 50: 1, 60: 2}
@@ -46,6 +46,9 @@ DARK_SHARE = 0.25
 PHOTOGRAPHS = 300
 LOWEST_MOS = 80  # 0-100
 PHOTOGRAPH_WINDOWS = {(448, 256): 3, (384, 288): 3, (288, 384): 2, (400, 400): 1}
+STILLS = 600
+LOWEST_MOS_OF_STILLS = 75
+STILL_FRAMES = 3  # of one second: what a vision tower learns from, at a tenth of the cost of a clip
 LICENCE_OF_PHOTOGRAPHS = "research data without a licence file (BIQ2021)"
 
 SCENES = Path("/usr/share/doc/povray/examples")
@@ -114,16 +117,26 @@ def plan_pan(
     return Content(name, group, "dark" if dark else kind, source, licence, make, motion=0.4)
 
 
-def plan_photographs(shared: Path) -> list[Content]:
-    """A pan over each of the rated photographs of high MOS that a seed draws, in the split of its photograph."""
-    images = shared / "images"
+def good_photographs(images: Path, lowest_mos: float) -> dict[str, str]:
+    """Rated photograph of this MOS or more -> its split, sorted by name.
+
+    Raises:
+        MissingSource: there is no table of their MOS.
+    """
     if not (images / "mos.csv").is_file():
         raise MissingSource(f"{images} holds no mos.csv: give the folder with --shared.")
     mos = read_image_mos(images / "mos.csv", (0, 1))
     splits = split_images(mos)
-    good = sorted(file for file, value in mos.items() if value >= LOWEST_MOS and (images / file).is_file())
+    good = sorted(file for file, value in mos.items() if value >= lowest_mos and (images / file).is_file())
+    return {file: splits[file] for file in good}
+
+
+def plan_photographs(shared: Path) -> list[Content]:
+    """A pan over each of the rated photographs of high MOS that a seed draws, in the split of its photograph."""
+    images = shared / "images"
+    splits = good_photographs(images, LOWEST_MOS)
     contents = []
-    for file in random.Random("photographs").sample(good, min(PHOTOGRAPHS, len(good))):
+    for file in random.Random("photographs").sample(sorted(splits), min(PHOTOGRAPHS, len(splits))):
         name = f"photograph-{Path(file).stem}"
         rng = random.Random(name)
         make = partial(pan, images / file, draw(rng, PHOTOGRAPH_WINDOWS), draw(rng, RATES), name, False)
@@ -140,6 +153,30 @@ def plan_photographs(shared: Path) -> list[Content]:
             )
         )
     return contents
+
+
+def plan_stills(shared: Path) -> list[Content]:
+    """Photographs of high MOS that stand still, as many as a seed draws of the training ones that no pan shows."""
+    images = shared / "images"
+    panned = {content.group for content in plan_photographs(shared)}
+    good = [
+        file
+        for file, split in good_photographs(images, LOWEST_MOS_OF_STILLS).items()
+        if split == "train" and file not in panned
+    ]
+    return [
+        Content(
+            f"still-{Path(file).stem}",
+            file,
+            "small-photograph",
+            f"BIQ2021: {file}",
+            LICENCE_OF_PHOTOGRAPHS,
+            partial(stand_still, images / file),
+            split="train",
+            motion=0,
+        )
+        for file in random.Random("stills").sample(good, min(STILLS, len(good)))
+    ]
 
 
 def plan_scenes(shared: Path) -> list[Content]:
@@ -207,6 +244,13 @@ def night(picture: Image.Image, rng: random.Random) -> Image.Image:
     tint = rng.choice(((0.8, 0.95, 1.15), (1.15, 0.95, 0.75), (1, 1, 1)))
     levels = [min(255, round(255 * gain * share * (level / 255) ** gamma)) for share in tint for level in range(256)]
     return picture.point(levels)
+
+
+def stand_still(path: Path, output: Path) -> None:
+    with Image.open(path) as file:
+        picture = file.convert("RGB")
+    size = tuple(side // 2 * 2 for side in picture.size)
+    store([np.asarray(picture.crop((0, 0, *size)))] * STILL_FRAMES, size, str(STILL_FRAMES), output)
 
 
 def pan(path: Path, window: tuple[int, int], rate: int, seed: str, dark: bool, output: Path) -> None:
