@@ -9,7 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 
-from ..datasets_scripts.folder_seal import SEAL_FILE
+from ..datasets_scripts.folder_seal import SEAL_FILE, check_free_of
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 from ..modeling_lmmvqa.pipeline_lmmvqa import VideoQualityAssessmentPipeline
 from ..processing.processing_lmmvqa import LmmVqaProcessor
@@ -149,12 +149,7 @@ def check_export_folder(folder: str | Path, model: str) -> None:
     folder = Path(folder)
     if folder.is_dir() and Path(model).is_dir() and folder.samefile(model):
         raise ValueError(f"got {folder} as the folder to write, which holds the model itself, expected another one")
-    others = [name for name in (ROWS_FILE, SEAL_FILE) if (folder / name).is_file()]
-    if others or folder.is_file():
-        raise ValueError(
-            f"got {folder} as the folder to write, which {f'holds {others[0]}' if others else 'is a file'}, expected a new "
-            "folder or that of an earlier export"
-        )
+    check_free_of(folder, (ROWS_FILE, SEAL_FILE), "a new folder or that of an earlier export")
 
 
 def push_checkpoint(folder: str | Path, repo_id: str, private: bool = False, token: str | None = None) -> str:

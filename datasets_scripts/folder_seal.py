@@ -20,6 +20,23 @@ def write_whole(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def check_free_of(folder: Path, others: Iterable[str], expected: str) -> None:
+    """
+    Args:
+        folder: where something is to be written, over an earlier one of its kind or anew.
+        others: names of the files by which folders of other kinds are known.
+        expected: what the folder may be.
+
+    Raises:
+        ValueError: it is a file, or a folder of another kind.
+    """
+    held = [name for name in others if (folder / name).is_file()]
+    if held or folder.is_file():
+        raise ValueError(
+            f"got {folder} as the folder to write, which {f'holds {held[0]}' if held else 'is a file'}, expected {expected}"
+        )
+
+
 def check_seal(folder: Path, settings: dict, results: Iterable[str]) -> None:
     """
     Refuses a folder that holds results of anything but these settings; writes nothing.

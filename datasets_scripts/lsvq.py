@@ -59,12 +59,21 @@ def read_videos(labels: Iterable[str | Path], split_name: str = "paper", seed: i
     `LSVQ_TRAIN_metadata.csv` (`vid`) is train, one of `labels_test_1080p.csv` (`is_valid` alone) is 1080p.
 
     Raises:
-        ValueError: a file holds no part of the named split.
+        ValueError: a file holds no part of the named split, or one that another file holds too.
     """
     parts: list[tuple[str, list[dict]]] = []
+    file_of: dict[str, str | Path] = {}
     for path in labels:
         lines = read_labels(path)
-        parts += _unverified_parts(path, lines) if split_name == UNVERIFIED else _parts(path, lines, split_name)
+        of_file = _unverified_parts(path, lines) if split_name == UNVERIFIED else _parts(path, lines, split_name)
+        for _, part_lines in of_file:
+            checksum = _checksum(part_lines)
+            if checksum in file_of:
+                raise ValueError(
+                    f"{path} lists the same videos as {file_of[checksum]}, expected each once: leave it out."
+                )
+            file_of[checksum] = path
+        parts += of_file
     train_groups = {_upload(line["name"]) for part, lines in parts if part == "train" for line in lines}
     shares = {"train": 1 - VALIDATION_SHARE, "validation": VALIDATION_SHARE}
     train_splits = split_by_group(train_groups, shares, seed)

@@ -10,7 +10,7 @@ from datasets import load_from_disk
 from . import benchmark_sets, image_text, instruction_json, lsvq, own_csv, rated_images
 from .degraded import chained_clips, degraded_clips
 from .rated_videos import COLUMNS, Found, RatedVideo, build_rows, find_files
-from .rows import label_mos, percent_mos, save_rows
+from .rows import check_rows_folder, label_mos, percent_mos, save_rows
 
 
 # Name -> label file to rated videos, and the ends of its MOS scale where it is written anywhere
@@ -57,19 +57,26 @@ def prepare(
         options: of the builder, such as `split_name` for LSVQ.
 
     Raises:
-        ValueError: from the builder, where no row is left, or where clips shall be degraded without the extra `data`.
+        ValueError: from the builder, where no row is left, where clips shall be degraded without the extra `data`, or of
+            a folder that is not there or that rows may not be written to.
     """
     files = labels if isinstance(labels, list) else [labels]
     folder = Path(videos or Path(files[0]).parent)
+    if videos and not labels_only and not folder.is_dir():
+        raise ValueError(
+            f"got videos {videos}, which is no folder, expected the folder of the videos; correct the name"
+        )
     dataset = dataset or (Path(files[0]).stem if name == "csv" else name)
+    rows_folder = Path(out) / "dataset" if name == "degraded_clips" or name in CHAINED else Path(out)
+    check_rows_folder(rows_folder, dataset)  # before hours of work
     if name == "degraded_clips":
         rows, left_out = degraded_clips.prepare_clips(labels, folder, out, mos_range or DEFAULT_MOS_RANGE, **options)
-        mos_range, columns, out = DEFAULT_MOS_RANGE, degraded_clips.COLUMNS, Path(out) / "dataset"
-        found = find_files([(row["video"],) for row in rows], out)
+        mos_range, columns = DEFAULT_MOS_RANGE, degraded_clips.COLUMNS
+        found = find_files([(row["video"],) for row in rows], rows_folder)
     elif name in CHAINED:
         rows, left_out = CHAINED[name](labels, out, **options)
-        mos_range, columns, out = DEFAULT_MOS_RANGE, chained_clips.COLUMNS, Path(out) / "dataset"
-        found = find_files([(row["video"],) for row in rows], out)
+        mos_range, columns = DEFAULT_MOS_RANGE, chained_clips.COLUMNS
+        found = find_files([(row["video"],) for row in rows], rows_folder)
     elif name == "instruction_json":
         rows, left_out, found = instruction_json.build_rows(
             labels, folder, dataset, labels_only=labels_only, **options
@@ -84,10 +91,10 @@ def prepare(
         mos_range = mos_range or known_range or _checked_default_range(rated, files[0])
         rows, left_out, found = build_rows(rated, folder, mos_range, dataset, labels_only)
         columns = COLUMNS
-    reports = save_rows(rows, left_out, dataset, out, columns, mos_range)
+    reports = save_rows(rows, left_out, dataset, rows_folder, columns, mos_range)
     _summarise(reports, rows, found)
     if push_to_hub:
-        _push(out, folder, push_to_hub, private)
+        _push(rows_folder, folder, push_to_hub, private)
     return reports
 
 

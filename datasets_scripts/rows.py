@@ -21,6 +21,8 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, List, Value, load_from_disk
 from datasets.config import DATASETDICT_JSON_FILENAME
 
+from .folder_seal import SEAL_FILE, check_free_of
+
 
 SPLITS = ("train", "validation", "test", "test_1080p")  # the last is LSVQ's
 SHARES = {"train": 0.7, "validation": 0.1, "test": 0.2}
@@ -38,6 +40,8 @@ CONVERSATION_FEATURES = {
 LEFT_OUT_FILE = "left_out.jsonl"
 REPORT_FILE = "report.json"
 PARTIAL_FOLDER = ".partial"
+# By which a checkpoint is known, an adapter, a checkpoint-N of a run, and a run or an evaluation
+OTHER_FILES = ("config.json", "adapter_config.json", "trainer_state.json", SEAL_FILE)
 
 
 def split_by_group(
@@ -113,6 +117,26 @@ def rows_digest(rows: Iterable[dict]) -> str:
     return digest.hexdigest()
 
 
+def check_rows_folder(folder: str | Path, dataset: str) -> None:
+    """
+    Args:
+        folder: where the rows of a data set are to be saved, over its earlier ones or anew.
+
+    Raises:
+        ValueError: it holds rows of another data set, a checkpoint or a run, or is a file.
+    """
+    folder = Path(folder)
+    expected = f"a new folder or that of earlier rows of {dataset}"
+    check_free_of(folder, OTHER_FILES, expected)
+    is_reported = all((folder / name).is_file() for name in (REPORT_FILE, LEFT_OUT_FILE))
+    datasets = {report["dataset"] for report in load_report(folder)} if is_reported else set()
+    if datasets - {dataset} or (not is_reported and (folder / DATASETDICT_JSON_FILENAME).is_file()):
+        raise ValueError(
+            f"got {folder} as the folder to write, which holds rows of {', '.join(datasets) or 'an unknown data set'}, "
+            f"expected {expected}"
+        )
+
+
 def save_rows(
     rows: list[dict],
     left_out: list[dict],
@@ -131,8 +155,9 @@ def save_rows(
     together; `load_rows` resolves it. What is returned is kept in `report.json`, for `load_report`.
 
     Raises:
-        ValueError: there is no row at all.
+        ValueError: there is no row at all; or as `check_rows_folder`.
     """
+    check_rows_folder(folder, dataset)
     for item in left_out:
         print(f"left out: {item['file']} ({item['split']}): {item['reason']}", file=sys.stderr)
     if not rows:

@@ -15,11 +15,11 @@ from conftest import full_disk, write_clip
 from PIL import Image
 
 from lmmvqa.commands.command_line import main
-from lmmvqa.datasets_scripts import lsvq, rated_images
+from lmmvqa.datasets_scripts import lsvq, own_csv, rated_images
 from lmmvqa.datasets_scripts.instruction_json import CAPTION_QUESTION
 from lmmvqa.datasets_scripts.label_files import read_labels
 from lmmvqa.datasets_scripts.prepare import prepare
-from lmmvqa.datasets_scripts.rows import LEFT_OUT_FILE, load_rows
+from lmmvqa.datasets_scripts.rows import LEFT_OUT_FILE, load_rows, save_rows
 
 
 LABELS = Path(__file__).resolve().parents[2] / "shared" / "labels"
@@ -270,6 +270,47 @@ def test_rows_on_a_full_disk_are_one_line_and_the_earlier_ones_stay(tmp_path, cl
     assert main(command) == 0 and stored(tmp_path / "rows") != before
 
 
+CHECKPOINTS_AND_RUNS = ["config.json", "adapter_config.json", "trainer_state.json", "settings.json"]
+
+
+@pytest.mark.parametrize("held", [*CHECKPOINTS_AND_RUNS, "dataset_dict.json", "rows of other"])
+def test_rows_are_written_over_nothing_but_the_same_data_set(tmp_path, capsys, monkeypatch, held):
+    out, labels = tmp_path / "out", write_text(tmp_path / "labels.csv", "video,mos", "a.mp4,50")
+    command = ["prepare", "csv", "--labels", str(labels), "--out", str(out), "--labels_only"]
+    if held.endswith(".json"):
+        out.mkdir()
+        (out / held).write_text("{}")
+    else:
+        for _ in range(2):  # the same data set may be prepared again
+            assert main([*command, "--name", "other"]) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    monkeypatch.setattr(own_csv, "read_labels", None)  # it is said before any work
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    error = capsys.readouterr().err
+    message = "rows of an unknown data set" if held == "dataset_dict.json" else held
+    assert stop.value.code == 2
+    assert f"got {out} as the folder to write, which holds {message}, expected a new folder" in error
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_saved_rows_are_no_checkpoint(checkpoint):
+    row = {"video": "a.mp4", "mos": 50.0, "dataset": "mine", "split": "train", "group": "a"}
+    with pytest.raises(ValueError, match="holds config.json, expected a new folder or that of earlier rows of mine"):
+        save_rows([row], [], "mine", checkpoint)
+
+
+def test_a_folder_of_videos_that_is_not_there_is_one_line(tmp_path, capsys):
+    labels = write_text(tmp_path / "labels.csv", "flickr_id,mos", "1,3", "2,4")
+    command = ["prepare", "konvid_1k", "--labels", str(labels), "--out", str(tmp_path / "rows")]
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--videos", str(tmp_path / "nothere")])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "nothere, which is no folder, expected the folder of the videos" in line
+
+
 # LSVQ
 
 OFFICIAL = "name,p1,mos_p1,mos,is_test,is_valid"
@@ -346,6 +387,15 @@ def test_lsvq_refuses_files_that_are_not_of_the_named_split(tmp_path, lsvq_table
     }
 
 
+@pytest.mark.parametrize("split_name", ["official", "unverified"])
+def test_lsvq_refuses_one_list_twice(lsvq_tables, named, tmp_path, split_name):
+    again = shutil.copy(lsvq_tables[1], tmp_path / "again.csv")
+    with pytest.raises(
+        ValueError, match=r"again.csv lists the same videos as .*labels_test_1080p.csv, expected each once"
+    ):
+        lsvq.read_videos([*lsvq_tables, again], split_name)
+
+
 def test_lsvq_unverified_needs_a_table_that_says_its_part(tmp_path):
     train = write_text(tmp_path / "train.csv", "vid,mos,width", "b/1,50,9", "b/2,50,9")
     assert {video.split for video in lsvq.read_videos([train], "unverified")} <= {"train", "validation"}
@@ -375,7 +425,7 @@ def test_dover_text_and_qalign_json(tmp_path, clip):
     assert (report["dataset"], report["split"], report["n"], report["mos_min"]) == ("kvq", "train", 2, 1.5)
     assert stored(tmp_path / "rows")["set/b.mp4"]["mos"] == 87.5
     listed = write_text(tmp_path / "q.json", json.dumps([{"img_path": "set/a.mp4", "gt_score": 55.5}]))
-    (report,) = prepare("qalign_json", listed, tmp_path / "rows")
+    (report,) = prepare("qalign_json", listed, tmp_path / "more_rows")
     assert (report["dataset"], report["split"], report["mos_max"]) == ("qalign_json", "test", 55.5)
 
 
