@@ -79,7 +79,7 @@ def evaluate_checkpoint(options: EvaluationOptions) -> dict:
             begun under other settings.
     """
     rated_sets = load_rated_sets(options.data)
-    predict, processor = load_predictor(options, options.model or default_checkpoint())
+    predict, processor, notes = load_predictor(options, options.model or default_checkpoint())
     tasks = learned_tasks(options.tasks, processor)
     thresholds = processor.level_answer_thresholds or {}
     listed = load_training_videos(options.model or default_checkpoint())
@@ -93,7 +93,7 @@ def evaluate_checkpoint(options: EvaluationOptions) -> dict:
     seal_folder(out, _settings(options, rows) | {"protocol": options.protocol}, RESULTS)
 
     predictions, sets = evaluate_parts(parts, predict, out, tasks, options.batch_size)
-    facts = {"leaks": asdict(leaks), "notes": leak_notes(leaks), "sets": sets}
+    facts = {"leaks": asdict(leaks), "notes": leak_notes(leaks) + notes, "sets": sets}
     facts["not_learned"] = [task for task in options.tasks if task not in tasks]
     return write_results(out, _head(options), facts, predictions, checkpoint_tables)
 
@@ -199,16 +199,38 @@ def _train_options(options: EvaluationOptions) -> list[str]:
     return [*cache_options, *(["--use_cpu"] if options.device == "cpu" else []), "--tasks", *options.tasks, *given]
 
 
-def load_predictor(options: EvaluationOptions, checkpoint: str) -> tuple[Predict, LmmVqaProcessor]:
-    """A function of a batch of videos, and the checkpoint's processor."""
+def load_predictor(options: EvaluationOptions, checkpoint: str) -> tuple[Predict, LmmVqaProcessor, list[str]]:
+    """A function of a batch of videos, the checkpoint's processor, and what is to be said of the scores."""
     scorer = load_scorer(checkpoint, options.device, options.dtype)
+    notes = leave_own_scale(scorer.processor)
     features = None
     if options.feature_cache:
         scorer.model.requires_grad_(False)
         features = FeatureCache(options.feature_cache, scorer.model, scorer.processor)
     tasks = learned_tasks(options.tasks, scorer.processor)
     predict = partial(predict_batch, scorer, tasks=tasks, readout=options.readout, cache=features)
-    return predict, scorer.processor
+    return predict, scorer.processor, notes
+
+
+def leave_own_scale(processor: LmmVqaProcessor) -> list[str]:
+    """
+    Brings scores and deviations to 0-100, the scale of MOS in rows, where `lmmvqa calibrate` has mapped them to another.
+
+    The map is taken away, not stretched to 0-100: its ends are where it takes the scores 0 and 100, not the ends of the
+    scale of anybody's ratings.
+
+    Returns:
+        What is to be said of it, if anything.
+    """
+    if processor.scale is None:
+        return []
+    lowest, highest = processor.scale
+    processor.score_map = None
+    processor.score_std_scale *= 100 / (highest - lowest)
+    return [
+        f"`lmmvqa calibrate` mapped this model's scores to {lowest:.4g} to {highest:.4g}; here they are on 0-100, as MOS in rows "
+        "are, and as they were before. Their order and the levels are the same on both scales."
+    ]
 
 
 def learned_tasks(tasks: Sequence[str], processor: LmmVqaProcessor) -> list[str]:

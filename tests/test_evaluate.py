@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_pair, write_clip
@@ -125,6 +126,20 @@ def test_scores_are_those_of_scoring(checkpoint, konvid, evaluated):
     scorer = load_scorer(str(checkpoint), "cpu")
     for prediction in results(evaluated)[1][:2]:
         assert prediction["score"] == pytest.approx(scorer(str(konvid / f"{prediction['id']}.mp4"))["score"], abs=1e-3)
+
+
+def test_a_model_on_its_own_scale_is_compared_on_that_of_the_rows(konvid, evaluated, tmp_path):
+    model, processor = tiny_pair()
+    processor.score_map, processor.score_std_scale = np.linspace(1, 5, 101).tolist(), 0.04
+    save_checkpoint(model, processor, tmp_path / "own", torch.float32)
+    assert evaluate(tmp_path / "own", konvid, tmp_path / "out") == 1
+    (metrics, predictions), (expected, others) = results(tmp_path / "out"), results(evaluated)
+    for name in ("score", "score_std"):
+        assert [one[name] for one in predictions] == [one[name] and pytest.approx(one[name]) for one in others]
+    assert metrics["sets"] == expected["sets"]
+    assert (
+        "mapped this model's scores to 1 to 5; here they are on 0-100" in (tmp_path / "out" / "table.md").read_text()
+    )
 
 
 def test_predictions_say_what_is_wrong_beside_what_is_true(tmp_path):
