@@ -6,17 +6,21 @@ import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ..datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
 from ..datasets_scripts.rated_videos import COLUMNS
 from ..datasets_scripts.rows import save_rows, split_by_group, video_id
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .leak_check import full_name, some
-from .rated_sets import EvaluatedPart
+from .rated_sets import EvaluatedPart, RatedSet
 
 
 TRAIN_PY = Path(__file__).resolve().parents[1] / "train.py"
 FOLDS_FILE = "folds.json"
+LOG_FILE = "train.log"
+# Of train.py, which are given it here
+OWN_OPTIONS = ("--model", "--data", "--output_dir", "--export_dir", "--dry_run")
 
 
 def assign_folds(rows: list[dict], num_folds: int, seed: int) -> list[int]:
@@ -86,6 +90,27 @@ def readable(rows: list[dict], processor: LmmVqaProcessor) -> list[bool]:
         return list(pool.map(is_readable, rows))
 
 
+def check_train_options(rated: RatedSet, start: str, options: list[str]) -> None:
+    """
+    Lets train.py plan what is to be trained, and writes nothing that stays.
+
+    Args:
+        start, options: as in `train_on_other_folds`.
+
+    Raises:
+        ValueError: options that are not left to the caller; or train.py refuses the options, or the set under them.
+    """
+    if given := [option for option in OWN_OPTIONS if option in options]:
+        raise ValueError(
+            f"got train_options with {', '.join(given)}, expected none that say what is trained and where"
+        )
+    with TemporaryDirectory() as folder:
+        _save_training_rows(rated.rows, rated, Path(folder))
+        failed = _train(start, Path(folder), [*options, "--dry_run"])
+    if failed:
+        raise ValueError(f"{failed}; mend the train_options {' '.join(options)}")
+
+
 def train_on_other_folds(part: EvaluatedPart, start: str, folder: Path, options: list[str]) -> Path:
     """
     Runs train.py, its output in `folder`/train.log, and returns the complete checkpoint. What is there already is not
@@ -101,23 +126,29 @@ def train_on_other_folds(part: EvaluatedPart, start: str, folder: Path, options:
     checkpoint = folder / "checkpoint"
     if checkpoint.is_dir():
         return checkpoint
+    _save_training_rows(part.other_folds, part, folder)
+    if failed := _train(start, folder, options):
+        raise ValueError(f"{failed} (all of it in {folder / LOG_FILE}); mend it and run the same command again")
+    (folder / "exported").rename(checkpoint)  # only now is it complete
+    return checkpoint
+
+
+def _save_training_rows(rows: list[dict], of: RatedSet | EvaluatedPart, folder: Path) -> None:
     names = ("video", "mos", "dataset", "group", *DAMAGE_COLUMN)
     rows = [
-        {name: row[name] for name in names if name in row} | {"split": "train", "id": video_id(row)}
-        for row in part.other_folds
+        {name: row[name] for name in names if name in row} | {"split": "train", "id": video_id(row)} for row in rows
     ]
     columns = COLUMNS | (DAMAGE_COLUMN if any("damage" in row for row in rows) else {})
-    save_rows(rows, [], part.dataset, folder / "rows", columns, part.mos_range)
-    exported = folder / "exported"
+    save_rows(rows, [], of.dataset, folder / "rows", columns, of.mos_range)
+
+
+def _train(start: str, folder: Path, options: list[str]) -> str | None:
+    """Runs train.py on the rows in `folder`; returns how it failed, if it did."""
     command = [sys.executable, TRAIN_PY, "--model", start, "--data", folder / "rows", "--output_dir", folder / "run"]
-    command += ["--export_dir", exported, "--save_strategy", "epoch", "--save_total_limit", "1"]
-    with open(folder / "train.log", "a", encoding="utf-8") as log:
+    command += ["--export_dir", folder / "exported", "--save_strategy", "epoch", "--save_total_limit", "1"]
+    with open(folder / LOG_FILE, "a", encoding="utf-8") as log:
         done = subprocess.run([*map(str, command), *options], stdout=log, stderr=subprocess.STDOUT)
-    if done.returncode:
-        last = (folder / "train.log").read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
-        raise ValueError(
-            f"got exit status {done.returncode} of train.py, expected 0: {' '.join(last)} (all of it in "
-            f"{folder / 'train.log'}); mend it and run the same command again"
-        )
-    exported.rename(checkpoint)  # only now is it complete
-    return checkpoint
+    if not done.returncode:
+        return None
+    said = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace").splitlines()[-1:]
+    return f"got exit status {done.returncode} of train.py, expected 0: {' '.join(said)}"

@@ -24,6 +24,7 @@ from ..training.feature_cache import FeatureCache
 from .cross_validation import (
     FOLDS_FILE,
     assign_folds,
+    check_train_options,
     readable,
     refuse_shared,
     shared_between_folds,
@@ -112,6 +113,8 @@ def cross_validate(options: EvaluationOptions) -> dict:
     """
     train_options = _train_options(options)
     rated_sets = load_rated_sets(options.data)
+    for rated in rated_sets:
+        check_train_options(rated, options.model or default_checkpoint(), train_options)
     rows = [row for rated in rated_sets for row in rated.rows]
     digests = content_digests(row["video"] for row in rows)
     leaks = check_leaks(rows, digests, load_training_videos(options.model or default_checkpoint()))

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -448,13 +449,17 @@ def test_folds_hang_on_groups_and_seed_alone():
 
 @pytest.fixture
 def trainings(train, monkeypatch):
-    """Runs train.py in this process and keeps what it was told."""
+    """Runs train.py in this process and keeps what it was told, where it was told to train."""
     commands = []
 
-    def run(command, **options):
-        commands.append(command)
+    def run(command, stdout, **options):
+        commands.extend([] if "--dry_run" in command else [command])
         monkeypatch.setattr(sys, "argv", command[1:])
-        train.main()
+        try:
+            with redirect_stderr(stdout):
+                train.main()
+        except SystemExit as stop:
+            return SimpleNamespace(returncode=stop.code)
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(cross_validation.subprocess, "run", run)
@@ -535,12 +540,26 @@ def test_options_of_training_need_training(checkpoint, konvid, tmp_path, capsys)
     assert "got options of training, expected --protocol fine_tuning" in message
 
 
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--max_stepz", 1], "of train.py, expected 0: train.py: error: unrecognized arguments: --max_stepz 1; mend"),
+        (["--train_parts", "head"], "error: got the part 'head' in train_parts"),
+        (["--output_dir", "mine"], "got train_options with --output_dir, expected none that say what is trained"),
+    ],
+)
+def test_options_that_train_py_refuses_leave_nothing(checkpoint, konvid, tmp_path, trainings, capsys, more, message):
+    arguments = [checkpoint, konvid, tmp_path / "out", "--protocol", "fine_tuning", "--folds", 2, "--train_options"]
+    assert message in refused(capsys, *arguments, *more)
+    assert not trainings and not (tmp_path / "out").exists()
+
+
 def test_train_py_that_stops_is_told(checkpoint, tmp_path, monkeypatch, capsys):
     rows = make_rows(tmp_path / "rows", 4)
 
     def fail(command, stdout, **options):
         stdout.write("first\nCUDA out of memory\n")
-        return SimpleNamespace(returncode=3)
+        return SimpleNamespace(returncode=0 if "--dry_run" in command else 3)
 
     monkeypatch.setattr(cross_validation.subprocess, "run", fail)
     message = refused(capsys, checkpoint, rows, tmp_path / "out", "--protocol", "fine_tuning", "--folds", 2)
