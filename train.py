@@ -104,7 +104,9 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    data: list[str] = HfArg(help="Folders of rows that `lmmvqa prepare` wrote, of the stage's kind.")
+    data: list[str] = HfArg(
+        help="Folders of rows that `lmmvqa prepare` wrote, of the stage's kind; one named twice counts twice."
+    )
     mix: list[str] = HfArg(help="Folders of rows of the other kind, trained on beside them.", default_factory=list)
     tasks: list[str] = HfArg(
         help=f"Questions for each video, of {', '.join(TASKS)}; damage and explain where rows say it.",

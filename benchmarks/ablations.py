@@ -40,6 +40,7 @@ from lmmvqa.evaluation.predictions import predict_scores
 from lmmvqa.modeling_lmmvqa import LmmVqaConfig, LmmVqaForConditionalGeneration
 from lmmvqa.processing.context_lmmvqa import TOKEN_LAYOUT, visual_token_counts
 from lmmvqa.training.feature_cache import FeatureCache
+from lmmvqa.training.run_settings import read_rows
 
 
 TRAIN_PY = Path(__file__).resolve().parents[1] / "train.py"
@@ -326,15 +327,14 @@ def run_all(arguments: argparse.Namespace) -> None:
     for change in changes.values():
         check(arguments.model, change)
 
-    test_rows = []
-    for rows in map(load_rows, arguments.test_data or arguments.data):
+    train_rows, test_rows = read_rows(arguments.data)["train"], []
+    for rows in map(load_rows, dict.fromkeys(arguments.test_data or arguments.data)):
         test_rows += [row for split in arguments.splits if split in rows for row in rows[split]]
     if not test_rows:
         raise ValueError(f"got no rows in the splits {', '.join(arguments.splits)}, expected some to compare runs on")
     settings = {name: getattr(arguments, name) for name in SETTINGS}
     for name in ("model", "decoder_b"):
         settings[f"{name}_digest"] = settings[name] and checkpoint_digest(settings[name])
-    train_rows = [row for rows in map(load_rows, arguments.data) for row in rows["train"]]
     settings |= {"train_rows": rows_digest(train_rows), "test_rows": rows_digest(test_rows)}
     seal_folder(arguments.work, settings, ["runs/*"])
     for seed in arguments.seeds:

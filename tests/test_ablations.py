@@ -209,4 +209,8 @@ def test_what_cannot_be_run_is_said_before_anything_is(ablations, arguments, tmp
         run(ablations, arguments, "--leave_out", "grid")
     with pytest.raises(ValueError, match="got no rows in the splits test_1080p"):
         run(ablations, arguments, "--splits", "test_1080p")
+    tested = list(load_rows(arguments[3])["test"])
+    save_rows(tested, [], "tiny", tmp_path / "tested")
+    with pytest.raises(ValueError, match="tested with the splits test, expected a split train"):
+        run(ablations, [*arguments, "--data", tmp_path / "tested"])
     assert not ablations.trained

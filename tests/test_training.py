@@ -23,6 +23,7 @@ from lmmvqa.scoring.scorer import load_scorer
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache
 from lmmvqa.training.qa_pairs import QaPairs, question_templates
+from lmmvqa.training.run_settings import read_rows
 
 
 # train.py
@@ -187,6 +188,11 @@ def test_a_set_that_trains_on_what_another_validates_is_refused(train, monkeypat
     with pytest.raises(SystemExit) as stop:
         run(train, monkeypatch, arguments, "--data", rows, tmp_path / "turned")
     assert stop.value.code == 2 and "in a split train and in a split validation" in capsys.readouterr().err
+
+
+def test_a_folder_named_twice_counts_twice_and_is_validated_once(rows):
+    of_split = read_rows([rows, rows])
+    assert (len(of_split["train"]), len(of_split["validation"])) == (12, 3)
 
 
 def test_several_gpus_in_one_process_are_refused(train, monkeypatch, arguments, capsys):

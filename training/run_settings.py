@@ -100,18 +100,20 @@ def read_model_config(model: str) -> LmmVqaConfig:
 
 def read_rows(folders: list[str]) -> dict[str, list[dict]]:
     """
-    The rows of the splits "train" and "validation", of all folders; see `stages.check_rows` for their kinds.
+    The rows of the splits "train" and "validation", of all folders; see `stages.check_rows` for their kinds. What a folder
+    that is named twice trains on counts twice; it is validated once.
 
     Raises:
         FileNotFoundError, ValueError: a folder holds no rows, or none to train on, or one trains on what another validates.
     """
     rows = {"train": [], "validation": []}
-    for folder in folders:
+    for index, folder in enumerate(folders):
         splits = load_rows(folder)
         if "train" not in splits:
             raise ValueError(f"got {folder} with the splits {', '.join(splits)}, expected a split train to train on")
-        for split, of_split in rows.items():
-            of_split += splits.get(split, [])
+        rows["train"] += splits["train"]
+        if folder not in folders[:index]:
+            rows["validation"] += splits.get("validation", [])
     train, validation = ({row["video"] for row in of_split if row["mos"] is not None} for of_split in rows.values())
     if both := sorted(train & validation):
         raise ValueError(
