@@ -1,5 +1,6 @@
 """The model card of a checkpoint, filled from its configuration and from the run that trained it."""
 
+import json
 import re
 from collections import defaultdict
 from importlib import resources
@@ -41,22 +42,32 @@ def validation_figures(results: dict[str, dict]) -> list[dict]:
     return [{"dataset": dataset, "split": "validation", **figures} for dataset, figures in results.items()]
 
 
-def evaluation_figures(metrics: dict) -> list[dict]:
+def evaluation_figures(file: str | Path) -> list[dict]:
     """
-    What `lmmvqa evaluate` measured, the contents of its metrics.json, as `model_index` and `write_eval_results` take it.
+    What `lmmvqa evaluate` measured, its metrics.json, as `model_index` and `write_eval_results` take it.
 
     Raises:
-        ValueError: it is something else.
+        OSError: no such file.
+        ValueError: it is something else, or no score of a whole set was measured.
     """
-    if "sets" not in metrics:
-        raise ValueError(
-            f"got results with {', '.join(metrics)}, expected `sets` among them, as in the metrics.json of `lmmvqa evaluate`"
-        )
-    return [
+    try:
+        metrics = json.loads(Path(file).read_text(encoding="utf-8"))
+    except ValueError:
+        metrics = None
+    sets = metrics.get("sets") if isinstance(metrics, dict) else None
+    if sets is None:
+        raise ValueError(f"got results {file}, expected the metrics.json of `lmmvqa evaluate`; name that file")
+    figures = [
         {"dataset": of_set["dataset"], "split": of_set["part"], **of_set["score"]}
-        for of_set in metrics["sets"]
-        if "score" in of_set
+        for of_set in sets
+        if "srcc" in of_set.get("score", {})
     ]
+    if not figures:
+        raise ValueError(
+            f"got results {file} without a figure of scores, expected those of the checkpoint itself, not of folds or levels "
+            "alone; evaluate it with --tasks score"
+        )
+    return figures
 
 
 def model_index(figures: list[dict]) -> list[EvalResult]:

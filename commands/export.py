@@ -1,6 +1,5 @@
 """`lmmvqa export`: a checkpoint as a complete repository, or as graphs for ONNX Runtime and browsers."""
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -61,10 +60,7 @@ def run(options: Options) -> int:
         raise ValueError(f"got no model card at {card}; write one and name it with --card")
     else:
         check_export_folder(options.out, name)
-    figures = []
-    if options.results:
-        with open(options.results, encoding="utf-8") as file:
-            figures = evaluation_figures(json.load(file))
+    figures = evaluation_figures(options.results) if options.results else []
     try:
         model = load_checkpoint(name)
     except ImportError as error:  # adapters without peft

@@ -1,5 +1,6 @@
 """The card of a trained checkpoint: valid metadata, and every figure from the run."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -134,8 +135,9 @@ EVALUATED = {
 }
 
 
-def test_an_evaluation_joins_the_results_of_a_card(card):
-    figures = evaluation_figures(EVALUATED)
+def test_an_evaluation_joins_the_results_of_a_card(card, tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps(EVALUATED))
+    figures = evaluation_figures(tmp_path / "metrics.json")
     joined = ModelCard(with_results(str(card), "another", figures))
     found = {(r.dataset_split, r.metric_type): r.metric_value for r in joined.data.eval_results}
     assert found == {
@@ -151,6 +153,19 @@ def test_an_evaluation_joins_the_results_of_a_card(card):
     assert (new.data.model_name, len(new.data.eval_results)) == ("mine", 4)
 
 
-def test_other_results_are_refused():
-    with pytest.raises(ValueError, match="got results with method, expected `sets` among them"):
-        evaluation_figures({"method": "niqe"})
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("| SRCC |", "expected the metrics.json of `lmmvqa evaluate`"),
+        ('[{"sets": []}]', "expected the metrics.json of `lmmvqa evaluate`"),
+        ('{"method": "niqe"}', "expected the metrics.json of `lmmvqa evaluate`"),
+        (
+            '{"sets": [{"dataset": "mine", "part": null, "level": {"n": 9}, "folds": []}]}',
+            "without a figure of scores",
+        ),
+    ],
+)
+def test_other_results_are_refused(tmp_path, text, message):
+    (tmp_path / "results").write_text(text)
+    with pytest.raises(ValueError, match=f"got results {tmp_path / 'results'}.*{message}"):
+        evaluation_figures(tmp_path / "results")
