@@ -350,8 +350,9 @@ def train(
         if cache is not None:  # last, as it is work
             cache.build([file for row in rows["train"] + rows["validation"] for file in row_media(row)])
         seal_folder(output, settings, RESULTS)
+        newest = trainer.newest_checkpoint()
 
-    metrics = trainer.train(resume_from_checkpoint=trainer.newest_checkpoint()).metrics
+    metrics = trainer.train(resume_from_checkpoint=newest).metrics
     trainer.save_model()
     if rated:
         metrics["validation"] = validation.metrics()

@@ -108,6 +108,22 @@ def test_a_run_killed_while_it_wrote_a_checkpoint_goes_on_from_the_one_before(
     assert not (output / "partial").exists()
 
 
+def test_a_damaged_checkpoint_is_named(train, monkeypatch, arguments, tmp_path, capsys):
+    arguments = [*arguments, *EACH_STEP]
+    run(train, monkeypatch, arguments)
+    (tmp_path / "run" / "train_results.json").unlink()
+    newest = tmp_path / "run" / "checkpoint-2"
+    for name in ("trainer_state.json", "model.safetensors", "optimizer.pt"):
+        whole = (newest / name).read_bytes()
+        os.truncate(newest / name, len(whole) // 2)
+        error = refused(train, monkeypatch, capsys, arguments)
+        assert (
+            f"got {newest / name}, which is damaged or cut, expected a whole checkpoint; remove {newest} to" in error
+        )
+        (newest / name).write_bytes(whole)
+    run(train, monkeypatch, arguments)
+
+
 def test_a_checkpoint_appears_whole_and_only_then_are_older_ones_removed(train, monkeypatch, arguments, tmp_path):
     output, seen = tmp_path / "run", []
     rotate = train.LmmVqaTrainer.__init__.__globals__["rotate_checkpoints"]

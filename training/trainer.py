@@ -1,11 +1,14 @@
 """transformers' Trainer with LMM-VQA's loss, whole checkpoints of what is trained, and a stop at the first NaN."""
 
+import json
 import shutil
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 from torch.distributed.fsdp import FSDPModule
@@ -22,6 +25,7 @@ from .version_sampler import VersionSampler
 
 # In the output folder: where a checkpoint is until it is whole
 PARTIAL_FOLDER = "partial"
+TORCH_SUFFIXES = (".pt", ".pth", ".bin")  # of what torch.save writes: zip archives, whose table is their end
 
 
 class LmmVqaTrainer(Trainer):
@@ -115,6 +119,9 @@ class LmmVqaTrainer(Trainer):
         The newest `checkpoint-N` folder, or None; in all processes.
 
         What a run was stopped in the middle of writing, or of removing, is removed here, and named on stderr.
+
+        Raises:
+            ValueError: a file of it is damaged, as where the power went.
         """
         output = Path(self.args.output_dir)
         if self.args.should_save:
@@ -123,7 +130,13 @@ class LmmVqaTrainer(Trainer):
                     print(f"removed {folder}, which is not whole: a run was stopped there", file=sys.stderr)
                     shutil.rmtree(folder)
         self.accelerator.wait_for_everyone()
-        return get_last_checkpoint(output)
+        newest = get_last_checkpoint(output)
+        if newest and (damaged := first_damaged(Path(newest))):
+            raise ValueError(
+                f"got {damaged}, which is damaged or cut, expected a whole checkpoint; remove {newest} to go on from the one "
+                "before it"
+            )
+        return newest
 
     def _save_checkpoint(self, model, trial):
         self._is_saving_checkpoint = True
@@ -169,6 +182,22 @@ class LmmVqaTrainer(Trainer):
                 f"{min(differences)}, expected the same train_parts and lora_rank; resume with those that the run was "
                 "started with, or choose another output_dir"
             )
+
+
+def first_damaged(checkpoint: Path) -> Path | None:
+    """The first file of a `checkpoint-N` folder that does not hold what its suffix says, or is cut; by its beginning and end."""
+    for file in sorted(path for path in checkpoint.iterdir() if path.is_file()):
+        try:
+            if file.suffix == ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+            elif file.suffix == ".safetensors":
+                with safe_open(file, "pt"):
+                    pass
+            elif file.suffix in TORCH_SUFFIXES and not zipfile.is_zipfile(file):
+                return file
+        except (ValueError, SafetensorError):
+            return file
+    return None
 
 
 class _EpochCallback(TrainerCallback):
