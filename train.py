@@ -40,7 +40,7 @@ from transformers.integrations import unset_hf_deepspeed_config
 from lmmvqa.checkpoints.export import check_export_folder, export_checkpoint, load_checkpoint, push_checkpoint
 from lmmvqa.checkpoints.model_card import training_model_card, validation_figures, write_eval_results
 from lmmvqa.checkpoints.training_videos import carry_training_videos, list_training_videos, save_training_videos
-from lmmvqa.datasets_scripts.folder_seal import check_seal, seal_folder, write_whole
+from lmmvqa.datasets_scripts.folder_seal import ROWS_FILE, check_seal, seal_folder, write_whole
 from lmmvqa.datasets_scripts.rows import row_media, video_digest
 from lmmvqa.evaluation.metrics import correlations
 from lmmvqa.evaluation.predictions import predict_scores
@@ -349,7 +349,7 @@ def train(
             trainer.add_callback(validation)
         if cache is not None:  # last, as it is work
             cache.build([file for row in rows["train"] + rows["validation"] for file in row_media(row)])
-        seal_folder(output, settings, RESULTS)
+        seal_folder(output, settings, RESULTS, others=[ROWS_FILE])
         newest = trainer.newest_checkpoint()
 
     metrics = trainer.train(resume_from_checkpoint=newest).metrics
@@ -394,7 +394,7 @@ def main(argv: list[str] | None = None) -> None:
             return
         settings = run_settings(model_args, data_args, training_args, rows)
         output = Path(training_args.output_dir)
-        check_seal(output, settings, RESULTS)
+        check_seal(output, settings, RESULTS, others=[ROWS_FILE])
 
     if (output / RESULTS_FILE).is_file():
         print(f"{output} holds this run, finished: nothing is trained again", flush=True)

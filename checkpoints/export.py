@@ -9,15 +9,13 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText
 
-from ..datasets_scripts.folder_seal import SEAL_FILE, check_free_of
+from ..datasets_scripts.folder_seal import ROWS_FILE, SEAL_FILE, check_free_of
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 from ..modeling_lmmvqa.pipeline_lmmvqa import VideoQualityAssessmentPipeline
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .hub_connection import check_obtainable
 from .model_card import complete_model_card
 
-
-ROWS_FILE = "dataset_dict.json"  # of saved rows, as `datasets` names it
 
 # What `pipeline(model=...)` reads of config.json; the class's file travels with the model's code
 CUSTOM_PIPELINES = {

@@ -10,6 +10,9 @@ from pathlib import Path
 
 
 SEAL_FILE = "settings.json"
+# By which folders of rows are known, as `datasets` names it; and checkpoints, adapters, and a run's checkpoint-N folders
+ROWS_FILE = "dataset_dict.json"
+CHECKPOINT_FILES = ("config.json", "adapter_config.json", "trainer_state.json")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -37,20 +40,26 @@ def check_free_of(folder: Path, others: Iterable[str], expected: str) -> None:
         )
 
 
-def check_seal(folder: Path, settings: dict, results: Iterable[str]) -> None:
+def check_seal(
+    folder: Path, settings: dict, results: Iterable[str], others: Iterable[str] = (ROWS_FILE, *CHECKPOINT_FILES)
+) -> None:
     """
-    Refuses a folder that holds results of anything but these settings; writes nothing.
+    Refuses a folder that holds results of anything but these settings, or something else; writes nothing.
 
     Args:
         settings: all that the results hang on, by name, as JSON can hold it: digests in place of files.
         results: patterns of the names of results, as of `Path.glob`. A folder without any may be begun anew.
+        others: names of the files by which folders of other kinds are known.
 
     Raises:
-        ValueError: the results were made under other settings, or nothing says under which.
+        ValueError: the results were made under other settings, or nothing says under which; or the folder is of another
+            kind.
     """
-    if not any(True for pattern in results for _ in folder.glob(pattern)):
-        return
+    check_free_of(folder, others, "a new folder or one of the same kind of results")
     file = folder / SEAL_FILE
+    is_begun = any(True for pattern in results for _ in folder.glob(pattern))
+    if not is_begun and not file.is_file():
+        return
     try:
         begun = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -58,7 +67,14 @@ def check_seal(folder: Path, settings: dict, results: Iterable[str]) -> None:
             f"got {folder}, which holds results without a readable {SEAL_FILE} that says what they were made of, "
             "expected a folder begun with the same settings, or a new one; name another folder"
         ) from None
-    refuse_differences(folder, begun, settings)
+    if is_begun:
+        refuse_differences(folder, begun, settings)
+    # A later version may know settings more or fewer
+    elif not (begun.keys() <= settings.keys() or begun.keys() >= settings.keys()):
+        raise ValueError(
+            f"got {folder}, whose {SEAL_FILE} has the settings of something else ({', '.join(begun)}), expected a new folder "
+            "or one of the same kind of results; name another folder"
+        )
 
 
 def refuse_differences(path: Path, begun: dict, settings: dict) -> None:
@@ -80,17 +96,19 @@ def refuse_differences(path: Path, begun: dict, settings: dict) -> None:
         )
 
 
-def seal_folder(folder: Path, settings: dict, results: Iterable[str]) -> None:
+def seal_folder(
+    folder: Path, settings: dict, results: Iterable[str], others: Iterable[str] = (ROWS_FILE, *CHECKPOINT_FILES)
+) -> None:
     """
     Ties a folder to the settings of what it will hold, in its `settings.json`; makes it where it does not exist.
 
     Args:
-        settings, results: as in `check_seal`.
+        settings, results, others: as in `check_seal`.
 
     Raises:
         ValueError: as `check_seal`.
     """
-    check_seal(folder, settings, results)
+    check_seal(folder, settings, results, others)
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(settings, indent=1) + "\n"
     file = folder / SEAL_FILE

@@ -19,9 +19,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, List, Value, load_from_disk
-from datasets.config import DATASETDICT_JSON_FILENAME
 
-from .folder_seal import SEAL_FILE, check_free_of
+from .folder_seal import CHECKPOINT_FILES, ROWS_FILE, SEAL_FILE, check_free_of
 
 
 SPLITS = ("train", "validation", "test", "test_1080p")  # the last is LSVQ's
@@ -40,8 +39,6 @@ CONVERSATION_FEATURES = {
 LEFT_OUT_FILE = "left_out.jsonl"
 REPORT_FILE = "report.json"
 PARTIAL_FOLDER = ".partial"
-# By which a checkpoint is known, an adapter, a checkpoint-N of a run, and a run or an evaluation
-OTHER_FILES = ("config.json", "adapter_config.json", "trainer_state.json", SEAL_FILE)
 
 
 def split_by_group(
@@ -127,10 +124,10 @@ def check_rows_folder(folder: str | Path, dataset: str) -> None:
     """
     folder = Path(folder)
     expected = f"a new folder or that of earlier rows of {dataset}"
-    check_free_of(folder, OTHER_FILES, expected)
+    check_free_of(folder, (*CHECKPOINT_FILES, SEAL_FILE), expected)
     is_reported = all((folder / name).is_file() for name in (REPORT_FILE, LEFT_OUT_FILE))
     datasets = {report["dataset"] for report in load_report(folder)} if is_reported else set()
-    if datasets - {dataset} or (not is_reported and (folder / DATASETDICT_JSON_FILENAME).is_file()):
+    if datasets - {dataset} or (not is_reported and (folder / ROWS_FILE).is_file()):
         raise ValueError(
             f"got {folder} as the folder to write, which holds rows of {', '.join(datasets) or 'an unknown data set'}, "
             f"expected {expected}"
@@ -202,9 +199,9 @@ def _save_whole(data: DatasetDict, folder: Path, texts: Mapping[str, str]) -> No
     data.save_to_disk(str(partial))
     for name, text in texts.items():
         (partial / name).write_text(text, encoding="utf-8")
-    (folder / DATASETDICT_JSON_FILENAME).unlink(missing_ok=True)
+    (folder / ROWS_FILE).unlink(missing_ok=True)
     files = [path for path in partial.rglob("*") if path.is_file()]
-    for path in sorted(files, key=lambda path: path.name == DATASETDICT_JSON_FILENAME):
+    for path in sorted(files, key=lambda path: path.name == ROWS_FILE):
         target = folder / path.relative_to(partial)
         target.parent.mkdir(exist_ok=True)
         path.replace(target)
@@ -219,9 +216,9 @@ def load_rows(folder: str | Path) -> DatasetDict:
         FileNotFoundError: there is no such folder, or it holds no rows, or `save_rows` was stopped there.
     """
     folder = Path(folder).resolve()
-    if not (folder / DATASETDICT_JSON_FILENAME).is_file():
+    if not (folder / ROWS_FILE).is_file():
         raise FileNotFoundError(
-            f"got {folder} without {DATASETDICT_JSON_FILENAME}, expected a folder of rows that `lmmvqa prepare` finished "
+            f"got {folder} without {ROWS_FILE}, expected a folder of rows that `lmmvqa prepare` finished "
             "writing; prepare the data set there, once more where it was stopped"
         )
     # in memory: a cache file written beside the data would fail on a read-only folder

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from lmmvqa.datasets_scripts.folder_seal import SEAL_FILE, check_seal, seal_folder, write_whole
+from lmmvqa.datasets_scripts.folder_seal import (
+    CHECKPOINT_FILES,
+    ROWS_FILE,
+    SEAL_FILE,
+    check_seal,
+    seal_folder,
+    write_whole,
+)
 
 
 SETTINGS = {"model": "0123", "tasks": ("score", "level"), "rate": 0.1}
@@ -59,6 +66,17 @@ def test_a_folder_without_results_is_begun_anew(tmp_path):
     seal_folder(tmp_path, {"model": "4567"}, ["*.jsonl"])
     assert json.loads((tmp_path / SEAL_FILE).read_text()) == {"model": "4567"}
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", SEAL_FILE}
+
+
+@pytest.mark.parametrize("held", [ROWS_FILE, *CHECKPOINT_FILES, SEAL_FILE])
+def test_a_folder_of_another_kind_is_refused(tmp_path, held):
+    (tmp_path / held).write_text('{"max_steps": 2, "model": "0123"}')
+    for refuse in (check_seal, seal_folder):
+        with pytest.raises(
+            ValueError, match=f"{held} .*expected a new folder or one of the same kind|holds {held}, expected"
+        ):
+            refuse(tmp_path, SETTINGS, ["*.jsonl"])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ['{"max_steps": 2, "model": "0123"}']
 
 
 def test_a_file_is_whole_or_what_it_was(tmp_path, monkeypatch):
