@@ -45,7 +45,7 @@ def write_folds(path: Path, rows: list[dict], folds: list[int], seed: int) -> No
     for index, (row, fold) in enumerate(zip(rows, folds, strict=True)):
         members[fold]["indices"].append(index)
         members[fold]["ids"].append(video_id(row))
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)  # data sets may have names such as owner/name
     content = {"seed": seed, "folds": [members[fold] for fold in sorted(members)]}
     path.write_text(json.dumps(content) + "\n", encoding="utf-8")
 

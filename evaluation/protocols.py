@@ -49,6 +49,7 @@ from .tables import checkpoint_tables, cross_validation_tables
 
 # Of either protocol, for `seal_folder`
 RESULTS = (PREDICTIONS_FILE, f"*/{FOLDS_FILE}")
+FOLD_OPTIONS = ("folds", "seed", "keep_checkpoints", "train_options")
 
 
 def evaluate(options: EvaluationOptions) -> dict:
@@ -56,14 +57,17 @@ def evaluate(options: EvaluationOptions) -> dict:
     Runs the protocol of the options: `cross_validate` or `evaluate_checkpoint`, and returns what it does.
 
     Raises:
-        ValueError: a batch of no video, or options of training without training; and what the protocol raises.
+        ValueError: a batch of no video, or options of folds without folds; and what the protocol raises.
     """
     if options.batch_size < 1:
         raise ValueError(f"got a batch_size of {options.batch_size}, expected 1 or more")
     if options.protocol == "fine_tuning":
         return cross_validate(options)
-    if options.train_options or options.keep_checkpoints:
-        raise ValueError("got options of training, expected --protocol fine_tuning with them")
+    given = [name for name in FOLD_OPTIONS if getattr(options, name) != getattr(EvaluationOptions, name)]
+    if given:
+        raise ValueError(
+            f"got {', '.join(given)}, expected --protocol fine_tuning with them; add it or leave them out"
+        )
     return evaluate_checkpoint(options)
 
 
@@ -113,16 +117,16 @@ def cross_validate(options: EvaluationOptions) -> dict:
     """
     train_options = _train_options(options)
     rated_sets = load_rated_sets(options.data)
+    folds_of = {rated.dataset: assign_folds(rated.rows, options.folds, options.seed) for rated in rated_sets}
     for rated in rated_sets:
         check_train_options(rated, options.model or default_checkpoint(), train_options)
     rows = [row for rated in rated_sets for row in rated.rows]
     digests = content_digests(row["video"] for row in rows)
     leaks = check_leaks(rows, digests, load_training_videos(options.model or default_checkpoint()))
     digest_of = {row["video"]: digest for row, digest in zip(rows, digests, strict=True)}
-    folds_of, shared = {}, []
+    shared = []
     for rated in rated_sets:
-        folds = folds_of[rated.dataset] = assign_folds(rated.rows, options.folds, options.seed)
-        shared += shared_between_folds(rated.rows, digest_of, folds)
+        shared += shared_between_folds(rated.rows, digest_of, folds_of[rated.dataset])
     if not options.allow_training_videos:
         refuse_leaks(leaks)
         refuse_shared(shared)

@@ -25,7 +25,7 @@ from lmmvqa.datasets_scripts.degraded import chained_clips
 from lmmvqa.datasets_scripts.prepare import prepare
 from lmmvqa.datasets_scripts.rows import REPORT_FILE, load_rows, save_rows, video_digest
 from lmmvqa.evaluation import cross_validation, protocols
-from lmmvqa.evaluation.cross_validation import assign_folds
+from lmmvqa.evaluation.cross_validation import assign_folds, write_folds
 from lmmvqa.evaluation.leak_check import check_leaks, leak_notes
 from lmmvqa.evaluation.metrics import coverage
 from lmmvqa.evaluation.predictions import PREDICTION_KEYS, predict_batch
@@ -526,6 +526,12 @@ def test_damage_is_trained_on_in_folds_too(checkpoint, tmp_path, trainings):
             assert sum(prediction["damage_answer"].values()) == pytest.approx(1)
 
 
+def test_folds_of_a_set_with_the_name_of_a_repository(tmp_path):
+    rows = [{"video": f"{name}.mp4"} for name in "ab"]
+    write_folds(tmp_path / "me" / "set" / "folds.json", rows, [0, 1], seed=0)
+    assert json.loads((tmp_path / "me" / "set" / "folds.json").read_text())["folds"][1]["ids"] == ["b"]
+
+
 def test_equal_files_in_two_folds_are_refused(checkpoint, tmp_path, trainings, capsys):
     rows = make_rows(tmp_path / "rows", 6)
     folds = assign_folds([{"group": f"g{index}"} for index in range(6)], 2, 0)
@@ -535,9 +541,12 @@ def test_equal_files_in_two_folds_are_refused(checkpoint, tmp_path, trainings, c
     assert "got 2 videos whose file is the same as one of another fold" in message and not trainings
 
 
-def test_options_of_training_need_training(checkpoint, konvid, tmp_path, capsys):
-    message = refused(capsys, checkpoint, konvid, tmp_path / "out", "--train_options", "--max_steps", 1)
-    assert "got options of training, expected --protocol fine_tuning" in message
+@pytest.mark.parametrize(
+    "more", [["--folds", 3], ["--seed", 1], ["--keep_checkpoints"], ["--train_options", "--bf16"]]
+)
+def test_options_of_folds_need_folds(checkpoint, konvid, tmp_path, capsys, more):
+    message = refused(capsys, checkpoint, konvid, tmp_path / "out", *more)
+    assert f"got {more[0][2:]}, expected --protocol fine_tuning with" in message
 
 
 @pytest.mark.parametrize(
@@ -639,3 +648,6 @@ def test_a_line_that_was_cut_is_written_again(tmp_path):
     path.write_text(text[:-4])
     assert predict_to_file(path, rows, predict, 2) == whole
     assert path.read_text() == text
+    path.write_text("no line\n" + text)
+    with pytest.raises(ValueError, match=f"got {path}, whose line 1 is damaged, expected a JSON object in each"):
+        predict_to_file(path, rows, predict, 2)
