@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 
 from ..scoring.video_files import check_output
-from .options import number
+from .options import count, number
 
 
 HELP = "make rows for training and evaluation from a benchmark's label file"
@@ -85,7 +85,7 @@ def _add_options_of_pairs(pairs: argparse.ArgumentParser) -> None:
     )
     pairs.add_argument("--name", dest="dataset", help="in the column dataset (default: image_text)")
     pairs.add_argument("--split", choices=["train", "validation", "test"], help="of a data set, and of the rows")
-    pairs.add_argument("--limit", type=int, help="take so many records of each source, the first ones")
+    pairs.add_argument("--limit", type=count, help="take so many records of each source, the first ones")
 
 
 def _add_options_of_clips(clips: argparse.ArgumentParser, new: Callable[[str, str], argparse.ArgumentParser]) -> None:
@@ -120,6 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..datasets_scripts.prepare import prepare
 
     check_output("out", arguments.out, is_folder=True)
+    if "private" in arguments and "push_to_hub" not in arguments:
+        raise ValueError("got --private without --push_to_hub, expected a repository; name it, or leave --private out")
     disable_progress_bars()
     options = {key: value for key, value in vars(arguments).items() if key not in ("run", "command")}
     for report in prepare(**options):

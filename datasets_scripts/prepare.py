@@ -57,26 +57,19 @@ def prepare(
         options: of the builder, such as `split_name` for LSVQ.
 
     Raises:
-        ValueError: from the builder, where no row is left, where clips shall be degraded without the extra `data`, or of
-            a folder that is not there or that rows may not be written to.
+        ValueError: from the builder, where no row is left, the extra `data` is missing, or as `_check_folders`.
     """
     files = labels if isinstance(labels, list) else [labels]
     folder = Path(videos or Path(files[0]).parent)
-    if videos and not labels_only and not folder.is_dir():
-        raise ValueError(
-            f"got videos {videos}, which is no folder, expected the folder of the videos; correct the name"
-        )
     dataset = dataset or (Path(files[0]).stem if name == "csv" else name)
-    rows_folder = Path(out) / "dataset" if name == "degraded_clips" or name in CHAINED else Path(out)
-    check_rows_folder(rows_folder, dataset)  # before hours of work
+    rows_folder = Path(out) / "dataset" if name in (*CHAINED, "degraded_clips") else Path(out)
+    _check_folders(rows_folder, dataset, None if labels_only else videos)
     if name == "degraded_clips":
         rows, left_out = degraded_clips.prepare_clips(labels, folder, out, mos_range or DEFAULT_MOS_RANGE, **options)
-        mos_range, columns = DEFAULT_MOS_RANGE, degraded_clips.COLUMNS
-        found = find_files([(row["video"],) for row in rows], rows_folder)
+        mos_range, columns, found = DEFAULT_MOS_RANGE, degraded_clips.COLUMNS, _find_clips(rows, rows_folder)
     elif name in CHAINED:
         rows, left_out = CHAINED[name](labels, out, **options)
-        mos_range, columns = DEFAULT_MOS_RANGE, chained_clips.COLUMNS
-        found = find_files([(row["video"],) for row in rows], rows_folder)
+        mos_range, columns, found = DEFAULT_MOS_RANGE, chained_clips.COLUMNS, _find_clips(rows, rows_folder)
     elif name == "instruction_json":
         rows, left_out, found = instruction_json.build_rows(
             labels, folder, dataset, labels_only=labels_only, **options
@@ -96,6 +89,24 @@ def prepare(
     if push_to_hub:
         _push(rows_folder, folder, push_to_hub, private)
     return reports
+
+
+def _check_folders(rows_folder: Path, dataset: str, videos: str | Path | None) -> None:
+    """
+    Before hours of work.
+
+    Raises:
+        ValueError: the folder of the videos is not there, or as `rows.check_rows_folder`.
+    """
+    check_rows_folder(rows_folder, dataset)
+    if videos and not Path(videos).is_dir():
+        raise ValueError(
+            f"got videos {videos}, which is no folder, expected the folder of the videos; correct the name"
+        )
+
+
+def _find_clips(rows: list[dict], folder: Path) -> list[Found]:
+    return find_files([(row["video"],) for row in rows], folder)
 
 
 def _checked_default_range(videos: list[RatedVideo], labels: str | Path) -> tuple[float, float]:

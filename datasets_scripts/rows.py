@@ -15,7 +15,8 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, Features, List, Value, load_from_disk
@@ -80,8 +81,10 @@ def percent_mos(text: str, mos_range: tuple[float, float], where: str) -> float:
     Raises:
         ValueError: the text is not a number, or the number lies outside the range.
     """
-    if len(mos_range) != 2 or not mos_range[0] < mos_range[1]:
-        raise ValueError(f"The MOS range is {mos_range}, expected two rising numbers: the lowest and the highest MOS.")
+    if len(mos_range) != 2 or not -math.inf < mos_range[0] < mos_range[1] < math.inf:
+        raise ValueError(
+            f"The MOS range is {mos_range}, expected two finite numbers that rise: the lowest and the highest MOS."
+        )
     low, high = mos_range
     try:
         mos = float(text)
@@ -214,6 +217,7 @@ def load_rows(folder: str | Path) -> DatasetDict:
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no rows, or `save_rows` was stopped there.
+        ValueError: a file of the rows is damaged.
     """
     folder = Path(folder).resolve()
     if not (folder / ROWS_FILE).is_file():
@@ -221,7 +225,6 @@ def load_rows(folder: str | Path) -> DatasetDict:
             f"got {folder} without {ROWS_FILE}, expected a folder of rows that `lmmvqa prepare` finished "
             "writing; prepare the data set there, once more where it was stopped"
         )
-    # in memory: a cache file written beside the data would fail on a read-only folder
 
     def with_absolute_paths(row: dict) -> dict:
         paths = {"video": str((folder / row["video"]).resolve())}
@@ -229,19 +232,33 @@ def load_rows(folder: str | Path) -> DatasetDict:
             paths["media"] = [str((folder / file).resolve()) for file in row["media"]]
         return paths
 
-    return load_from_disk(str(folder)).map(with_absolute_paths, keep_in_memory=True)
+    with _damage_named(folder):
+        # in memory: a cache file written beside the data would fail on a read-only folder
+        return load_from_disk(str(folder)).map(with_absolute_paths, keep_in_memory=True)
 
 
 def load_report(folder: str | Path) -> list[dict]:
     """What `save_rows` returned: the counts, the label file's scale and what was left out, a split each.
 
     Raises:
-        ValueError: the folder has none.
+        ValueError: the folder has none, or it is damaged.
     """
     path = Path(folder) / REPORT_FILE
     if not path.is_file():
         raise ValueError(f"{folder} has no {REPORT_FILE}, which `lmmvqa prepare` writes: prepare the data set again.")
-    return json.loads(path.read_text(encoding="utf-8"))
+    with _damage_named(folder):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _damage_named(folder: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(
+            f"got rows in {folder} that are damaged or cut, expected those that `lmmvqa prepare` wrote; remove the folder and "
+            f"prepare the data set again: {error}"
+        ) from error
 
 
 def video_id(row: dict) -> str:

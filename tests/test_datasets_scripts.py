@@ -98,8 +98,9 @@ def test_mos_is_mapped_to_percent_and_refused_outside_its_range():
     for text in ("5.1", "0.9", "nan", "", "good"):
         with pytest.raises(ValueError, match="clip 7 has MOS"):
             percent_mos(text, (1, 5), "clip 7")
-    with pytest.raises(ValueError, match="two rising numbers"):
-        percent_mos("3", (5, 1), "x")
+    for mos_range in ((5, 1), (1, 1), (1, float("inf"))):
+        with pytest.raises(ValueError, match="two finite numbers that rise"):
+            percent_mos("3", mos_range, "x")
 
 
 # rated images

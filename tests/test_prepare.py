@@ -1,6 +1,7 @@
 """`lmmvqa prepare`: label files of every format to rows, on tables and clips written here, and on the real tables."""
 
 import json
+import os
 import re
 import shutil
 import statistics
@@ -632,6 +633,27 @@ def test_wrong_use_of_the_command(arguments, tmp_path, capsys):
     with pytest.raises(SystemExit) as error:
         main(["prepare", *arguments, "--out", str(tmp_path / "rows")])
     assert error.value.code == 2 and capsys.readouterr().err
+
+
+def test_private_rows_need_a_repository(tmp_path, capsys):
+    labels = write_text(tmp_path / "labels.csv", "video,mos", "a.mp4,50")
+    with pytest.raises(SystemExit):
+        main(
+            ["prepare", "csv", "--labels", str(labels), "--out", str(tmp_path / "rows"), "--labels_only", "--private"]
+        )
+    assert "got --private without --push_to_hub" in capsys.readouterr().err and not (tmp_path / "rows").exists()
+
+
+@pytest.mark.parametrize("name", ["report.json", "dataset_dict.json", "train/data-00000-of-00001.arrow"])
+def test_damaged_rows_are_named(checkpoint, rows, tmp_path, capsys, name):
+    shutil.copytree(rows, tmp_path / "rows")
+    os.truncate(tmp_path / "rows" / name, (tmp_path / "rows" / name).stat().st_size // 2)
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["evaluate", "--model", str(checkpoint), "--data", str(tmp_path / "rows"), "--out", str(tmp_path / "out")]
+        )
+    assert stop.value.code == 2
+    assert f"got rows in {tmp_path / 'rows'} that are damaged or cut" in capsys.readouterr().err
 
 
 def test_what_is_pushed_names_no_folder_of_this_machine(tmp_path, clip, monkeypatch):
