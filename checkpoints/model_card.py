@@ -160,6 +160,23 @@ def model_card(model: LmmVqaForConditionalGeneration, name: str, **filling) -> s
     return str(card)
 
 
+def read_model_card(file: str | Path) -> str:
+    """
+    Raises:
+        ValueError: there is no such file, it is no UTF-8, or its metadata are no YAML.
+    """
+    if not Path(file).is_file():
+        raise ValueError(f"got no model card at {file}; write one and name it with --card")
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+        ModelCard(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(
+            f"got a model card {file} that cannot be read, expected UTF-8 with metadata in YAML between lines of ---; mend it: {error}"
+        ) from error
+    return text
+
+
 def complete_model_card(text: str, name: str) -> str:
     """
     Any card of a repository, with the task that loads and the lines that score a clip where it lacks them.

@@ -43,7 +43,13 @@ def run(options: Options) -> int:
         load_checkpoint,
         push_checkpoint,
     )
-    from ..checkpoints.model_card import EVAL_RESULTS, evaluation_figures, with_results, write_eval_results
+    from ..checkpoints.model_card import (
+        EVAL_RESULTS,
+        evaluation_figures,
+        read_model_card,
+        with_results,
+        write_eval_results,
+    )
     from ..checkpoints.onnx_export import check_packages, export_onnx
     from ..checkpoints.training_videos import carry_training_videos
     from ..scoring.scorer import default_checkpoint
@@ -56,10 +62,11 @@ def run(options: Options) -> int:
         given = {name: getattr(options, name) for name in ("card", "dtype", "push", "private", "results")}
         if unused := [f"--{name}" for name, value in given.items() if value]:
             raise ValueError(f"got {', '.join(unused)} with --onnx, expected none of a repository; leave them out")
-    elif not os.path.isfile(card):
-        raise ValueError(f"got no model card at {card}; write one and name it with --card")
+    elif options.private and not options.push:
+        raise ValueError("got --private without --push, expected a repository; name it, or leave --private out")
     else:
         check_export_folder(options.out, name)
+        text = read_model_card(card)
     figures = evaluation_figures(options.results) if options.results else []
     try:
         model = load_checkpoint(name)
@@ -70,8 +77,6 @@ def run(options: Options) -> int:
         export_onnx(model.eval(), processor, options.out)
         print(f"wrote {options.out}")
         return 0
-    with open(card, encoding="utf-8") as file:
-        text = file.read()
     dtype = getattr(torch, options.dtype) if options.dtype else None
     if figures:
         text = with_results(text, options.push or os.path.basename(options.out), figures)

@@ -352,6 +352,22 @@ def test_export_command_wants_a_card(exported, tmp_path, capsys):
     assert "name it with --card" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "card, more, message",
+    [
+        (b"---\nlicense: [\n---\n", [], "card.md that cannot be read, expected UTF-8 with metadata in YAML"),
+        ("é".encode("latin-1"), [], "card.md that cannot be read, expected UTF-8 with metadata in YAML"),
+        (b"# Mine\n", ["--private"], "got --private without --push"),
+    ],
+)
+def test_what_an_export_cannot_use_is_said_before_it_is_written(exported, tmp_path, capsys, card, more, message):
+    (tmp_path / "card.md").write_bytes(card)
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "--model", str(exported[0]), "--out", str(out), "--card", str(tmp_path / "card.md"), *more])
+    assert stop.value.code == 2 and message in capsys.readouterr().err and not out.exists()
+
+
 def test_big_weights_are_split(tmp_path):
     model, processor = tiny_pair()
     export.save_checkpoint(model, processor, tmp_path, max_shard_size="200KB")
