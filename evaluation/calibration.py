@@ -1,7 +1,7 @@
 """A model's scores to a user's own scale of opinions: the map and the deviation that fit ratings best, and what is gained."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,12 +161,11 @@ def calibrate(
     processor.score_std_scale = 1.0
     if not std_only:
         processor.score_map = None
-    scoring = score_videos(scorer, ratings)
-    rows = list(tqdm(scoring, total=len(ratings), unit="video", delay=3, disable=None))
-    scored = [row for row in rows if row["error"] is None]
+    scored, failed = _score(scorer, ratings)
     scores, stds = (np.array([row[name] for row in scored]) for name in ("score", "score_std"))
     mos = np.array([ratings[row["video"]] for row in scored])
-    _check_ratings({row["video"]: ratings[row["video"]] for row in scored}, contents, f" with a score of {len(rows)}")
+    which = f" with a score of {len(ratings)}" + (f" (without: {failed[0]['error']})" if failed else "")
+    _check_ratings({row["video"]: ratings[row["video"]] for row in scored}, contents, which)
     _check_scores(scores, stds)
 
     before = scores if map_before is None or std_only else np.interp(scores, np.arange(101), map_before)
@@ -178,7 +177,7 @@ def calibrate(
         of_pairs = _fit_pairs(processor, pairs_of_contents(after, stds * processor.score_std_scale, mos, of_videos))
     return {
         "n": len(mos),
-        "failures": [{"video": row["video"], "error": row["error"]} for row in rows if row["error"] is not None],
+        "failures": [{"video": row["video"], "error": row["error"]} for row in failed],
         "mos_min": mos.min(),
         "mos_max": mos.max(),
         "mos_std": mos.std(),
@@ -190,6 +189,12 @@ def calibrate(
         "after": _agreement(after, mos, stds * processor.score_std_scale),
         "unseen": {**_errors(expected, mos), "share": share_unseen},
     }
+
+
+def _score(scorer: VideoQualityAssessmentPipeline, videos: Collection[str]) -> tuple[list[dict], list[dict]]:
+    """The rows of `score_videos` with a score, and those without."""
+    rows = list(tqdm(score_videos(scorer, videos), total=len(videos), unit="video", delay=3, disable=None))
+    return [row for row in rows if row["error"] is None], [row for row in rows if row["error"] is not None]
 
 
 def _fit_pairs(processor: LmmVqaProcessor, pairs: dict) -> dict:
