@@ -33,10 +33,10 @@ def split_images(files: Iterable[str], seed: int = 0) -> dict[str, str]:
     """File name -> split. The one place that splits photographs: pans over them must follow it.
 
     Stratified over the name before the first underscore, which in the usual sets names the collection: collections
-    differ so much in quality that an unlucky draw would move every figure.
+    differ so much in quality that an unlucky draw would move every figure. Names without underscore are one collection.
     """
     files = list(files)
-    return split_by_group(files, seed=seed, strata={file: file.split("_")[0] for file in files})
+    return split_by_group(files, seed=seed, strata={file: file[: max(file.find("_"), 0)] for file in files})
 
 
 def _read_mos(labels: str | Path) -> dict[str, str]:

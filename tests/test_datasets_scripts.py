@@ -107,9 +107,10 @@ def test_mos_is_mapped_to_percent_and_refused_outside_its_range():
 
 
 def test_photographs_are_split_within_their_collections():
-    files = [f"{prefix}_{k}.jpg" for prefix in ("ss01", "ss02") for k in range(10)]
+    prefixes = ("ss01_", "ss02_", "1000")  # the last without a collection in its names
+    files = [f"{prefix}{k}.jpg" for prefix in prefixes for k in range(10)]
     splits = rated_images.split_images(files)
-    for prefix in ("ss01", "ss02"):
+    for prefix in prefixes:
         counts = Counter(splits[file] for file in files if file.startswith(prefix))
         assert counts == {"train": 7, "validation": 1, "test": 2}
 
