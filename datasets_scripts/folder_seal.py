@@ -72,8 +72,8 @@ def check_seal(
     # A later version may know settings more or fewer
     elif not (begun.keys() <= settings.keys() or begun.keys() >= settings.keys()):
         raise ValueError(
-            f"got {folder}, whose {SEAL_FILE} has the settings of something else ({', '.join(begun)}), expected a new folder "
-            "or one of the same kind of results; name another folder"
+            f"got {folder}, whose {SEAL_FILE} has the settings of something else, expected a new folder or one of the same kind "
+            "of results; name another folder"
         )
 
 
