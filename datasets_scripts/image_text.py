@@ -46,8 +46,11 @@ def build_rows(
         limit: take so many records of each source, the first ones.
 
     Raises:
-        ValueError: a data set without a column of pictures.
+        ValueError: a data set without a column of pictures, or a source that is named twice.
     """
+    if len(set(sources)) < len(sources):
+        twice = next(source for source in sources if sources.count(source) > 1)
+        raise ValueError(f"got the source {twice} twice, expected each once; leave it out")
     media = Path(out) / MEDIA_FOLDER
     media.mkdir(parents=True, exist_ok=True)
     pairs, left_out = [], []

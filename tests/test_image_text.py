@@ -108,6 +108,13 @@ def test_what_is_wrong_is_named_by_shard_and_key(tmp_path):
     assert len(list((tmp_path / "rows" / "media").iterdir())) == 1
 
 
+def test_a_source_named_twice_is_refused(tmp_path):
+    shard = write_shard(tmp_path / "0.tar", {"a.png": picture(10), "a.txt": b"A dark wall."})
+    with pytest.raises(ValueError, match=f"got the source {shard} twice, expected each once"):
+        prepare("image_text", [shard, shard], tmp_path / "rows")
+    assert not (tmp_path / "rows").exists()
+
+
 def test_a_data_set_is_streamed(tmp_path):
     table = {
         "image": [{"bytes": picture(10, "JPEG"), "path": None}, {"bytes": b"none", "path": None}, None] + [
