@@ -60,7 +60,7 @@ class FrameScaler:
         size: side of the square in pixels; None keeps the frame's own width and height.
         fragments: 1 shows the frame as `resize` says. With more, the square is a mosaic of patches at the frame's own
             resolution, the middle of each cell of a grid with so many cells a side: squeezing hides compression (the
-            sampling of FAST-VQA, arXiv 2207.02595).
+            sampling of FAST-VQA, arXiv 2207.02595); a divisor of the size.
         resize: "squeeze" fits the whole frame into the square and changes its aspect; "crop" fits its short side and
             keeps the middle, as CLIP's own preprocessing does. Section III-C says the square's size alone.
         small_frames: of sides shorter than the square's, fragments "overlap", and only frames shorter than a patch are
@@ -69,8 +69,6 @@ class FrameScaler:
     """
 
     def __init__(self, size: int | None, fragments: int = 1, resize: str = "squeeze", small_frames: str = "overlap"):
-        if fragments > 1 and size % fragments:
-            raise ValueError(f"got {fragments} fragments a side for {size} pixels, expected a divisor of {size}")
         self.size, self.fragments = size, fragments
         self.crops = resize == "crop" and fragments == 1
         # Of a frame that is cut into patches

@@ -38,6 +38,17 @@ MAX_CLIPS = 4
 SHORTEST_CHUNK = 0.5
 
 
+def _is_count(value: object) -> bool:
+    """Whether it is a whole number from 1 on, as JSON has them: `True` is none."""
+    return type(value) is int and value > 0
+
+
+def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        known = ", ".join(map(repr, choices[:-1]))
+        raise ValueError(f"got {name}={value!r}, expected {known} or {choices[-1]!r}")
+
+
 @dataclass(frozen=True)
 class FrameSettings:
     """Which frames the towers see of a video, and at what size.
@@ -83,10 +94,27 @@ class FrameSettings:
     small_frames: Literal["overlap", "enlarge"] = "overlap"
 
     def __post_init__(self):
+        """
+        Raises:
+            ValueError: a setting that no frame can be shown by, wherever it comes from.
+        """
         for name in ("chunk_sampling", "key_frame_resize", "small_frames"):
-            value, choices = getattr(self, name), get_args(type(self).__annotations__[name])
-            if value not in choices:
-                raise ValueError(f"got {name}={value!r}, expected {' or '.join(map(repr, choices))}")
+            _check_choice(name, getattr(self, name), get_args(type(self).__annotations__[name]))
+        if not isinstance(self.keep_incomplete_second, bool):
+            raise ValueError(f"got keep_incomplete_second={self.keep_incomplete_second!r}, expected true or false")
+        for name in ("key_frame_size", "chunk_size", "chunk_frames"):
+            if not _is_count(getattr(self, name)):
+                raise ValueError(f"got {name}={getattr(self, name)!r}, expected a whole number from 1 on")
+        is_list = isinstance(self.key_frame_fragments, Sequence) and len(self.key_frame_fragments) > 0
+        of_views = self.key_frame_fragments if is_list else [self.key_frame_fragments]
+        sizes = {"key_frame": (self.key_frame_size, of_views), "chunk": (self.chunk_size, [self.chunk_fragments])}
+        for of, (size, fragments) in sizes.items():
+            if not all(_is_count(count) and size % count == 0 for count in fragments):
+                several = ", or a list of such" if of == "key_frame" else ""
+                raise ValueError(
+                    f"got {of}_fragments={getattr(self, f'{of}_fragments')!r} for {of}_size={size}, expected a divisor of "
+                    f"{size}{several}"
+                )
 
     @property
     def key_frame_views(self) -> list[int]:

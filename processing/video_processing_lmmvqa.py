@@ -13,6 +13,7 @@
 # limitations under the License.
 """Videos to the two towers' inputs: key frames and chunks, scaled and normalised."""
 
+import math
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -83,7 +84,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     Raises:
         VideoDecodingError: a video of which no frame can be read.
         TypeError: an option that LMM-VQA does not have.
-        ValueError: `do_sample_frames` or `num_frames`.
+        ValueError: `do_sample_frames` or `num_frames`; or, when it is made or loaded, a setting that cannot be.
     """
 
     # The processor and the pipeline take them from here: as remote code, what they imported would be other classes
@@ -117,6 +118,8 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
             raise TypeError(f"got {', '.join(sorted(unknown))}, expected some of {', '.join(SETTINGS)}")
         # All of them stand in the saved file: a default that changes one day must not change a checkpoint's scores
         super().__init__(**{name: getattr(self, name) for name in SETTINGS} | kwargs)
+        _ = self.frame_settings  # which refuses what cannot be
+        self._check_normalisation()
 
     @classmethod
     def from_dict(cls, video_processor_dict: dict, **kwargs):
@@ -137,6 +140,28 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
     @property
     def frame_settings(self) -> FrameSettings:
         return FrameSettings(**{name: getattr(self, name) for name in FRAME_SETTINGS})
+
+    def _check_normalisation(self) -> None:
+        """
+        Raises:
+            ValueError: pixels would not become finite numbers, or not of three channels.
+        """
+        for name in ("image_mean", "image_std", "chunk_mean", "chunk_std"):
+            value, is_std = getattr(self, name), name.endswith("std")
+            if (
+                not isinstance(value, list | tuple)
+                or len(value) != 3
+                or not all(_is_finite(number) and (number > 0 or not is_std) for number in value)
+            ):
+                expected = "three numbers above 0" if is_std else "three numbers"
+                raise ValueError(f"got {name}={value!r}, expected {expected}, one a channel, such as [0.5, 0.5, 0.5]")
+        for name in ("do_rescale", "do_normalize"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"got {name}={getattr(self, name)!r}, expected true or false")
+        if not _is_finite(self.rescale_factor) or self.rescale_factor <= 0:
+            raise ValueError(
+                f"got rescale_factor={self.rescale_factor!r}, expected a number above 0; 1/255 makes 0 to 1 of pixels"
+            )
 
     def decode(self, videos, video_metadata=None, fps: float | None = None) -> list[DecodedVideo | EncodedVideo]:
         """
@@ -273,6 +298,10 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
         if not self.do_normalize:
             mean, std = [0.0] * len(mean), [1.0] * len(std)
         return [value / factor for value in mean], [value / factor for value in std]
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _normalise(pictures: list[np.ndarray], mean: list[float], std: list[float]) -> torch.Tensor:

@@ -270,11 +270,6 @@ def test_enlargement_is_bounded():
     assert most < 10 * 5_000 * 64 * 3  # not 5,000 times 64 pixels long
 
 
-def test_fragments_need_a_side_that_they_divide():
-    with pytest.raises(ValueError, match="5 fragments a side for 32 pixels"):
-        FrameScaler(32, fragments=5)
-
-
 @pytest.mark.skipif(not FAULTS.is_dir(), reason="../shared/faults is not here")
 def test_colours_that_went_wrong():
     (hdr, of_hdr), (sdr, of_sdr) = (first(FAULTS / name, 96) for name in ("hdr10_pq.mp4", "hdr10_pq_as_sdr.mp4"))

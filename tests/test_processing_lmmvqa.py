@@ -83,6 +83,48 @@ def test_rescaling_and_normalisation_can_be_left_out(tiny, clips):
 
 
 @pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("key_frame_resize", "stretch", "'squeeze' or 'crop'"),
+        ("chunk_sampling", "evn", "'second', 'first_frames' or 'even'"),
+        ("chunk_sampling", 1, "'second', 'first_frames' or 'even'"),
+        ("keep_incomplete_second", 1, "true or false"),
+        ("keep_incomplete_second", "False", "true or false"),
+        ("key_frame_size", 0, "a whole number from 1 on"),
+        ("chunk_size", 32.0, "a whole number from 1 on"),
+        ("chunk_frames", True, "a whole number from 1 on"),
+        ("chunk_frames", None, "a whole number from 1 on"),
+        ("key_frame_fragments", 3, "a divisor of 32, or a list of such"),
+        ("key_frame_fragments", [1, 3], "a divisor of 32, or a list of such"),
+        ("key_frame_fragments", [], "a divisor of 32, or a list of such"),
+        ("key_frame_fragments", 0, "a divisor of 32, or a list of such"),
+        ("chunk_fragments", 3, "a divisor of 32"),
+        ("chunk_fragments", [1], "a divisor of 32"),
+        ("image_mean", 0.5, "three numbers, one a channel"),
+        ("image_mean", [0.5, 0.5], "three numbers, one a channel"),
+        ("chunk_mean", [0.5, 0.5, math.nan], "three numbers, one a channel"),
+        ("image_std", [0, 0, 0], "three numbers above 0"),
+        ("chunk_std", [0.5, 0.5, "0.5"], "three numbers above 0"),
+        ("do_rescale", "yes", "true or false"),
+        ("do_normalize", 0, "true or false"),
+        ("rescale_factor", 0, "a number above 0"),
+        ("rescale_factor", math.inf, "a number above 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_when_made_and_when_read(tiny, tmp_path, name, value, expected):
+    tiny[1].save_pretrained(tmp_path)
+    file = tmp_path / "processor_config.json"
+    saved = json.loads(file.read_text())
+    saved["video_processor"][name] = value
+    message = rf"got {name}=.*, expected {expected}"
+    with pytest.raises(ValueError, match=message):
+        LmmVqaVideoProcessor(**saved["video_processor"])
+    file.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=message):
+        AutoProcessor.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
     "options, message",
     [
         ({"num_frames": 2, "do_sample_frames": True}, "got do_sample_frames=True, num_frames=2, expected no sampling"),
