@@ -83,7 +83,8 @@ def parse_option(text: str) -> tuple[str, object]:
     if isinstance(OPTIONS[name], str):
         return name, value
     try:
-        return name, json.loads(value)
+        read = json.loads(value)
+        return name, float(read) if isinstance(OPTIONS[name], float) and type(read) is int else read
     except json.JSONDecodeError as error:
         raise ValueError(
             f"got {name}={value}, expected a value in JSON: a number, true or false, or a list such as [1, 4]"
@@ -131,8 +132,8 @@ def meta_model(config: LmmVqaConfig, key_frame_size: int) -> LmmVqaForConditiona
     The model without memory for its weights.
 
     Raises:
-        ValueError: the vision tower's tokens do not make the grid that the configuration asks for, or a decoder ties
-            its head to embeddings of another name than Llama's.
+        ValueError: the vision tower does not take key frames of this size, or its tokens do not make the grid that the
+            configuration asks for; or a decoder ties its head to embeddings of another name than Llama's.
     """
     with torch.device("meta"):
         language_model = AutoModel.from_config(config.text_config)
@@ -142,7 +143,13 @@ def meta_model(config: LmmVqaConfig, key_frame_size: int) -> LmmVqaForConditiona
                 "expected a decoder such as Llama, Qwen or SmolLM2"
             )
         model = LmmVqaForConditionalGeneration(config).eval()
-        model.model.encode_key_frames(torch.empty(config.key_frame_views, 3, key_frame_size, key_frame_size))
+        try:
+            model.model.encode_key_frames(torch.empty(config.key_frame_views, 3, key_frame_size, key_frame_size))
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"got key_frame_size={key_frame_size} for a {type(model.model.vision_tower).__name__}, expected a tower that "
+                f"makes tokens of such key frames ({error}); leave the option out, or take a tower such as CLIP"
+            ) from error
     return model
 
 
@@ -268,6 +275,47 @@ def build_processor(
     return processor
 
 
+def check_new_folder(out: Path) -> None:
+    """
+    Raises:
+        ValueError: it holds something.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"got the folder {out}, which is not empty, expected a new one")
+
+
+def checked_model(
+    vision: str, temporal: str | None, decoder: str, reads_tokenizer: bool = True, **options
+) -> tuple[LmmVqaForConditionalGeneration, LmmVqaProcessor | None]:
+    """
+    The model without memory for its weights, and its processor, where the tokenizer is read: what `assemble` fills and
+    what its plan counts, so that one refuses what the other does.
+
+    Args:
+        options: some of `OPTIONS`.
+
+    Raises:
+        ValueError: a part or an option does not fit.
+    """
+    vision_config, temporal_config = read_vision_config(vision), read_temporal_config(temporal)
+    config = composite_config(vision_config, temporal_config, read_decoder_config(decoder), **options)
+    if temporal is not None and not config.use_temporal_tokens:
+        raise ValueError(
+            f"got the temporal tower {temporal} with use_temporal_tokens=False, expected none; leave it out, or take "
+            "another preset than wo-temporal"
+        )
+    video_processor = _video_processor(vision, vision_config, options, temporal_settings(temporal, temporal_config))
+    processor = None
+    if reads_tokenizer:
+        processor = build_processor(read_tokenizer(decoder), config, video_processor)
+        for answer_ids in (processor.score_answer_ids, processor.level_answer_ids):
+            AnswerTree(answer_ids)  # refuses a template under which answers look alike
+    model = meta_model(config, video_processor.key_frame_size)
+    if config.use_temporal_tokens:
+        _check_chunks(model, video_processor)
+    return model, processor
+
+
 def assemble(
     vision: str,
     temporal: str | None,
@@ -296,29 +344,19 @@ def assemble(
             head does not suit, or `out` is not empty.
     """
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise ValueError(f"got the folder {out}, which is not empty, expected a new one")
-    vision_config = read_vision_config(vision)
-    temporal_config = read_temporal_config(temporal)
-    config = composite_config(vision_config, temporal_config, read_decoder_config(decoder), **options)
-    if config.use_temporal_tokens == (temporal is None):
+    check_new_folder(out)
+    model, processor = checked_model(vision, temporal, decoder, **options)
+    config = model.config
+    if temporal is None and config.use_temporal_tokens:
         raise ValueError(
-            f"got temporal={temporal!r} with use_temporal_tokens={config.use_temporal_tokens}, expected a temporal "
-            "tower exactly where there are temporal tokens; name one, or take the preset wo-temporal without"
+            "got no temporal tower with use_temporal_tokens=True, expected one; name it, or take the preset wo-temporal"
         )
-    tokenizer = read_tokenizer(decoder)
-    video_processor = _video_processor(vision, vision_config, options, temporal_settings(temporal, temporal_config))
-    processor = build_processor(tokenizer, config, video_processor)
-    for answer_ids in (processor.score_answer_ids, processor.level_answer_ids):
-        AnswerTree(answer_ids)  # refuses a template under which answers look alike
-    model = meta_model(config, video_processor.key_frame_size)
-    if temporal is not None:
-        _check_chunks(model, video_processor)
+    tokenizer = processor.tokenizer
 
     language_model = load_decoder(decoder, config.text_config.vocab_size, dtype)
-    towers = {"vision_tower": load_vision_tower(vision, vision_config)}
+    towers = {"vision_tower": load_vision_tower(vision, config.vision_config)}
     if temporal is not None:
-        towers["temporal_tower"] = load_temporal_tower(temporal, temporal_config).float()
+        towers["temporal_tower"] = load_temporal_tower(temporal, config.temporal_config).float()
     _fill(model, language_model, towers)
     _check_decoder(model.eval(), language_model, tokenizer(processor.score_question)["input_ids"])
     if config.decoder_attention == "mmca":

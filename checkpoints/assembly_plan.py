@@ -7,9 +7,7 @@ from torch import nn
 from ..modeling_lmmvqa.configuration_lmmvqa import LmmVqaConfig
 from ..processing.context_lmmvqa import visual_token_counts
 from ..processing.processing_lmmvqa import LmmVqaProcessor
-from ..processing.video_processing_lmmvqa import SETTINGS, LmmVqaVideoProcessor
-from .assemble import build_processor, composite_config, key_frame_size, meta_model
-from .base_models import read_decoder_config, read_temporal_config, read_tokenizer, read_vision_config
+from .assemble import checked_model
 
 
 def part_parameters(model: nn.Module) -> dict[str, int]:
@@ -48,21 +46,17 @@ def text_tokens(processor: LmmVqaProcessor) -> tuple[int, int]:
 
 def assembly_plan(vision: str, temporal: str | None, decoder: str, **options) -> str:
     """
-    The plan of `assemble` with the same arguments, as text. A folder without a tokenizer will do for the decoder: the
-    prompt is not counted then.
+    The plan of `assemble` with the same arguments, as text; it refuses what `assemble` refuses before weights are read.
+    A folder without a tokenizer will do for the decoder: the prompt is not counted then. Where no temporal tower is named,
+    SlowFast R50 is counted.
 
     Raises:
-        ValueError: an option does not fit.
+        ValueError: a part or an option does not fit.
     """
-    vision_config = read_vision_config(vision)
-    config = composite_config(vision_config, read_temporal_config(temporal), read_decoder_config(decoder), **options)
     has_tokenizer = not Path(decoder).is_dir() or any(Path(decoder).glob("tokenizer*"))
-    prompt = answer = 0
-    if has_tokenizer:
-        # As many views of a key frame as the configuration has
-        video_processor = LmmVqaVideoProcessor(**{name: options[name] for name in SETTINGS if name in options})
-        prompt, answer = text_tokens(build_processor(read_tokenizer(decoder), config, video_processor))
-    model = meta_model(config, key_frame_size(vision_config, options))
+    model, processor = checked_model(vision, temporal, decoder, has_tokenizer, **options)
+    config = model.config
+    prompt, answer = text_tokens(processor) if has_tokenizer else (0, 0)
 
     parts = part_parameters(model)
     total, packed = sum(parts.values()), quantisable_parameters(model)
@@ -73,6 +67,8 @@ def assembly_plan(vision: str, temporal: str | None, decoder: str, **options) ->
     for name, count in (parts | {"total": total}).items():
         sizes = f"{_gigabytes(4 * count):>12}{_gigabytes(half[name]):>12}"
         lines.append(f"{name.replace('_', ' '):<20}{count:>16,}{sizes}")
+    if temporal is None and config.use_temporal_tokens:
+        lines.append("temporal tower: none was named, SlowFast 8x8 R50 is counted; assembling needs it")
     lines.append("bfloat16: of decoder and projectors; towers are stored and run in float32")
     for name, bits in (("int8", 8), ("4 bits", 4)):
         size = half["total"] - 2 * packed + packed * bits // 8

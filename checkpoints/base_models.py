@@ -12,6 +12,9 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -53,20 +56,64 @@ def _read(source: str) -> Iterator[None]:
         ) from error
 
 
+def _check_takes(source: str, config: PreTrainedConfig, wanted: str, such_as: str) -> None:
+    """
+    Args:
+        wanted: "image" or "video".
+
+    Raises:
+        ValueError: the model takes something else.
+    """
+    kind = type(config)
+    if kind in MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING:  # TimeSformer calls its videos images
+        takes = "video"
+    else:
+        takes = MODEL_MAPPING[kind].input_modalities if kind in MODEL_MAPPING else ()
+    takes = [takes] if isinstance(takes, str) else takes
+    if wanted not in takes:
+        raise ValueError(
+            f"got {source} of type {config.model_type}, which takes {' and '.join(takes) or 'neither'}, expected a model that "
+            f"takes {wanted}, such as {such_as}; name another one"
+        )
+
+
 def read_vision_config(vision: str) -> PreTrainedConfig:
-    """Configuration of a vision model, or of the vision half of an image-text model such as CLIP."""
+    """
+    Configuration of a vision model, or of the vision half of an image-text model such as CLIP.
+
+    Raises:
+        ValueError: it is damaged, or another kind of model.
+    """
     with _read(vision):
         config = AutoConfig.from_pretrained(vision)
-    return config.vision_config if "vision_config" in config.sub_configs else config
+    config = config.vision_config if "vision_config" in config.sub_configs else config
+    _check_takes(vision, config, "image", "CLIP, SigLIP and DINOv2")
+    if sizes := config.to_dict().get("hidden_sizes"):
+        raise ValueError(
+            f"got {vision} of type {config.model_type}, whose stages are {sizes} wide, expected a tower of one width, such as "
+            "CLIP, SigLIP and DINOv2; name another one"
+        )
+    return config
 
 
 def read_temporal_config(temporal: str | None) -> PreTrainedConfig:
-    """Of our own SlowFast or another video model, beside its weights; public `.pyth` files are SlowFast 8x8 R50."""
-    if temporal is None or temporal.endswith(".pyth"):
+    """
+    Of our own SlowFast or another video model, beside its weights; public `.pyth` files are SlowFast 8x8 R50.
+
+    Raises:
+        ValueError: a file is not there, or damaged, or the model of another kind.
+    """
+    if temporal is None:
+        return LmmVqaSlowFastConfig()
+    if temporal.endswith((".pyth", ".safetensors")) and not Path(temporal).is_file():
+        raise ValueError(f"got {temporal}, expected a file that is here; mend its name, or download it first")
+    if temporal.endswith(".pyth"):
         return LmmVqaSlowFastConfig()
     folder = str(Path(temporal).parent) if temporal.endswith(".safetensors") else temporal
     with _read(folder):
-        return AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
+    _check_takes(temporal, config, "video", "SlowFast, VideoMAE and V-JEPA 2")
+    return config
 
 
 def temporal_settings(temporal: str | None, config: PreTrainedConfig) -> dict:
@@ -111,7 +158,7 @@ def decoder_source(decoder: str) -> tuple[str, dict[str, str]]:
 def read_decoder_config(decoder: str) -> PreTrainedConfig:
     """
     Raises:
-        ValueError: a damaged file, or a GGUF file of another architecture than Llama.
+        ValueError: a damaged file, no decoder, or a GGUF file of another architecture than Llama.
     """
     source, gguf = decoder_source(decoder)
     with _read(decoder):
@@ -119,6 +166,11 @@ def read_decoder_config(decoder: str) -> PreTrainedConfig:
     if gguf and config.model_type != "llama":
         raise ValueError(
             f"got {decoder} of architecture {config.model_type}, expected llama; take the decoder's safetensors"
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ValueError(
+            f"got {decoder} of type {config.model_type}, which writes no text, expected a chat model such as Llama, Qwen or "
+            "SmolLM2; name another one"
         )
     return config
 

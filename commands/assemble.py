@@ -1,6 +1,7 @@
 """`lmmvqa assemble`: a checkpoint from public parts."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from ..scoring.options import option
@@ -52,6 +53,8 @@ def run(options: Options) -> int:
     from ..checkpoints.assembly_plan import assembly_plan
 
     transformers_logging.set_verbosity_error()
+    if options.out is not None:
+        parts.check_new_folder(Path(options.out))
     try:
         choices = parts.preset_options(options.preset) | dict(map(parts.parse_option, options.set))
         vision = options.vision or parts.DEFAULT_VISION
@@ -62,6 +65,6 @@ def run(options: Options) -> int:
         dtype = options.dtype and getattr(torch, options.dtype)
         parts.assemble(vision, options.temporal, decoder, options.out, dtype, **choices)
     except StrictDataclassError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(str(error.__cause__ or error)) from error  # which says it without the validator's name
     print(f"wrote {options.out}; its projectors are random, train them with train.py --model {options.out}")
     return 0

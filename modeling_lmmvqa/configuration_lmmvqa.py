@@ -291,6 +291,16 @@ class LmmVqaConfig(PreTrainedConfig):
         # The decoder decides: `tie_weights` reads the flag of the composite configuration only
         self.tie_word_embeddings = self.text_config.tie_word_embeddings
 
+    def validate_sizes(self):
+        """Numbers that no projector and no grid can have."""
+        counts = ("spatial_grid_size", "key_frame_views")
+        counts += tuple(f"spatial_projector_{name}" for name in ("num_attention_heads", "intermediate_size"))
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"got {name}={getattr(self, name)}, expected a whole number from 1 on.")
+        if not 0 <= self.projector_dropout < 1:
+            raise ValueError(f"got projector_dropout={self.projector_dropout}, expected a share from 0 to below 1.")
+
     def validate_temporal_placement(self):
         """Interleaved tokens are each key frame's and each chunk's own."""
         reductions = self.spatial_reduction, self.temporal_reduction

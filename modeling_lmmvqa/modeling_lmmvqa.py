@@ -172,13 +172,18 @@ class LmmVqaPerceiverProjector(nn.Module):
 
     def __init__(self, config: LmmVqaConfig):
         super().__init__()
-        width = config.vision_config.hidden_size
+        width, num_heads = config.vision_config.hidden_size, config.spatial_projector_num_attention_heads
+        if width % num_heads:
+            raise ValueError(
+                f"got spatial_projector_num_attention_heads={num_heads} for features of {width}, expected a divisor of "
+                f"{width}; set one"
+            )
         num_queries = config.key_frame_views * config.spatial_grid_size**2
         num_queries += config.use_temporal_tokens and config.temporal_fusion == "vision"
         self.view_embedding = view_embedding(config)
         self.queries = nn.Parameter(torch.zeros(num_queries, width))
         self.norm = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, config.spatial_projector_num_attention_heads, batch_first=True)
+        self.attention = nn.MultiheadAttention(width, num_heads, batch_first=True)
         self.linear = nn.Linear(width, config.text_config.hidden_size)
         self.output_norm = output_norm(config)
 
@@ -284,6 +289,22 @@ def _run_tower(tower: nn.Module, pixels: torch.Tensor, **inputs) -> ModelOutput:
         torch.set_grad_enabled(torch.is_grad_enabled() and is_trained),
     ):
         return tower(pixels, **inputs)
+
+
+def _hidden_state(output: ModelOutput, config: LmmVqaConfig) -> torch.Tensor:
+    """
+    (frames, tokens, vision_size) of the layer that the configuration asks for.
+
+    Raises:
+        ValueError: the vision tower has no such layer.
+    """
+    layer, count = config.vision_feature_layer, len(output.hidden_states)
+    if not -count <= layer < count:
+        raise ValueError(
+            f"got vision_feature_layer={layer} of a vision tower with {count} hidden states, expected {-count} to "
+            f"{count - 1}; set one of these"
+        )
+    return output.hidden_states[layer]
 
 
 def _grid_side(num_tokens: int, num_others: int, size: int, config: LmmVqaConfig) -> int:
@@ -393,9 +414,7 @@ class LmmVqaModel(LmmVqaPreTrainedModel):
         """
         features = torch.cat(
             [
-                _run_tower(self.vision_tower, frames, **self._vision_options).hidden_states[
-                    self.config.vision_feature_layer
-                ]
+                _hidden_state(_run_tower(self.vision_tower, frames, **self._vision_options), self.config)
                 for frames in _portions(pixel_values, self.vision_tower)
             ]
         )  # (frames, tokens, vision_size)

@@ -37,10 +37,14 @@ from transformers import (
     PhiForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    ResNetConfig,
+    ResNetModel,
     Siglip2VisionConfig,
     Siglip2VisionModel,
     SiglipVisionConfig,
     SiglipVisionModel,
+    VideoMAEConfig,
+    VideoMAEModel,
 )
 
 from lmmvqa.checkpoints.assemble import assemble, parse_option, preset_options
@@ -317,13 +321,13 @@ def test_several_views_of_a_key_frame(parts, tmp_path, clips):
 
 def test_without_temporal_tower(parts, tmp_path, clips):
     options = preset_options("wo-temporal") | OPTIONS
-    with pytest.raises(ValueError, match="exactly where there are temporal tokens"):
+    with pytest.raises(ValueError, match="got the temporal tower .* with use_temporal_tokens=False, expected none"):
         assemble(**parts, out=tmp_path / "out", **options)
     assemble(parts["vision"], None, parts["decoder"], tmp_path / "out", **options)
     model, processor = load(tmp_path / "out")
     assert not hasattr(model.model, "temporal_tower")
     assert model(**processor(clips[0])).logits.isfinite().all()
-    with pytest.raises(ValueError, match="exactly where there are temporal tokens"):
+    with pytest.raises(ValueError, match="got no temporal tower with use_temporal_tokens=True, expected one"):
         assemble(parts["vision"], None, parts["decoder"], tmp_path / "other", **OPTIONS)
 
 
@@ -399,6 +403,7 @@ def test_options():
     assert parse_option("spatial_grid_size=8") == ("spatial_grid_size", 8)
     assert parse_option("use_temporal_tokens=false") == ("use_temporal_tokens", False)
     assert parse_option("spatial_projector_type=mlp") == ("spatial_projector_type", "mlp")
+    assert isinstance(parse_option("projector_dropout=0")[1], float)
     assert parse_option("image_mean=[0.5, 0.5, 0.5]") == ("image_mean", [0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match="got the options image_token_id, expected some of"):
         parse_option("image_token_id=7")
@@ -521,3 +526,83 @@ def test_wrong_use(more, message, parts, capsys):
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+@pytest.fixture
+def other_models(parts, tmp_path):
+    """Folders of models that are none of the parts asked for, by name."""
+    models = {
+        "videomae": VideoMAEModel(
+            VideoMAEConfig(
+                hidden_size=32, num_hidden_layers=1, num_attention_heads=4, image_size=32, patch_size=8, num_frames=8
+            )
+        ),
+        "resnet": ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])),
+    }
+    for name, model in models.items():
+        model.save_pretrained(tmp_path / name)
+    return {name: str(tmp_path / name) for name in models} | {"clip": parts["vision"], "llama": parts["decoder"]}
+
+
+@pytest.mark.parametrize("dry", [False, True])
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--decoder", "{clip}"], "got {clip} of type clip, which writes no text, expected a chat model"),
+        (
+            ["--vision", "{videomae}"],
+            "got {videomae} of type videomae, which takes video, expected a model that takes image",
+        ),
+        (["--vision", "{llama}"], "got {llama} of type llama, which takes text, expected a model that takes image"),
+        (
+            ["--vision", "{resnet}"],
+            "got {resnet} of type resnet, whose stages are [8, 16] wide, expected a tower of one",
+        ),
+        (
+            ["--temporal", "{clip}"],
+            "got {clip} of type clip, which takes image and text, expected a model that takes video",
+        ),
+        (
+            ["--temporal", "gone.pyth"],
+            "got gone.pyth, expected a file that is here; mend its name, or download it first",
+        ),
+        (["--temporal", "gone.safetensors"], "got gone.safetensors, expected a file that is here"),
+        (["--preset", "wo-temporal"], "with use_temporal_tokens=False, expected none"),
+        (["--set", "vision_feature_layer=-9"], "with 4 hidden states, expected -4 to 3; set one of these"),
+        (["--set", "vision_feature_layer=4"], "with 4 hidden states, expected -4 to 3; set one of these"),
+        (["--set", "projector_dropout=2"], "error: got projector_dropout=2.0, expected a share from 0 to below 1"),
+        (["--set", "spatial_grid_size=0"], "error: got spatial_grid_size=0, expected a whole number from 1 on"),
+        (["--set", "spatial_reduction=men"], "'spatial_reduction' expected one of ('none', 'mean', 'mean_features')"),
+        (
+            ["--set", "key_frame_size=4"],
+            "got key_frame_size=4 for a CLIPVisionModel, expected a tower that makes tokens",
+        ),
+        (
+            ["--set", "key_frame_fragments=3"],
+            "got key_frame_fragments=3 for key_frame_size=32, expected a divisor of 32",
+        ),
+        (
+            ["--set", "spatial_projector_type=perceiver", "--set", "spatial_projector_num_attention_heads=5"],
+            "got spatial_projector_num_attention_heads=5 for features of 32, expected a divisor of 32",
+        ),
+    ],
+)
+def test_what_cannot_be_assembled_is_one_line_of_the_run_and_of_its_plan(
+    more, message, dry, parts, other_models, tmp_path, capsys
+):
+    sources = [word for name, folder in parts.items() for word in (f"--{name}", folder)]
+    options = [word for name, value in OPTIONS.items() for word in ("--set", f"{name}={value}")]
+    more = [word.format(**other_models) for word in more]
+    with pytest.raises(SystemExit) as stop:
+        main(["assemble", *sources, "--out", str(tmp_path / "out"), *options, *more, *["--dry-run"] * dry])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message.format(**other_models) in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_for_a_folder_in_use_is_refused(parts, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        main(["assemble", "--dry-run", "--vision", parts["vision"], "--out", str(tmp_path)])
+    assert "which is not empty, expected a new one" in capsys.readouterr().err

@@ -41,11 +41,12 @@ LLAMA_3_8B = {
 
 @pytest.fixture
 def sources(tmp_path):
-    """Folders that hold a config.json and nothing else."""
+    """Folders that hold a config.json and nothing else, and a file of weights that nobody reads."""
     for name, config in (("clip", CLIP_L), ("llama", LLAMA_3_8B)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(config))
-    return str(tmp_path / "clip"), "SLOWFAST_8x8_R50.pyth", str(tmp_path / "llama")
+    (tmp_path / "SLOWFAST_8x8_R50.pyth").touch()
+    return tuple(str(tmp_path / name) for name in ("clip", "SLOWFAST_8x8_R50.pyth", "llama"))
 
 
 def test_the_papers_model(sources):
@@ -82,7 +83,9 @@ def test_options_and_a_tokenizer_change_the_plan(sources):
     assert f"text tokens: {prompt} of the score question's chat, at most 4 of an answer" in text
     assert text.endswith(f"context: 8,192 positions, {(8192 - 1 - prompt - 4) // 64} s of video")
     assert "any length" in assembly_plan(*sources, spatial_reduction="mean")
-    assert "temporal" not in assembly_plan(*sources, use_temporal_tokens=False).partition("visual")[0]
+    clip, _, llama = sources
+    assert "temporal" not in assembly_plan(clip, None, llama, use_temporal_tokens=False).partition("visual")[0]
+    assert "temporal tower: none was named, SlowFast 8x8 R50 is counted" in assembly_plan(clip, None, llama)
 
 
 @pytest.mark.parametrize(
