@@ -46,7 +46,7 @@ from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.processing.readout_lmmvqa import check_score_form
 from lmmvqa.training.conversations import fit_conversations
 from lmmvqa.training.data_collator import LmmVqaDataCollator
-from lmmvqa.training.feature_cache import FeatureCache
+from lmmvqa.training.feature_cache import FeatureCache, check_frozen
 from lmmvqa.training.qa_pairs import (
     PAPER_TASKS,
     TASKS,
@@ -55,7 +55,14 @@ from lmmvqa.training.qa_pairs import (
     level_thresholds,
     question_templates,
 )
-from lmmvqa.training.run_settings import check_media, check_options, read_model_config, read_rows, run_settings
+from lmmvqa.training.run_settings import (
+    check_decided,
+    check_media,
+    check_options,
+    read_model_config,
+    read_rows,
+    run_settings,
+)
 from lmmvqa.training.score_losses import SCORE_LOSS_WEIGHTS, ScoreLoss
 from lmmvqa.training.stages import HUMAN_ASSISTANT, STAGES, check_rows, has, set_chat_template, stage_options
 from lmmvqa.training.trained_parts import LORA_PARTS, PARTS, add_lora, train_only
@@ -224,6 +231,20 @@ def load_parts(
     dtype = torch.float32 if training_args.mixed_precision == "no" else "auto"
     model = AutoModelForImageTextToText.from_pretrained(model_args.model, dtype=dtype)
     processor = AutoProcessor.from_pretrained(model_args.model)
+    trained, cache = set_up(model, processor, model_args, data_args, rows), None
+    if data_args.feature_cache:
+        cache = FeatureCache(data_args.feature_cache, model.eval().to(training_args.device), processor)
+    return trained, processor, cache
+
+
+def set_up(
+    model: torch.nn.Module,
+    processor: LmmVqaProcessor,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    rows: list[dict],
+) -> torch.nn.Module:
+    """The model, with adapters where they are asked for, of which only what is asked trains; the processor in place."""
     check_layout(processor, model.config)
     if model_args.chat_template:
         set_chat_template(processor, model_args.chat_template)
@@ -232,12 +253,48 @@ def load_parts(
     # Weights that change are to be calibrated anew, and MOS are on 0-100 here
     processor.score_map, processor.score_std_scale, processor.pair_std_scale = None, 1.0, 1.0
     train_only(model, model_args.train_parts)
-    cache, whole = None, model
+    trained = model
     if model_args.lora_rank:
-        model = add_lora(model, model_args.lora_rank, model_args.train_parts, model_args.lora_parts)
-    if data_args.feature_cache:  # which looks at what adapters leave frozen
-        cache = FeatureCache(data_args.feature_cache, whole.eval().to(training_args.device), processor)
-    return model, processor, cache
+        trained = add_lora(model, model_args.lora_rank, model_args.train_parts, model_args.lora_parts)
+    if data_args.feature_cache:
+        check_frozen(model.model.vision_tower)  # of adapters too
+    return trained
+
+
+def make_questions(
+    processor: LmmVqaProcessor,
+    data_args: DataArguments,
+    rows: list[dict],
+    seed: int,
+    cache: FeatureCache | None = None,
+) -> tuple[ScoreLoss, QaPairs]:
+    """What is asked about these rows, and what the answers' loss is beside the paper's."""
+    score_loss = ScoreLoss(
+        processor.score_answer_ids,
+        [*processor.score_values.values()],
+        data_args.readout_weight,
+        data_args.within_weight,
+        data_args.fidelity_weight,
+        data_args.soft_label_std,
+    )
+    questions = QaPairs(
+        rows,
+        tuple(data_args.tasks),
+        level_thresholds(rows),
+        data_args.score_noise,
+        cache,
+        seed,
+        template_sizes=data_args.template_sizes,
+        inference_share=data_args.inference_share,
+        one_second_share=data_args.one_second_share,
+        score_form=processor.score_form,
+    )
+    return score_loss, questions
+
+
+def model_without_weights(model: str) -> torch.nn.Module:
+    with torch.device("meta"):
+        return AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(model))
 
 
 def make_trainer(
@@ -254,30 +311,13 @@ def make_trainer(
         rows: what is learned.
         instructing: conversations whose loss is validated.
     """
+    score_loss, questions = make_questions(processor, data_args, rows, training_args.seed, cache)
     return LmmVqaTrainer(
-        score_loss=ScoreLoss(
-            processor.score_answer_ids,
-            [*processor.score_values.values()],
-            data_args.readout_weight,
-            data_args.within_weight,
-            data_args.fidelity_weight,
-            data_args.soft_label_std,
-        ),
+        score_loss=score_loss,
         versions_a_batch=data_args.versions_a_batch,
         model=model,
         args=training_args,
-        train_dataset=QaPairs(
-            rows,
-            tuple(data_args.tasks),
-            level_thresholds(rows),
-            data_args.score_noise,
-            cache,
-            training_args.seed,
-            template_sizes=data_args.template_sizes,
-            inference_share=data_args.inference_share,
-            one_second_share=data_args.one_second_share,
-            score_form=processor.score_form,
-        ),
+        train_dataset=questions,
         # What is asked about rated videos is validated by the readout that users get
         eval_dataset=QaPairs(instructing, (), {}, cache=cache) if instructing else None,
         data_collator=LmmVqaDataCollator(processor, model.config.get_text_config().max_position_embeddings),
@@ -296,7 +336,6 @@ def train(
     """Fills the output folder: checkpoints to resume from, the trained model, its videos, and last of all its metrics."""
     output = Path(training_args.output_dir)
     with wrong_use_in_one_line(parser):
-        check_media(rows)
         set_seed(training_args.seed)
         model, processor, cache = load_parts(model_args, data_args, training_args, rows["train"])
         rated = [row for row in rows["validation"] if has(row, "mos")]
@@ -326,6 +365,19 @@ def train(
     trainer.end()  # or a process may abort at its exit, while threads of its group still run
 
 
+def say_plan(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    training_args: LmmVqaTrainingArguments,
+    rows: dict[str, list[dict]],
+) -> None:
+    """Prints what the run will take, or refuses what `train` would, of a model without weights."""
+    processor = AutoProcessor.from_pretrained(model_args.model)
+    set_up(model_without_weights(model_args.model), processor, model_args, data_args, rows["train"])
+    make_questions(processor, data_args, rows["train"], training_args.seed)
+    print(training_plan(model_args, data_args, training_args, rows))
+
+
 def main(argv: list[str] | None = None) -> None:
     usage = "%(prog)s --model DIR --data ROWS_DIR [ROWS_DIR ...] --output_dir DIR [--export_dir DIR] [OPTIONS]"
     parser = HfArgumentParser((ModelArguments, DataArguments, LmmVqaTrainingArguments), usage=usage)
@@ -333,9 +385,14 @@ def main(argv: list[str] | None = None) -> None:
         argv = sys.argv[1:] if argv is None else [*map(str, argv)]
         options = parser.parse_args(argv)
         config = read_model_config(options.model)
+        check_decided(options, config)
         argv = [*stage_options(options.stage, options.lora_rank, config.use_temporal_tokens), *argv]
         options = parser.parse_args(argv)
         rows, notes = _rows(options, config.get_text_config().max_position_embeddings)
+        output = Path(options.output_dir)
+        is_finished = (output / RESULTS_FILE).is_file()
+        if not is_finished:
+            check_media(rows)
         if not options.per_device_train_batch_size:
             argv = [*argv, *default_batch(options, rows["train"])]
         model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)
@@ -347,15 +404,16 @@ def main(argv: list[str] | None = None) -> None:
         check_options(data_args, training_args)
         if model_args.export_dir:
             check_export_folder(model_args.export_dir, model_args.model)
-        if data_args.dry_run:
-            print(training_plan(model_args, data_args, training_args, rows))
-            return
-        settings = run_settings(model_args, data_args, training_args, rows)
-        output = Path(training_args.output_dir)
-        check_seal(output, settings, RESULTS, others=[ROWS_FILE])
+        if output.exists() or not data_args.dry_run:  # a plan for a new folder need not read the weights
+            settings = run_settings(model_args, data_args, training_args, rows)
+            check_seal(output, settings, RESULTS, others=[ROWS_FILE])
+        if data_args.dry_run and not is_finished:
+            return say_plan(model_args, data_args, training_args, rows)
 
-    if (output / RESULTS_FILE).is_file():
+    if is_finished:
         print(f"{output} holds this run, finished: nothing is trained again", flush=True)
+        if data_args.dry_run:
+            return
         training_args.distributed_state.destroy_process_group()
     else:
         train(model_args, data_args, training_args, rows, settings, parser)
@@ -363,8 +421,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     metrics = json.loads((output / RESULTS_FILE).read_text(encoding="utf-8"))
     unset_hf_deepspeed_config()  # or what is made and loaded here would be sharded again
-    with torch.device("meta"):
-        shape = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(model_args.model))
+    shape = model_without_weights(model_args.model)
 
     def card(name: str) -> str:
         return training_model_card(shape, name, model_args, data_args, training_args, rows["train"], metrics)

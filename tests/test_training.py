@@ -14,6 +14,7 @@ from conftest import TRAIN_PY, moved, run, tiny_pair, write_clip
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from lmmvqa.checkpoints.export import save_checkpoint
 from lmmvqa.checkpoints.training_videos import load_training_videos
 from lmmvqa.datasets_scripts.degraded.chained_clips import DAMAGE_COLUMN
 from lmmvqa.datasets_scripts.rows import load_rows, save_rows
@@ -161,6 +162,14 @@ def test_an_export_over_the_start_model_or_over_rows_is_refused_before_training(
         (["--tasks", "level", "--soft_label_std", "5"], "got soft_label_std with the tasks level"),
         (["--tasks", "level", "--score_form", "categories"], "got score_form with the tasks level"),
         (["--fidelity_weight", "1", "--per_device_train_batch_size", "1"], "expected 2 or more"),
+        (
+            ["--resume_from_checkpoint", "checkpoint-1"],
+            "got resume_from_checkpoint=checkpoint-1, expected none of them",
+        ),
+        (["--eval_strategy", "epoch"], "got eval_strategy=epoch, expected none of them"),
+        (["--eval_on_start"], "got eval_on_start=True, expected none of them"),
+        (["--load_best_model_at_end"], "got load_best_model_at_end=True, expected none of them"),
+        (["--save_strategy", "best"], "got save_strategy=best, expected none of them"),
     ],
 )
 def test_options_that_cannot_work_are_refused(train, monkeypatch, arguments, tmp_path, capsys, more, message):
@@ -170,11 +179,23 @@ def test_options_that_cannot_work_are_refused(train, monkeypatch, arguments, tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_rows_whose_files_are_gone_are_refused_before_training(train, monkeypatch, arguments, rows, tmp_path, capsys):
+def test_float16_of_a_model_stored_in_bfloat16_is_refused(train, monkeypatch, arguments, tmp_path, capsys):
+    model, processor = tiny_pair()
+    save_checkpoint(model.to(torch.bfloat16), processor, tmp_path / "half")
+    with pytest.raises(SystemExit) as stop:
+        run(train, monkeypatch, arguments, "--model", tmp_path / "half", "--fp16")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert stop.value.code == 2 and "got fp16 for a model stored in bfloat16" in error and "take --bf16" in error
+
+
+@pytest.mark.parametrize("more", [[], ["--dry_run"], ["--per_device_train_batch_size", 0]])
+def test_rows_whose_files_are_gone_are_refused_before_training(
+    train, monkeypatch, arguments, rows, tmp_path, capsys, more
+):
     (rows / "0.mp4").rename(tmp_path / "0.mp4")
     try:
         with pytest.raises(SystemExit) as stop:
-            run(train, monkeypatch, arguments)
+            run(train, monkeypatch, arguments, *more)
     finally:
         (tmp_path / "0.mp4").rename(rows / "0.mp4")
     error = capsys.readouterr().err

@@ -1,12 +1,15 @@
 """What a run will take: counted on fake tensors, and held against what real ones keep."""
 
+import json
+import shutil
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_pair, write_clip
+from conftest import run, tiny_pair, write_clip
 from transformers import AutoModelForImageTextToText
 
 from lmmvqa.checkpoints.export import save_checkpoint
@@ -114,6 +117,11 @@ def test_lengths_are_those_of_videos(clips, tmp_path):
     assert video_seconds([*clips, str(tmp_path / "damaged.mp4")]) == pytest.approx(np.array([1, 2, 3, 0]), abs=0.05)
 
 
+def test_a_video_that_is_not_there_has_no_length(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.mp4, which is not there"):
+        video_seconds([str(tmp_path / "gone.mp4")])
+
+
 def test_the_largest_batch_that_fits(monkeypatch):
     memory = TrainingMemory({torch.float32: 10}, 5, 7, 3, 3, 7)
     monkeypatch.setattr(training_plan, "FILLED", 1)
@@ -146,3 +154,55 @@ def test_the_default_batch_is_32_however_little_fits(train, monkeypatch, argumen
     monkeypatch.setenv("WORLD_SIZE", "2")
     options_ = training_plan.default_batch(given, [dict(row) for row in train_rows])
     assert options_ == ["--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "2"]
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--train_parts", "head"], "got the part 'head' in train_parts"),
+        (["--lora_rank", 2, "--train_parts", "language_model"], "got lora_rank=2 with language_model"),
+        (["--tasks", "levels"], "got the task 'levels', expected some of"),
+        (["--within_weight", 1], "got within_weight=1.0 without readout_weight"),
+        (["--soft_label_std", 0.1], "got soft_label_std=0.1 for answers 1 MOS apart"),
+        (["--train_parts", "vision_tower", "--feature_cache", "cache"], "got a vision tower that is being trained"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_refuses(train, monkeypatch, arguments, tmp_path, capsys, more, message):
+    pytest.importorskip("peft")
+    errors = []
+    for dry_run in ([], ["--dry_run"]):
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*arguments, *more, *dry_run])])
+        with pytest.raises(SystemExit) as stop:
+            train.main()
+        assert stop.value.code == 2
+        errors.append(capsys.readouterr().err.splitlines()[-1])
+    assert errors[0] == errors[1] and message in errors[0]
+    assert not (tmp_path / "run").exists() and not Path("cache").exists()
+
+
+def test_a_dry_run_refuses_a_processor_of_another_layout(train, monkeypatch, arguments, checkpoint, tmp_path, capsys):
+    shutil.copytree(checkpoint, tmp_path / "edited")
+    file = tmp_path / "edited" / "processor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"spatial_grid_size": 1}))
+    given = [*arguments, "--model", tmp_path / "edited", "--dry_run"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, given)])
+    with pytest.raises(SystemExit) as stop:
+        train.main()
+    assert (
+        stop.value.code == 2 and "got a processor with spatial_grid_size=1 beside a model" in capsys.readouterr().err
+    )
+
+
+def test_a_dry_run_in_a_folder_in_use_is_refused_or_says_that_it_is_finished(train, monkeypatch, arguments, capsys):
+    run(train, monkeypatch, arguments)
+    for more in ([], ["--learning_rate", 0.01]):
+        capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["train.py", *map(str, [*arguments, *more, "--dry_run"])])
+        if more:
+            with pytest.raises(SystemExit):
+                train.main()
+            assert "which was begun with learning_rate 0.001 (now 0.01)" in capsys.readouterr().err
+        else:
+            train.main()
+            said = capsys.readouterr().out
+            assert "holds this run, finished: nothing is trained again" in said and "memory" not in said

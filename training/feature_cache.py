@@ -59,8 +59,7 @@ class FeatureCache:
     def __init__(self, folder: str | Path, model: torch.nn.Module, processor: LmmVqaProcessor):
         self.encoder, self.video_processor = model.model, processor.video_processor
         config, towers = model.config, self.encoder
-        if _is_trained(towers.vision_tower):
-            raise ValueError("got a vision tower that is being trained, expected a frozen one; leave the cache out")
+        check_frozen(towers.vision_tower)
         key_frame_options = {name: getattr(config, name) for name in KEY_FRAME_OPTIONS}
         if config.spatial_projector_type == "mlp":  # which sees what "vit" sees
             key_frame_options["spatial_projector_type"] = "vit"
@@ -190,6 +189,15 @@ class FeatureCache:
                 for kind, array in arrays.items()
             },
         )
+
+
+def check_frozen(vision_tower: torch.nn.Module) -> None:
+    """
+    Raises:
+        ValueError: it is being trained, or adapters on it.
+    """
+    if _is_trained(vision_tower):
+        raise ValueError("got a vision tower that is being trained, expected a frozen one; leave the cache out")
 
 
 def _is_trained(tower: torch.nn.Module) -> bool:

@@ -1,8 +1,10 @@
 """What a run of train.py hangs on, for the seal of its output folder, and what is refused before any work."""
 
 import os
+from argparse import Namespace
 from fnmatch import fnmatchcase
 
+import torch
 from transformers import AutoConfig, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
@@ -46,6 +48,40 @@ def run_settings(model_args, data_args, training_args: TrainingArguments, rows: 
         "world_size": training_args.world_size,
     }
     return settings | {f"{split}_rows": rows_digest(of_split) for split, of_split in rows.items()}
+
+
+# What train.py decides itself, and transformers' options that would say otherwise: the only value of each
+DECIDED = {
+    "resume_from_checkpoint": None,
+    "eval_strategy": "no",
+    "eval_on_start": False,
+    "load_best_model_at_end": False,
+    "metric_for_best_model": None,
+}
+
+
+def check_decided(options: Namespace, config: LmmVqaConfig) -> None:
+    """
+    Args:
+        options: of train.py, as given: transformers would change some of them.
+        config: of the model to start from.
+
+    Raises:
+        ValueError: they ask for what train.py does in its own way, or for a precision that does not hold the weights.
+    """
+    given = [f"{name}={value}" for name, only in DECIDED.items() if (value := getattr(options, name)) != only]
+    if options.save_strategy == "best":
+        given.append("save_strategy=best")
+    if given:
+        raise ValueError(
+            f"got {', '.join(given)}, expected none of them: rated videos are validated after each epoch for the log alone, "
+            "the last weights are kept, and the same command resumes from the newest checkpoint in output_dir; leave them out"
+        )
+    if options.fp16 and config.dtype == torch.bfloat16:
+        raise ValueError(
+            "got fp16 for a model stored in bfloat16, whose numbers may be larger than float16 holds, expected the same; "
+            "take --bf16, or neither to train in float32"
+        )
 
 
 def check_options(data_args, training_args: TrainingArguments) -> None:

@@ -68,10 +68,15 @@ def video_seconds(videos: list[str]) -> np.ndarray:
     """
     Lengths in seconds, as containers announce them, of about `SAMPLED_VIDEOS` videos spread over the list; 0 of
     pictures, and of what training will find to be damaged.
+
+    Raises:
+        FileNotFoundError: one of them is not there.
     """
     lengths = []
     for video in videos[:: max(1, len(videos) // SAMPLED_VIDEOS)]:
         lengths.append(0.0)
+        if not os.path.exists(video):
+            raise FileNotFoundError(f"got {video}, which is not there, expected a video; put it back")
         with suppress(av.FFmpegError), av.open(video) as container:
             lengths[-1] = (container.duration or 0) / av.time_base
     return np.array(lengths)
