@@ -170,6 +170,15 @@ def test_an_export_over_the_start_model_or_over_rows_is_refused_before_training(
         (["--eval_on_start"], "got eval_on_start=True, expected none of them"),
         (["--load_best_model_at_end"], "got load_best_model_at_end=True, expected none of them"),
         (["--save_strategy", "best"], "got save_strategy=best, expected none of them"),
+        (["--remove_unused_columns", "True"], "got remove_unused_columns=True, expected none of them"),
+        (
+            ["--train_sampling_strategy", "group_by_length"],
+            "got train_sampling_strategy=group_by_length, expected none",
+        ),
+        (["--learning_rate", "nan"], "got learning_rate=nan, expected a number from 0 on"),
+        (["--gradient_accumulation_steps", "0"], "got gradient_accumulation_steps=0, expected a number from 1 on"),
+        (["--per_device_train_batch_size", "-1"], "got per_device_train_batch_size=-1, expected a number from 0 on"),
+        (["--lora_rank", "-1"], "got lora_rank=-1, expected a number from 0 on"),
     ],
 )
 def test_options_that_cannot_work_are_refused(train, monkeypatch, arguments, tmp_path, capsys, more, message):

@@ -57,7 +57,11 @@ DECIDED = {
     "eval_on_start": False,
     "load_best_model_at_end": False,
     "metric_for_best_model": None,
+    "remove_unused_columns": False,
 }
+# Values of theirs that cannot work with what train.py does
+REFUSED = {"save_strategy": "best", "train_sampling_strategy": "group_by_length"}
+LOWEST = {"learning_rate": 0, "gradient_accumulation_steps": 1, "per_device_train_batch_size": 0, "lora_rank": 0}
 
 
 def check_decided(options: Namespace, config: LmmVqaConfig) -> None:
@@ -67,16 +71,20 @@ def check_decided(options: Namespace, config: LmmVqaConfig) -> None:
         config: of the model to start from.
 
     Raises:
-        ValueError: they ask for what train.py does in its own way, or for a precision that does not hold the weights.
+        ValueError: they ask for what train.py does in its own way, for a precision that does not hold the weights, or are
+            numbers that cannot be.
     """
     given = [f"{name}={value}" for name, only in DECIDED.items() if (value := getattr(options, name)) != only]
-    if options.save_strategy == "best":
-        given.append("save_strategy=best")
+    given += [f"{name}={value}" for name, value in REFUSED.items() if getattr(options, name) == value]
     if given:
         raise ValueError(
-            f"got {', '.join(given)}, expected none of them: rated videos are validated after each epoch for the log alone, "
-            "the last weights are kept, and the same command resumes from the newest checkpoint in output_dir; leave them out"
+            f"got {', '.join(given)}, expected none of them: train.py reads and orders rows itself, validates rated videos after "
+            "each epoch for the log alone, keeps the last weights and resumes from the newest checkpoint in output_dir; leave "
+            "them out"
         )
+    for name, lowest in LOWEST.items():
+        if not getattr(options, name) >= lowest:  # NaN neither
+            raise ValueError(f"got {name}={getattr(options, name)}, expected a number from {lowest} on")
     if options.fp16 and config.dtype == torch.bfloat16:
         raise ValueError(
             "got fp16 for a model stored in bfloat16, whose numbers may be larger than float16 holds, expected the same; "
