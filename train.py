@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
@@ -176,7 +177,7 @@ def wrong_use_in_one_line(parser: HfArgumentParser) -> Iterator[None]:
     """What cannot be trained is one line and exit status 2. What goes wrong in training keeps its traceback."""
     try:
         yield
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
+    except (ValueError, OSError, ImportError, RuntimeError, StrictDataclassError) as error:
         parser.exit(2, f"{parser.prog}: error: {' '.join(str(error).split())}\n")
 
 

@@ -76,11 +76,22 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has enough, as `head` does
         drop_unwritten_output()
         return 1
-    # What this package raises about its inputs, and what the system says of files; anything else is a bug to be traced.
-    # SafetensorError is either: damaged weights, or a disk that is full where they are written
-    except (ValueError, OSError, SafetensorError) as error:
+    except Exception as error:
+        if not _is_of_inputs(error):
+            raise
         drop_unwritten_output()
         arguments.command.exit(2, f"{arguments.command.prog}: error: {printable(said_by(error))}\n")
+
+
+def _is_of_inputs(error: Exception) -> bool:
+    """
+    Whether it is what this package raises about its inputs, or what the system says of files; anything else is a bug to be
+    traced. SafetensorError is either: damaged weights, or a disk that is full where they are written; StrictDataclassError is
+    of a config.json.
+    """
+    from huggingface_hub.errors import StrictDataclassError  # takes as long as all else here
+
+    return isinstance(error, (ValueError, OSError, SafetensorError, StrictDataclassError))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -408,6 +408,20 @@ def test_a_processor_of_another_model_is_refused_before_any_video(tiny, tmp_path
         load_scorer(str(tmp_path), "cpu")
 
 
+@pytest.mark.parametrize("command", ["score", "train"])
+def test_a_configuration_that_cannot_be_is_one_line(tiny, tmp_path, capsys, command):
+    tiny[0].save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"spatial_grid_size": 0}))
+    capsys.readouterr()
+    options = {"score": ["clip.mp4"], "train": ["--data", "rows", "--output_dir", str(tmp_path / "run")]}
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--model", str(tmp_path), *options[command]])
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert "got spatial_grid_size=0, expected a whole number from 1 on" in error and error.count("\n") == 1
+
+
 def test_an_unknown_dtype(model):
     with pytest.raises(ValueError, match="got dtype 'float99', expected auto or one of PyTorch"):
         load_scorer(model, dtype="float99")
