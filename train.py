@@ -399,9 +399,8 @@ def main(argv: list[str] | None = None) -> None:
         model_args, data_args, training_args = parser.parse_args_into_dataclasses(argv)
         # Trainer would upload its output folder, without pipeline and with a card of its own; here the export goes up
         push, training_args.push_to_hub = training_args.push_to_hub, False
-        if training_args.process_index == 0:
-            for note in notes:
-                print(note, file=sys.stderr)
+        if notes and training_args.process_index == 0:
+            print(*notes, sep="\n", file=sys.stderr)
         check_options(data_args, training_args)
         if model_args.export_dir:
             check_export_folder(model_args.export_dir, model_args.model)
