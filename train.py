@@ -45,6 +45,7 @@ from lmmvqa.processing.answers_lmmvqa import SCORE_FORMS
 from lmmvqa.processing.context_lmmvqa import check_layout
 from lmmvqa.processing.processing_lmmvqa import LmmVqaProcessor
 from lmmvqa.processing.readout_lmmvqa import check_score_form
+from lmmvqa.scoring.video_files import check_output
 from lmmvqa.training.conversations import fit_conversations
 from lmmvqa.training.data_collator import LmmVqaDataCollator
 from lmmvqa.training.feature_cache import FeatureCache, check_frozen
@@ -100,6 +101,8 @@ class ModelArguments:
     license: str | None = HfArg(help="Of the trained weights, for the model card.", default=None)
 
     def __post_init__(self):
+        if self.export_dir is not None:
+            check_output("export_dir", self.export_dir, is_folder=True)
         if self.lora_parts != ["language_model"] and not self.lora_rank:
             raise ValueError(
                 f"got lora_parts {', '.join(self.lora_parts)} without lora_rank, expected a rank; add --lora_rank 16"

@@ -1,6 +1,7 @@
 """Writes complete checkpoint folders: they load here, and elsewhere with `trust_remote_code=True`."""
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -14,8 +15,11 @@ from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
 from ..modeling_lmmvqa.pipeline_lmmvqa import VideoQualityAssessmentPipeline
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from .hub_connection import check_obtainable
-from .model_card import complete_model_card
+from .model_card import EVAL_RESULTS, complete_model_card
 
+
+# Of one model's weights, in its folder: `lmmvqa selfcheck` and `lmmvqa calibrate` write them
+MEASURED_FILES = ("selfcheck.json", "calibration.json")
 
 # What `pipeline(model=...)` reads of config.json; the class's file travels with the model's code
 CUSTOM_PIPELINES = {
@@ -124,12 +128,16 @@ def export_checkpoint(
     name: str | None = None,
 ) -> None:
     """
-    A complete repository: what `save_checkpoint` writes, and the model card, see `complete_model_card`, as README.md.
+    A complete repository: what `save_checkpoint` writes, and the model card, see `complete_model_card`, as README.md. What a
+    folder says that was measured of an earlier export there goes.
 
     Args:
         model_card: its text.
         name: of the repository, the folder's by default.
     """
+    for measured in MEASURED_FILES:
+        (Path(folder) / measured).unlink(missing_ok=True)
+    shutil.rmtree(Path(folder) / EVAL_RESULTS, ignore_errors=True)
     save_checkpoint(model, processor, folder, dtype)
     card = complete_model_card(model_card, name or Path(folder).name)
     (Path(folder) / "README.md").write_text(card, encoding="utf-8")

@@ -28,12 +28,12 @@ print(score("clip.mp4"))
 `pipeline("image-text-to-text", ...)` answers in words to chats with blocks such as `{{"type": "video", "path": "clip.mp4"}}`.
 """
 RECIPE = (
-    *("num_train_epochs", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay"),
+    *("num_train_epochs", "max_steps", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay"),
     *("per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "bf16", "seed"),
 )
 DATA_OPTIONS = (
-    *("tasks", "template_sizes", "inference_share"),
-    *("score_noise", "readout_weight", "fidelity_weight", "soft_label_std"),
+    *("tasks", "score_form", "template_sizes", "inference_share", "one_second_share", "versions_a_batch"),
+    *("score_noise", "readout_weight", "within_weight", "fidelity_weight", "soft_label_std"),
 )
 
 
@@ -58,7 +58,7 @@ def evaluation_figures(file: str | Path) -> list[dict]:
     if sets is None:
         raise ValueError(f"got results {file}, expected the metrics.json of `lmmvqa evaluate`; name that file")
     figures = [
-        {"dataset": of_set["dataset"], "split": of_set["part"], **of_set["score"]}
+        {"dataset": of_set["dataset"], "split": of_set["part"] or "all", **of_set["score"]}
         for of_set in sets
         if "srcc" in of_set.get("score", {})
     ]
@@ -251,14 +251,16 @@ def training_model_card(
     mos = defaultdict(list)
     for row in train_rows:
         mos[row["dataset"]].append(row["mos"])
-    recipe = {option: getattr(training_args, option) for option in RECIPE}
+    recipe = {"stage": model_args.stage} | {option: getattr(training_args, option) for option in RECIPE}
+    del recipe["num_train_epochs" if training_args.max_steps > 0 else "max_steps"]  # which does not count
     recipe |= {option: getattr(data_args, option) for option in DATA_OPTIONS}
     recipe |= {option: getattr(model_args, option) for option in ("lora_rank", "lora_parts")}
+    adapted = [f"{part} by adapters" for part in model_args.lora_parts] if model_args.lora_rank else []
     return model_card(
         model,
         name,
         start=model_args.model,
-        trained_parts=model_args.train_parts,
+        trained_parts=[*model_args.train_parts, *adapted],
         recipe=recipe,
         rated=any(row["mos"] is not None for row in train_rows),
         instructed=any(row.get("conversations") for row in train_rows),

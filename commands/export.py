@@ -82,7 +82,6 @@ def run(options: Options) -> int:
         text = with_results(text, options.push or os.path.basename(options.out), figures)
     export_checkpoint(model, processor, options.out, text, dtype, name=options.push)
     stored, exported = os.path.join(name, EVAL_RESULTS), os.path.join(options.out, EVAL_RESULTS)
-    shutil.rmtree(exported, ignore_errors=True)  # of an earlier export
     if os.path.isdir(stored):
         shutil.copytree(stored, exported)
     write_eval_results(options.out, figures)

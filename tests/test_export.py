@@ -282,14 +282,20 @@ def test_export_command_carries_results_and_adds_those_of_an_evaluation(exported
     (folder / ".eval_results").mkdir()
     (folder / ".eval_results" / "lsvq_validation.yaml").write_text("[]")
     of_set = {"dataset": "mine", "part": "test", "score": {"n": 9, "srcc": 0.5}}
-    (tmp_path / "metrics.json").write_text(json.dumps({"sets": [of_set]}))
+    whole = {"dataset": "konvid_1k", "part": None, "score": {"n": 9, "krcc": 0.5, "srcc": 0.4}}
+    (tmp_path / "metrics.json").write_text(json.dumps({"sets": [of_set, whole]}))
     out = tmp_path / "out"
     assert (
         main(["export", "--model", str(folder), "--out", str(out), "--results", str(tmp_path / "metrics.json")]) == 0
     )
-    assert {path.name for path in (out / ".eval_results").iterdir()} == {"lsvq_validation.yaml", "mine_test.yaml"}
-    (result,) = ModelCard.load(out / "README.md").data.eval_results
-    assert (result.dataset_name, result.dataset_split, result.metric_value) == ("mine", "test", 0.5)
+    assert {path.name for path in (out / ".eval_results").iterdir()} == {
+        "lsvq_validation.yaml",
+        "mine_test.yaml",
+        "konvid_1k_all.yaml",
+    }
+    of_mine, of_konvid = ModelCard.load(out / "README.md").data.eval_results
+    assert (of_mine.dataset_name, of_mine.dataset_split, of_mine.metric_value) == ("mine", "test", 0.5)
+    assert (of_konvid.dataset_name, of_konvid.dataset_split, of_konvid.metric_value) == ("konvid_1k", "all", 0.4)
 
 
 def test_an_export_over_another_keeps_nothing_of_it(exported, tmp_path):
@@ -298,9 +304,12 @@ def test_an_export_over_another_keeps_nothing_of_it(exported, tmp_path):
         shutil.copytree(exported[0], copy)
     (out / ".eval_results").mkdir()
     (out / ".eval_results" / "other_test.yaml").write_text("[]")
+    for name in ("selfcheck.json", "calibration.json"):
+        (out / name).write_text("{}")
     save_training_videos(TrainingVideos([TrainingVideo("other", "one", "one", "0123456789abcdef")], []), out)
     assert main(["export", "--model", str(folder), "--out", str(out)]) == 0
-    assert not (out / ".eval_results").exists() and load_training_videos(out) is None
+    assert not any((out / name).exists() for name in (".eval_results", "selfcheck.json", "calibration.json"))
+    assert load_training_videos(out) is None
 
 
 def test_an_export_writes_over_nothing_but_an_export(exported, tmp_path, capsys):

@@ -41,6 +41,7 @@ def card():
         "me/lmmvqa-mine",
         SimpleNamespace(
             model="me/assembled",
+            stage="quality",
             train_parts=["spatial_projector"],
             license="apache-2.0",
             lora_rank=8,
@@ -73,7 +74,10 @@ def test_text_holds_the_run(card):
     for line in (
         "| vision_tower | LmmVqaEfficientNetLiteModel | 3,720 | openai/clip-vit-large-patch14 |",
         "| temporal_tower | LmmVqaSlowFastModel |",
-        "Started from `me/assembled`; trained: spatial_projector; everything else stayed frozen.",
+        "Started from `me/assembled`; trained: spatial_projector, language_model by adapters; everything else stayed",
+        "| `stage` | quality |",
+        "| `max_steps` | 1 |",
+        "| `versions_a_batch` | 0.5 |",
         "| `learning_rate` | 0.0003 |",
         "| `inference_share` | 0.5 |",
         "| `lora_rank` | 8 |",
@@ -82,7 +86,7 @@ def test_text_holds_the_run(card):
         'model="me/lmmvqa-mine", trust_remote_code=True',
     ):
         assert line in card.text, line
-    assert "| mine | 2 | |" not in card.text
+    assert "| mine | 2 | |" not in card.text and "num_train_epochs" not in card.text
 
 
 def test_a_card_that_is_complete_stays_as_it_is(card):

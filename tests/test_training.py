@@ -144,7 +144,11 @@ def test_an_export_over_the_start_model_or_over_rows_is_refused_before_training(
     train, monkeypatch, arguments, checkpoint, rows, tmp_path, capsys
 ):
     (tmp_path / "file").write_text("")
-    cases = {checkpoint: "holds the model itself", rows: "holds dataset_dict.json", tmp_path / "file": "is a file"}
+    cases = {
+        checkpoint: "holds the model itself",
+        rows: "holds dataset_dict.json",
+        tmp_path / "file": "file is not; name another one",
+    }
     for folder, message in cases.items():
         with pytest.raises(SystemExit) as stop:
             run(train, monkeypatch, arguments, "--export_dir", folder)
