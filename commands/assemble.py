@@ -46,7 +46,6 @@ def run(options: Options) -> int:
     if options.out is None and not options.dry_run:
         raise ValueError("got no --out, expected a new folder; or --dry-run")
     import torch
-    from huggingface_hub.errors import StrictDataclassError
     from transformers.utils import logging as transformers_logging
 
     from ..checkpoints import assemble as parts
@@ -55,16 +54,13 @@ def run(options: Options) -> int:
     transformers_logging.set_verbosity_error()
     if options.out is not None:
         parts.check_new_folder(Path(options.out))
-    try:
-        choices = parts.preset_options(options.preset) | dict(map(parts.parse_option, options.set))
-        vision = options.vision or parts.DEFAULT_VISION
-        decoder = options.decoder or parts.DEFAULT_DECODERS[options.preset]
-        if options.dry_run:
-            print(assembly_plan(vision, options.temporal, decoder, **choices))
-            return 0
-        dtype = options.dtype and getattr(torch, options.dtype)
-        parts.assemble(vision, options.temporal, decoder, options.out, dtype, **choices)
-    except StrictDataclassError as error:
-        raise ValueError(str(error.__cause__ or error)) from error  # which says it without the validator's name
+    choices = parts.preset_options(options.preset) | dict(map(parts.parse_option, options.set))
+    vision = options.vision or parts.DEFAULT_VISION
+    decoder = options.decoder or parts.DEFAULT_DECODERS[options.preset]
+    if options.dry_run:
+        print(assembly_plan(vision, options.temporal, decoder, **choices))
+        return 0
+    dtype = options.dtype and getattr(torch, options.dtype)
+    parts.assemble(vision, options.temporal, decoder, options.out, dtype, **choices)
     print(f"wrote {options.out}; its projectors are random, train them with train.py --model {options.out}")
     return 0

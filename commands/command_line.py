@@ -77,21 +77,24 @@ def main(argv: list[str] | None = None) -> int:
         drop_unwritten_output()
         return 1
     except Exception as error:
-        if not _is_of_inputs(error):
+        told = _of_inputs(error)
+        if told is None:
             raise
         drop_unwritten_output()
-        arguments.command.exit(2, f"{arguments.command.prog}: error: {printable(said_by(error))}\n")
+        arguments.command.exit(2, f"{arguments.command.prog}: error: {printable(said_by(told))}\n")
 
 
-def _is_of_inputs(error: Exception) -> bool:
+def _of_inputs(error: Exception) -> BaseException | None:
     """
-    Whether it is what this package raises about its inputs, or what the system says of files; anything else is a bug to be
-    traced. SafetensorError is either: damaged weights, or a disk that is full where they are written; StrictDataclassError is
-    of a config.json.
+    What this package raises about its inputs, or the system says of files; None of anything else, a bug to be traced.
+    SafetensorError is either: damaged weights, or a disk that is full where they are written. StrictDataclassError is of a
+    model's configuration.
     """
     from huggingface_hub.errors import StrictDataclassError  # takes as long as all else here
 
-    return isinstance(error, (ValueError, OSError, SafetensorError, StrictDataclassError))
+    if isinstance(error, StrictDataclassError):
+        return error.__cause__ or error  # which says it without the validator's name
+    return error if isinstance(error, (ValueError, OSError, SafetensorError)) else None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -63,6 +63,13 @@ SETTINGS = (
     "rescale_factor",
     "do_normalize",
 )
+# What holds of a checkpoint or of features that were saved before there was a choice
+FORMER_SETTINGS = {
+    "chunk_sampling": "first_frames",
+    "keep_incomplete_second": False,
+    "key_frame_resize": "squeeze",
+    "small_frames": "enlarge",
+}
 # What transformers writes beside them
 SAVED_BESIDE = ("auto_map", "processor_class", "video_processor_type")
 
@@ -123,14 +130,7 @@ class LmmVqaVideoProcessor(VideoProcessorMixin):
 
     @classmethod
     def from_dict(cls, video_processor_dict: dict, **kwargs):
-        # What was saved before there was a choice
-        former = {
-            "chunk_sampling": "first_frames",
-            "keep_incomplete_second": False,
-            "key_frame_resize": "squeeze",
-            "small_frames": "enlarge",
-        }
-        return super().from_dict(former | video_processor_dict, **kwargs)
+        return super().from_dict(FORMER_SETTINGS | video_processor_dict, **kwargs)
 
     def to_dict(self) -> dict:
         saved = super().to_dict()

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..datasets_scripts.rows import video_digest
 from ..processing.processing_lmmvqa import LmmVqaProcessor
 from ..processing.video_decoding_lmmvqa import CHUNK_RULE, DecodedVideo, EncodedVideo
+from ..processing.video_processing_lmmvqa import FORMER_SETTINGS
 from ..processing.video_reading_lmmvqa import VideoFacts
 from .feature_shards import CHECKSUM, FeatureShards, SharedLog
 
@@ -29,8 +30,6 @@ KEY_FRAME_OPTIONS = (
 NORMALISATION = ("do_rescale", "rescale_factor", "do_normalize")
 KEY_FRAME_SETTINGS = ("key_frame_size", "key_frame_fragments", "image_mean", "image_std", *NORMALISATION)
 CHUNK_SETTINGS = ("chunk_size", "chunk_frames", "chunk_fragments", "chunk_sampling")
-# What was stored before there was a choice stays
-FORMER_SETTINGS = {"key_frame_resize": "squeeze", "small_frames": "enlarge"}
 
 
 class FeatureCache:
@@ -90,6 +89,7 @@ class FeatureCache:
         self._refresh()
 
     def _newer(self, *names: str) -> list[str]:
+        """Those that are not as formerly: what was stored before there was a choice stays."""
         return [name for name in names if getattr(self.video_processor, name) != FORMER_SETTINGS[name]]
 
     def _settings(self, *names: str) -> dict:

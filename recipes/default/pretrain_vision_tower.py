@@ -5,10 +5,10 @@
 A small head on the tower's tokens, of both views of a key frame, learns the label of a degraded clip and how strong each
 kind of damage is. A batch has some versions of each of some contents: how they differ counts more than how contents do.
 Half of the pictures have noise of one level, which no screen shows: flat areas, which only a codec leaves without any,
-must not tell what a picture is worth. Damage in time is left out: a single picture does not show it. Of photographs the tower keeps the tokens that it gave at
-the start (learning without forgetting, arXiv 1606.09282): they judge photographs well, and a tower that had seen the opinions
-about these would show them to `train.py`, which then learns less of the picture. The head is thrown away; `train.py`
-freezes the tower, as in the paper. A run that is stopped goes on from DIR.
+must not tell what a picture is worth. Damage in time is left out: a single picture does not show it. Of photographs the
+tower keeps the tokens that it gave at the start (learning without forgetting, arXiv 1606.09282): they judge photographs well,
+and a tower that had seen the opinions about these would show them to `train.py`, which then learns less of the picture. The
+head is thrown away; `train.py` freezes the tower, as in the paper. A run that is stopped goes on from DIR.
 """
 
 import copy
