@@ -357,6 +357,24 @@ def test_a_table_of_contents_becomes_rows_and_a_stopped_build_goes_on(tmp_path, 
     assert sorted(row["mos"] for row in again) == sorted(row["mos"] for row in rows)
 
 
+def test_a_build_that_is_stopped_among_its_clean_clips_makes_none_of_them_twice(tmp_path, monkeypatch):
+    table = write_contents(tmp_path / "contents", LINES)
+    made, encode = [], chained_clips.encode
+
+    def stopped_at_the_third(source, output, encoder):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(output.name)
+        encode(source, output, encoder)
+
+    monkeypatch.setattr(chained_clips, "encode", stopped_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        chained_clips.prepare_chains(table, tmp_path / "built", versions=4, real_versions=5, workers=1)
+    monkeypatch.setattr(chained_clips, "encode", lambda *task: made.append(task[1].name) or encode(*task))
+    chained_clips.prepare_chains(table, tmp_path / "built", versions=4, real_versions=5, workers=1)
+    assert len(made) == len(set(made)) == 4
+
+
 def test_ladders_are_of_real_test_contents_at_each_size_they_have(tmp_path, monkeypatch):
     table = write_contents(tmp_path / "contents", LINES)
     monkeypatch.setattr(chain_draws, "LADDER_CRFS", (18, 48))

@@ -199,7 +199,7 @@ def label_path(content: Content, version: str, out: Path) -> Path:
 
 
 def make_pristine(content: Content, out: Path) -> str | None:
-    """Makes a pristine clip unless it is there, and says why it cannot be made, or None."""
+    """Makes and labels a pristine clip unless its label is there, and says why it cannot be made, or None."""
     if read_label(content, UNTOUCHED, out):
         return None
     source, path = content.source, clip_path(content, UNTOUCHED, out)
@@ -211,7 +211,8 @@ def make_pristine(content: Content, out: Path) -> str | None:
             raise RuntimeError(f"gives {count_frames(path)} of {source.frames} frames")
     except RuntimeError as error:
         return str(error)
-    return None
+    made = make_version(content, UNTOUCHED, out)
+    return made if isinstance(made, str) else None
 
 
 def make_version(content: Content, version: str, out: Path) -> dict | str:
