@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
 
 from ..modeling_lmmvqa.modeling_lmmvqa import LmmVqaForConditionalGeneration
+from .checkpoint_digest import weights_digest
 
 
 EVAL_RESULTS = ".eval_results"
@@ -42,13 +43,16 @@ def validation_figures(results: dict[str, dict]) -> list[dict]:
     return [{"dataset": dataset, "split": "validation", **figures} for dataset, figures in results.items()]
 
 
-def evaluation_figures(file: str | Path) -> list[dict]:
+def evaluation_figures(file: str | Path, model: str) -> list[dict]:
     """
-    What `lmmvqa evaluate` measured, its metrics.json, as `model_index` and `write_eval_results` take it.
+    What `lmmvqa evaluate` measured of a checkpoint, its metrics.json, as `model_index` and `write_eval_results` take it.
+
+    Args:
+        model: folder, or repository that has been loaded.
 
     Raises:
         OSError: no such file.
-        ValueError: it is something else, or no score of a whole set was measured.
+        ValueError: it is something else, of other weights, or no score of a whole set was measured.
     """
     try:
         metrics = json.loads(Path(file).read_text(encoding="utf-8"))
@@ -57,6 +61,11 @@ def evaluation_figures(file: str | Path) -> list[dict]:
     sets = metrics.get("sets") if isinstance(metrics, dict) else None
     if sets is None:
         raise ValueError(f"got results {file}, expected the metrics.json of `lmmvqa evaluate`; name that file")
+    if metrics.get("weights") != weights_digest(model):
+        raise ValueError(
+            f"got results {file} that name other weights than those of {model}, or none, expected what was measured of these; "
+            f"run `lmmvqa evaluate --model {model}`"
+        )
     figures = [
         {"dataset": of_set["dataset"], "split": of_set["part"] or "all", **of_set["score"]}
         for of_set in sets

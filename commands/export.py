@@ -67,7 +67,6 @@ def run(options: Options) -> int:
     else:
         check_export_folder(options.out, name)
         text = read_model_card(card)
-    figures = evaluation_figures(options.results) if options.results else []
     try:
         model = load_checkpoint(name)
     except ImportError as error:  # adapters without peft
@@ -78,6 +77,7 @@ def run(options: Options) -> int:
         print(f"wrote {options.out}")
         return 0
     dtype = getattr(torch, options.dtype) if options.dtype else None
+    figures = evaluation_figures(options.results, name) if options.results else []
     if figures:
         text = with_results(text, options.push or os.path.basename(options.out), figures)
     export_checkpoint(model, processor, options.out, text, dtype, name=options.push)

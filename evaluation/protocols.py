@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from transformers import AutoProcessor
 
-from ..checkpoints.checkpoint_digest import checkpoint_digest
+from ..checkpoints.checkpoint_digest import checkpoint_digest, weights_digest
 from ..checkpoints.training_videos import content_digests, load_training_videos
 from ..datasets_scripts.folder_seal import seal_folder
 from ..datasets_scripts.rows import rows_digest
@@ -274,6 +274,7 @@ def _settings(options: EvaluationOptions, rows: list[dict]) -> dict:
 def _head(options: EvaluationOptions) -> dict:
     return {
         "model": options.model or "embedded default",
+        "weights": weights_digest(options.model or default_checkpoint()),
         "readout": options.readout,
         "tasks": list(options.tasks),
         "versions": versions_of("torch", "transformers", "av"),

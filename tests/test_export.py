@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
 from lmmvqa.checkpoints import export
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.checkpoints.export import export_checkpoint
 from lmmvqa.checkpoints.model_card import PIPELINE_TAG
 from lmmvqa.checkpoints.training_videos import (
@@ -283,7 +284,8 @@ def test_export_command_carries_results_and_adds_those_of_an_evaluation(exported
     (folder / ".eval_results" / "lsvq_validation.yaml").write_text("[]")
     of_set = {"dataset": "mine", "part": "test", "score": {"n": 9, "srcc": 0.5}}
     whole = {"dataset": "konvid_1k", "part": None, "score": {"n": 9, "krcc": 0.5, "srcc": 0.4}}
-    (tmp_path / "metrics.json").write_text(json.dumps({"sets": [of_set, whole]}))
+    measured = {"weights": weights_digest(str(folder)), "sets": [of_set, whole]}
+    (tmp_path / "metrics.json").write_text(json.dumps(measured))
     out = tmp_path / "out"
     assert (
         main(["export", "--model", str(folder), "--out", str(out), "--results", str(tmp_path / "metrics.json")]) == 0

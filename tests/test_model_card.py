@@ -8,6 +8,7 @@ import yaml
 from conftest import tiny_pair
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
+from lmmvqa.checkpoints.checkpoint_digest import weights_digest
 from lmmvqa.checkpoints.model_card import (
     DATA_OPTIONS,
     PIPELINE_TAG,
@@ -140,8 +141,8 @@ EVALUATED = {
 
 
 def test_an_evaluation_joins_the_results_of_a_card(card, tmp_path):
-    (tmp_path / "metrics.json").write_text(json.dumps(EVALUATED))
-    figures = evaluation_figures(tmp_path / "metrics.json")
+    (tmp_path / "metrics.json").write_text(json.dumps(EVALUATED | {"weights": weights_digest(str(tmp_path))}))
+    figures = evaluation_figures(tmp_path / "metrics.json", str(tmp_path))
     joined = ModelCard(with_results(str(card), "another", figures))
     found = {(r.dataset_split, r.metric_type): r.metric_value for r in joined.data.eval_results}
     assert found == {
@@ -163,13 +164,17 @@ def test_an_evaluation_joins_the_results_of_a_card(card, tmp_path):
         ("| SRCC |", "expected the metrics.json of `lmmvqa evaluate`"),
         ('[{"sets": []}]', "expected the metrics.json of `lmmvqa evaluate`"),
         ('{"method": "niqe"}', "expected the metrics.json of `lmmvqa evaluate`"),
+        (json.dumps(EVALUATED), "other weights than those of .*, or none"),
+        (json.dumps(EVALUATED | {"weights": "0" * 64}), "other weights than those of .*, or none"),
         (
-            '{"sets": [{"dataset": "mine", "part": null, "level": {"n": 9}, "folds": []}]}',
+            '{"weights": "%s", "sets": [{"dataset": "mine", "part": null, "level": {"n": 9}, "folds": []}]}',
             "without a figure of scores",
         ),
     ],
 )
 def test_other_results_are_refused(tmp_path, text, message):
-    (tmp_path / "results").write_text(text)
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    weights = weights_digest(str(tmp_path))
+    (tmp_path / "results").write_text(text.replace("%s", weights))
     with pytest.raises(ValueError, match=f"got results {tmp_path / 'results'}.*{message}"):
-        evaluation_figures(tmp_path / "results")
+        evaluation_figures(tmp_path / "results", str(tmp_path))
