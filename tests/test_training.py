@@ -174,6 +174,11 @@ def test_an_export_over_the_start_model_or_over_rows_is_refused_before_training(
         (["--eval_on_start"], "got eval_on_start=True, expected none of them"),
         (["--load_best_model_at_end"], "got load_best_model_at_end=True, expected none of them"),
         (["--save_strategy", "best"], "got save_strategy=best, expected none of them"),
+        (["--use_liger_kernel"], "got use_liger_kernel=True, expected none of them"),
+        (
+            ["--gradient_accumulation_steps", "3", "--per_device_train_batch_size", "0"],
+            "got gradient_accumulation_steps=3 in 1 processes, expected numbers that divide the paper's batch of 32",
+        ),
         (["--remove_unused_columns", "True"], "got remove_unused_columns=True, expected none of them"),
         (
             ["--train_sampling_strategy", "group_by_length"],

@@ -60,7 +60,7 @@ DECIDED = {
     "remove_unused_columns": False,
 }
 # Values of theirs that cannot work with what train.py does
-REFUSED = {"save_strategy": "best", "train_sampling_strategy": "group_by_length"}
+REFUSED = {"save_strategy": "best", "train_sampling_strategy": "group_by_length", "use_liger_kernel": True}
 LOWEST = {"learning_rate": 0, "gradient_accumulation_steps": 1, "per_device_train_batch_size": 0, "lora_rank": 0}
 
 
@@ -79,8 +79,8 @@ def check_decided(options: Namespace, config: LmmVqaConfig) -> None:
     if given:
         raise ValueError(
             f"got {', '.join(given)}, expected none of them: train.py reads and orders rows itself, validates rated videos after "
-            "each epoch for the log alone, keeps the last weights and resumes from the newest checkpoint in output_dir; leave "
-            "them out"
+            "each epoch for the log alone, keeps the last weights and resumes from the newest checkpoint in output_dir, and Liger "
+            "has no kernels for this model; leave them out"
         )
     for name, lowest in LOWEST.items():
         if not getattr(options, name) >= lowest:  # NaN neither

@@ -238,10 +238,18 @@ def default_batch(options: Namespace, rows: list[dict]) -> list[str]:
     Args:
         options: those that were given.
         rows: to train on.
+
+    Raises:
+        ValueError: accumulated steps and processes do not divide that batch.
     """
+    accumulated, processes = options.gradient_accumulation_steps, int(os.environ.get("WORLD_SIZE", 1))
+    at_most, rest = divmod(PAPER_BATCH_SIZE, accumulated * processes)
+    if rest:
+        raise ValueError(
+            f"got gradient_accumulation_steps={accumulated} in {processes} processes, expected numbers that divide the "
+            f"paper's batch of {PAPER_BATCH_SIZE}; set --per_device_train_batch_size for another batch"
+        )
     memory, _ = _memory_of_longest(options, options, rows)
-    accumulated = options.gradient_accumulation_steps
-    at_most = max(1, PAPER_BATCH_SIZE // (accumulated * int(os.environ.get("WORLD_SIZE", 1))))
     batch_size = memory.largest_batch(at_most)
     accumulated *= at_most // batch_size
     return ["--per_device_train_batch_size", str(batch_size), "--gradient_accumulation_steps", str(accumulated)]
