@@ -37,19 +37,6 @@ FURTHER_AUTO_CLASSES = {
 }
 
 
-def check_whole(model: str | Path) -> None:
-    """
-    Raises:
-        ValueError: a folder that holds a part of a model.
-    """
-    folder = Path(model)
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
-        raise ValueError(
-            f"got {folder} without config.json, as the checkpoint-N folders of train.py are, which hold what training "
-            "changes alone, expected a whole model; run the same command of train.py to its end and name its output_dir"
-        )
-
-
 def is_adapter(model: str | Path) -> bool:
     """Whether a folder is what `train.py --lora_rank` writes."""
     return (Path(model) / "adapter_config.json").is_file()
@@ -68,7 +55,6 @@ def load_checkpoint(model: str | Path, base: str | None = None) -> LmmVqaForCond
         ValueError: a folder that holds a part of a model.
     """
     check_obtainable(model)
-    check_whole(model)
     if not is_adapter(model):
         return AutoModelForImageTextToText.from_pretrained(model)
     from peft import PeftConfig, PeftModel

@@ -10,13 +10,20 @@ from huggingface_hub.utils import get_session
 
 def check_obtainable(model: str | Path) -> None:
     """
-    Passes a folder or file, a repository that was downloaded before, and any other as long as the Hub can be reached.
+    Passes a folder with a model or an adapter, a file, a repository that was downloaded before, and any other as long as the
+    Hub can be reached.
 
     Raises:
-        OSError: it is neither of the first two, and there is no connection to the Hub.
-        ValueError: there is no such folder, and no repository can have this name.
+        OSError: it is none of the first three, and there is no connection to the Hub.
+        ValueError: a folder that holds a part of a model; there is no such folder, and no repository can have this name.
     """
-    if Path(model).exists():
+    folder = Path(model)
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
+        raise ValueError(
+            f"got {folder} without config.json, as the checkpoint-N folders of train.py are, which hold what training "
+            "changes alone, expected a whole model; run the same command of train.py to its end and name its output_dir"
+        )
+    if folder.exists():
         return
     try:
         if isinstance(try_to_load_from_cache(str(model), "config.json"), str):

@@ -38,11 +38,11 @@ def run(options: Options) -> int:
 
     from ..checkpoints.export import (
         check_export_folder,
-        check_whole,
         export_checkpoint,
         load_checkpoint,
         push_checkpoint,
     )
+    from ..checkpoints.hub_connection import check_obtainable
     from ..checkpoints.model_card import (
         EVAL_RESULTS,
         evaluation_figures,
@@ -55,7 +55,7 @@ def run(options: Options) -> int:
     from ..scoring.scorer import default_checkpoint
 
     name = options.model or default_checkpoint()
-    check_whole(name)
+    check_obtainable(name)
     card = options.card or os.path.join(name, "README.md")
     if options.onnx:
         check_packages()

@@ -293,6 +293,29 @@ def test_a_model_that_is_nowhere_is_said_at_once_without_a_connection(capsys, mo
     assert "got model 'nobody', which is no folder here" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["score", "a.mp4"],
+        ["calibrate", "--csv", "a.csv", "--out", "new"],
+        ["inspect", "a.mp4"],
+        ["chat", "a.mp4", "What is seen?"],
+        ["selfcheck"],
+        ["export", "--out", "new"],
+        ["serve"],
+    ],
+)
+def test_a_folder_with_a_part_of_a_model_is_said_to_be_one(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "checkpoint-5").mkdir()
+    (tmp_path / "checkpoint-5" / "trainer_state.json").write_text("{}")
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, "--model", "checkpoint-5"])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert exit_.value.code == 2 and "got checkpoint-5 without config.json, as the checkpoint-N folders" in error
+    assert not (tmp_path / "new").exists()
+
+
 def test_limits_of_reading_are_options(capsys, model, clips):
     defaults = {field.name: field.default for field in dataclasses.fields(ReadingLimits)}
     options = dataclasses.fields(score.Options)
