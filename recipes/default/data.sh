@@ -10,10 +10,10 @@ lines() { { head -1 $contents; grep "${@:2}" $contents; } > "data/contents/$1.cs
 
 $python -m recipes.default.default_contents --out data/contents --shared "$shared"
 lines moving -v -e '^content,' -e '^still-'
-$python -m lmmvqa.commands prepare degraded_contents --contents data/contents/moving.csv --versions 5 --out data/chains
+$python -m lmmvqa.commands prepare degraded_contents --contents data/contents/moving.csv --versions 3 --out data/chains
 # Photographs that stand still: more contents for the vision tower
 lines stills '^still-'
-$python -m lmmvqa.commands prepare degraded_contents --contents data/contents/stills.csv --out data/stills
+$python -m lmmvqa.commands prepare degraded_contents --contents data/contents/stills.csv --versions 4 --out data/stills
 # Of training contents that a camera recorded, another cut at another size in other versions
 lines real_train -E '^([^,]*,){3}1,.*,train$'
 $python -m lmmvqa.commands prepare degraded_contents --contents data/contents/real_train.csv --seed 1 --out data/second_chains

@@ -15,11 +15,11 @@ ninth=runs/default/ninth/default_checkpoint
 
 # The temporal tower learns from what was done to frames, no labels; it is then frozen as the vision tower is
 [ -f runs/default/temporal_tower.safetensors ] || $python -m recipes.default.pretrain_temporal_tower \
-    --clips $clips --photographs $photographs --start $ninth --windows 3500 --steps 1200 --learning_rate 1e-3 \
+    --clips $clips --photographs $photographs --start $ninth --windows 3000 --steps 700 --learning_rate 1e-3 \
     --work runs/default/temporal --out runs/default/temporal_tower.safetensors
 # The vision tower learns from single pictures; frozen from here on too
 [ -f runs/default/vision_tower.safetensors ] || $python -m recipes.default.pretrain_vision_tower \
-    --clips $clips $second_clips $stills --photographs $photographs --start $ninth --steps 900 --learning_rate 2e-4 \
+    --clips $clips $second_clips $stills --photographs $photographs --start $ninth --steps 600 --learning_rate 2e-4 \
     --work runs/default/vision --out runs/default/vision_tower.safetensors
 [ -f runs/default/init/model.safetensors ] || $python -m recipes.default.small_model --pictures $photographs \
     --clips $clips --vision_tower runs/default/vision_tower.safetensors \
