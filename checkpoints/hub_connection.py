@@ -20,8 +20,8 @@ def check_obtainable(model: str | Path) -> None:
     folder = Path(model)
     if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", "adapter_config.json")):
         raise ValueError(
-            f"got {folder} without config.json, as the checkpoint-N folders of train.py are, which hold what training "
-            "changes alone, expected a whole model; run the same command of train.py to its end and name its output_dir"
+            f"got {folder} without config.json, expected the folder of a whole model; a checkpoint-N of train.py holds what "
+            "training changes alone: run the same command to its end and name its output_dir"
         )
     if folder.exists():
         return

@@ -221,7 +221,10 @@ def test_a_run_that_failed_at_once_may_begin_with_other_options(train, monkeypat
     "more, message",
     [
         (["--model", "{folder}/gone"], "got model '{folder}/gone', expected a folder that exists, or a repository"),
-        (["--model", "{folder}/test_rows"], "got {folder}/test_rows without config.json, as the checkpoint-N folders"),
+        (
+            ["--model", "{folder}/test_rows"],
+            "got {folder}/test_rows without config.json, expected the folder of a whole model",
+        ),
         (["--model", "{folder}/clip"], "got model '{folder}/clip' of type clip_vision_model, expected"),
         (["--model", "{folder}/cut"], "got weights in {folder}/cut that are damaged or cut"),
         (["--data", "{folder}/gone"], "got {folder}/gone without dataset_dict.json"),

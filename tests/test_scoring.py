@@ -312,7 +312,9 @@ def test_a_folder_with_a_part_of_a_model_is_said_to_be_one(capsys, tmp_path, mon
     with pytest.raises(SystemExit) as exit_:
         main([*command, "--model", "checkpoint-5"])
     error = capsys.readouterr().err.splitlines()[-1]
-    assert exit_.value.code == 2 and "got checkpoint-5 without config.json, as the checkpoint-N folders" in error
+    assert (
+        exit_.value.code == 2 and "got checkpoint-5 without config.json, expected the folder of a whole model" in error
+    )
     assert not (tmp_path / "new").exists()
 
 
@@ -461,7 +463,7 @@ def test_an_unknown_quantisation():
         (["score"], "PATH"),
         (["score", "{folder}"], "got no video in {folder}"),
         (["score", "{folder}/*.mp4"], "got no video in {folder}/*.mp4"),
-        (["score", "--model", "{folder}", "clip.mp4"], "got model '{folder}'"),
+        (["score", "--model", "{folder}", "clip.mp4"], "got {folder} without config.json"),
         (["score", "--model", "{folder}/missing", "clip.mp4"], "got model '{folder}/missing'"),
         (["score", "--model", "{model}", "--device", "abacus", "clip.mp4"], "got device 'abacus'"),
         (["score", "--model", "{model}", "--csv", "{model}/config.json/a.csv", "clip.mp4"], "expected it in a folder"),
