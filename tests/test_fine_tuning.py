@@ -399,7 +399,7 @@ def test_every_folder_of_a_run_is_exported_or_says_why_not(train, monkeypatch, a
         with pytest.raises(SystemExit):
             export("run/checkpoint-1")
         error = capsys.readouterr().err
-        assert "which hold what training changes alone" in error and error.count("\n") == 1
+        assert "holds what training changes alone" in error and error.count("\n") == 1
 
 
 class FakeHub:
