@@ -13,7 +13,7 @@ evaluate() {
     cp "runs/default/evaluation_$1/metrics.json" "$results/default_$1.json"
     cp "runs/default/evaluation_$1/table.md" "$results/default_$1.md"
 }
-# 820 real and 525 other clips, 885 photographs: the tables of README and model card. 12 minutes
+# 820 real and 596 other clips, 885 photographs: the tables of README and model card. 12 minutes
 default_clips() { evaluate clips $clips $photographs; }
 # 456 clips of up to 1080 lines. 8 minutes
 default_ladders() { evaluate ladders $ladders; }
