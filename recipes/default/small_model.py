@@ -16,7 +16,7 @@ from transformers.hf_argparser import HfArg, HfArgumentParser
 
 from lmmvqa.checkpoints.convert_weights import efficientnet_lite_state_dict
 from lmmvqa.checkpoints.export import save_checkpoint
-from lmmvqa.checkpoints.training_videos import carry_training_videos
+from lmmvqa.checkpoints.training_videos import carry_training_videos, list_training_videos, save_training_videos
 from lmmvqa.datasets_scripts.rows import load_rows
 from lmmvqa.modeling_lmmvqa import (
     LmmVqaConfig,
@@ -64,6 +64,10 @@ class SmallModelArguments:
     start: str | None = HfArg(
         help="Checkpoint folder of an earlier default whose decoder and spatial projector it goes on from, and "
         "whose temporal tower and projector too unless TEMPORAL_TOWER is given.",
+        default=None,
+    )
+    tower_data: list[str] | None = HfArg(
+        help="Folders of rows that the towers alone were trained on, to be listed among the training videos.",
         default=None,
     )
     pictures: str | None = HfArg(
@@ -246,6 +250,9 @@ def main() -> None:
     save_checkpoint(model.eval(), processor, arguments.out)
     if arguments.start:  # its weights know these videos
         carry_training_videos(arguments.start, arguments.out)
+    if arguments.tower_data:
+        rows = [row for folder in arguments.tower_data for row in load_rows(folder)["train"]]
+        save_training_videos(list_training_videos(rows, arguments.out), arguments.out)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.model.named_children()}
     print(f"wrote {arguments.out}: {sum(parts.values()):,} parameters, {parts}")
 

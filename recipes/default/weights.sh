@@ -23,7 +23,7 @@ ninth=runs/default/ninth/default_checkpoint
     --work runs/default/vision --out runs/default/vision_tower.safetensors
 [ -f runs/default/init/model.safetensors ] || $python -m recipes.default.small_model --pictures $photographs \
     --clips $clips --vision_tower runs/default/vision_tower.safetensors \
-    --temporal_tower runs/default/temporal_tower.safetensors --start $ninth --out runs/default/init
+    --temporal_tower runs/default/temporal_tower.safetensors --start $ninth --tower_data $stills --out runs/default/init
 
 # Both towers are frozen, as in the paper: projectors and decoder learn on clips and photographs, mirrored ones too.
 # Versions of one content come together
