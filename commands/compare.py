@@ -14,7 +14,7 @@ from .output import find_and_warn, print_line, warn
 HELP = "compare versions of one video: which looks best, and at what bit rate"
 DESCRIPTION = (
     "Scores versions of one content and orders them, with the probability that the best one does look better than each. "
-    "One that cannot be scored is reported, and the exit status is 1."
+    "One that cannot be scored is reported, and the exit status is 1; 2 where fewer than two are left."
 )
 
 

@@ -1,7 +1,7 @@
 """The mean of a trained checkpoint's weights and those that it went on from (WiSE-FT, arXiv 2109.01903).
 
 `python -m recipes.default.average_weights --start DIR --model DIR --share 0.5 --out DIR` writes a whole checkpoint folder.
-All but the weights is the trained one's. Only weights of one training path can be averaged.
+All but the weights is the trained one's. The mean of weights that lie far apart is no model: validate it.
 """
 
 from dataclasses import dataclass
